@@ -1,0 +1,76 @@
+"""FedAsync in JAX: asynchronous federated optimization, exact and batched.
+
+Every part is usable alone; ``run`` is Algorithm 1 over a ``Trace``. See the README.
+"""
+
+from importlib.metadata import version
+
+from fedasync_jax import baselines, data, fleet, mixing, models, staleness
+from fedasync_jax.base import (
+    ClientData,
+    LocalInfo,
+    LocalUpdate,
+    Mixer,
+    MixInfo,
+    Model,
+    StalenessFn,
+    Variables,
+)
+from fedasync_jax.batching import Batching, choose_batching
+from fedasync_jax.engine import RunResult, RunState, Wave, init_state, iterate, run
+from fedasync_jax.evaluation import make_evaluate
+from fedasync_jax.fleet import Fleet, make_fleet
+from fedasync_jax.history import Evaluation, Updates
+from fedasync_jax.local import add_proximal, make_local_update, steps_per_task
+from fedasync_jax.schedule import (
+    Immediate,
+    Periodic,
+    Rounds,
+    sampled_staleness,
+    simulate,
+)
+from fedasync_jax.trace import Trace, assign_slots, make_waves
+
+__version__ = version("fedasync-jax")
+
+__all__ = [
+    "Batching",
+    "ClientData",
+    "Evaluation",
+    "Fleet",
+    "Immediate",
+    "LocalInfo",
+    "LocalUpdate",
+    "MixInfo",
+    "Mixer",
+    "Model",
+    "Periodic",
+    "Rounds",
+    "RunResult",
+    "RunState",
+    "StalenessFn",
+    "Trace",
+    "Updates",
+    "Variables",
+    "Wave",
+    "__version__",
+    "add_proximal",
+    "assign_slots",
+    "baselines",
+    "choose_batching",
+    "data",
+    "fleet",
+    "init_state",
+    "iterate",
+    "make_evaluate",
+    "make_fleet",
+    "make_local_update",
+    "make_waves",
+    "mixing",
+    "models",
+    "run",
+    "sampled_staleness",
+    "simulate",
+    "staleness",
+    "steps_per_task",
+]

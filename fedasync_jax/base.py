@@ -1,0 +1,159 @@
+"""The vocabulary of the package: records and Protocols that every part shares.
+
+A *client* owns data, a *worker* trains for it, a *task* is one triggered training,
+an *arrival* is a task that came back, a *version* is the number t of a global model.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+PyTree = Any  # opaque to the type checker
+Array = jax.Array
+ArrayLike = jax.typing.ArrayLike
+
+
+class Variables(NamedTuple):
+    """A model as it is sent, trained, returned and mixed: always the whole of it.
+
+    Attributes:
+      params: trainable parameters, a pytree of float arrays. Only these see the
+        optimizer and the proximal term.
+      state: everything else that belongs to the model, such as the running
+        statistics of batch normalization; ``()`` when there is nothing.
+    """
+
+    params: PyTree
+    state: PyTree = ()
+
+
+class LossFn(Protocol):
+    """Training loss of a model on one batch."""
+
+    def __call__(
+        self, variables: Variables, batch: PyTree, key: Array
+    ) -> tuple[Array, PyTree]:
+        """Return the scalar mean loss and the new ``variables.state``."""
+        ...
+
+
+class MetricsFn(Protocol):
+    """Sums over a batch, from which the metrics of a whole data set are made."""
+
+    def __call__(self, variables: Variables, batch: PyTree) -> dict[str, Array]:
+        """Return sums over the batch; ``"count"`` is the number of summands."""
+        ...
+
+
+class Model(NamedTuple):
+    """What is trained, as three pure functions.
+
+    Attributes:
+      init: ``init(key) -> Variables``.
+      loss: see ``LossFn``; the key is for dropout and the like.
+      metrics: see ``MetricsFn``; evaluation mode, no randomness.
+    """
+
+    init: Callable[[Array], Variables]
+    loss: LossFn
+    metrics: MetricsFn
+
+
+class ClientData(NamedTuple):
+    """Samples of all clients, once: client i owns ``indices[o_i : o_i + n_i]``.
+
+    Shapes: N samples, M index entries, C clients.
+
+    Attributes:
+      arrays: pytree of arrays [N, ...]; one sample is one row of every leaf.
+      indices: int32 [M], rows of ``arrays``, client after client.
+      offsets: int32 [C], o_i, where client i begins in ``indices``.
+      counts: int32 [C], n_i >= 1, the number of samples of client i.
+    """
+
+    arrays: PyTree
+    indices: Array | np.ndarray
+    offsets: Array | np.ndarray
+    counts: Array | np.ndarray
+
+
+class StalenessFn(Protocol):
+    """Weight s(d) of an arrival that is d versions late: s(0) = 1, never rising."""
+
+    def __call__(self, staleness: ArrayLike) -> Array:
+        """Return s(staleness) in (0, 1], of the shape of ``staleness``."""
+        ...
+
+
+class MixInfo(NamedTuple):
+    """What the Updater did with one arrival.
+
+    Attributes:
+      alpha: float [], the weight alpha_t that the local model received.
+      applied: bool [], whether the arrival was mixed (or kept for a later mix).
+    """
+
+    alpha: Array
+    applied: Array
+
+
+class MixFn(Protocol):
+    """One arrival enters the global model."""
+
+    def __call__(
+        self,
+        local: PyTree,
+        state: PyTree,
+        current: PyTree,
+        *,
+        start: PyTree,
+        staleness: Array,
+        version: Array,
+        client: Array,
+    ) -> tuple[PyTree, PyTree, MixInfo]:
+        """Return the next global model, the next mixer state and a ``MixInfo``.
+
+        Args:
+          local: model x_new that the worker returned.
+          state: mixer state.
+          current: newest global model, x_version.
+          start: model x_tau that the worker received.
+          staleness: int32 [], d = version - tau, in versions.
+          version: int32 [], number of the version that is mixed into.
+          client: int32 [], the client that trained.
+        """
+        ...
+
+
+class Mixer(NamedTuple):
+    """A mixing rule: a pair of pure functions, as in an optax transformation.
+
+    Attributes:
+      init: ``init(model) -> state``; what the rule remembers between arrivals.
+      update: see ``MixFn``; no Python branch on values.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    update: MixFn
+
+
+class LocalInfo(NamedTuple):
+    """What one task tells besides its model.
+
+    Attributes:
+      loss: float [], mean training loss over the steps taken.
+    """
+
+    loss: Array
+
+
+class LocalUpdate(Protocol):
+    """The work of one worker: H local steps from the model that it received."""
+
+    def __call__(
+        self, variables: Variables, client: Array, key: Array, num_steps: int | Array
+    ) -> tuple[Variables, LocalInfo]:
+        """Return the trained model and a ``LocalInfo``; for one task, not batched."""
+        ...

@@ -1,0 +1,164 @@
+"""Batching: how the tasks of a wave share the hardware.
+
+On an accelerator all tasks of a device stand under one ``vmap``. On a CPU a device
+works through them in chunks, and every core is a device of its own. No result depends
+on it beyond the rounding of floats.
+
+Shapes: D devices, W tasks a call, L = W / D tasks a device.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedasync_jax import tree
+from fedasync_jax.base import Array, PyTree
+
+_CPU_CHUNK = 8  # measured by scripts/benchmark.py
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How the tasks of a wave share the hardware. No result depends on it.
+
+    Attributes:
+      max_width: tasks in one device call, >= 1; longer waves are cut.
+      chunk: tasks under one ``vmap`` on a device, >= 1; a device works through its
+        tasks chunk by chunk. None: all at once.
+      mesh: one-dimensional mesh over whose devices the tasks are spread; None: the
+        default device.
+
+    Raises:
+      ValueError: if a number is below 1 or the mesh has several dimensions.
+    """
+
+    max_width: int = 64
+    chunk: int | None = None
+    mesh: Mesh | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name, number in (("max_width", self.max_width), ("chunk", self.chunk)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be >= 1, got {number}")
+        if self.mesh is not None and len(self.mesh.axis_names) != 1:
+            raise ValueError(
+                f"mesh must have one axis, got the axes {self.mesh.axis_names}"
+            )
+
+    @property
+    def num_devices(self) -> int:
+        """D."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether a wave must end before the next is enqueued.
+
+        The devices of a CPU back end share a few threads. With several programs in
+        flight, devices can wait for one another in different programs, for ever.
+        """
+        return self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
+
+    def padded(self, num_tasks: int) -> int:
+        """Return the W in which a wave of ``num_tasks`` is computed."""
+        per_device = -(-num_tasks // self.num_devices)
+        return self.num_devices << (per_device - 1).bit_length()
+
+
+def choose_batching(
+    devices: Sequence[Any] | None = None, max_width: int = 64
+) -> Batching:
+    """Return the batching that suits the back end, over all devices.
+
+    Args:
+      devices: jax devices; default: all of the default back end.
+      max_width: see ``Batching``.
+    """
+    devices = jax.devices() if devices is None else devices
+    mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
+    chunk = _CPU_CHUNK if devices[0].platform == "cpu" else None
+    return Batching(max_width=max_width, chunk=chunk, mesh=mesh)
+
+
+def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:
+    """Return ``fn`` run by every device of the mesh on replicated arguments."""
+    if mesh is None:
+        return fn
+    replicated = PartitionSpec()
+    return jax.shard_map(
+        fn, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False
+    )
+
+
+def replicate(values: PyTree, mesh: Mesh | None) -> PyTree:
+    """Put a pytree on every device of the mesh."""
+    if mesh is None:
+        return jax.device_put(values)
+    return jax.device_put(values, NamedSharding(mesh, PartitionSpec()))
+
+
+def map_tasks(
+    fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, batching: Batching
+) -> PyTree:
+    """Return ``fn`` of the first ``count`` of W tasks, inside of ``on_mesh``.
+
+    Task i is done by device i mod D, so that a wave that is not full leaves every
+    device about the same work. Rows beyond ``count`` hold anything.
+    """
+    if batching.mesh is None:
+        return _in_chunks(fn, tasks, count, batching.chunk)
+    axis, num_devices = batching.mesh.axis_names[0], batching.num_devices
+    device = jax.lax.axis_index(axis)
+    mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
+    my_count = (count - device + num_devices - 1) // num_devices
+    return _gather(_in_chunks(fn, mine, my_count, batching.chunk), axis)
+
+
+def _fold(tasks: PyTree, num_devices: int) -> PyTree:
+    """Return leaves [W, ...] as [L, D, ...]."""
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(-1, num_devices, *leaf.shape[1:]), tasks
+    )
+
+
+def _gather(results: PyTree, axis: str) -> PyTree:
+    """Return the [L, ...] of every device as [W, ...] in the order of the tasks.
+
+    All leaves travel in one collective: several at once can starve the few threads
+    that a CPU back end has, each waiting for a device that gets no thread.
+    """
+    flat = jax.vmap(lambda row: ravel_pytree(row)[0])(results)
+    _, unravel = ravel_pytree(tree.take(results, 0))
+    gathered = jax.lax.all_gather(flat, axis, axis=1)  # [L, D, n]
+    return jax.vmap(unravel)(gathered.reshape(-1, flat.shape[1]))
+
+
+def _in_chunks(
+    fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, chunk: int | None
+) -> PyTree:
+    """Return ``fn`` of the first ``count`` of L tasks, ``chunk`` at a time under vmap.
+
+    Rows beyond ``count`` hold anything.
+    """
+    length = jax.tree.leaves(tasks)[0].shape[0]
+    if length == 1:  # no batch axis: a convolution stays an ordinary one
+        return jax.tree.map(lambda leaf: leaf[None], fn(tree.take(tasks, 0)))
+    if chunk is None or length <= chunk:
+        return jax.vmap(fn)(tasks)
+    chunk_fn = jax.vmap(fn)
+    shapes = jax.eval_shape(chunk_fn, tasks)
+    results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def do_chunk(i: Array, results: PyTree) -> PyTree:
+        # The last chunk may overlap the one before it rather than leave the array.
+        rows = jnp.minimum(i * chunk, length - chunk) + jnp.arange(chunk)
+        return tree.put(results, rows, chunk_fn(tree.take(tasks, rows)))
+
+    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, do_chunk, results)

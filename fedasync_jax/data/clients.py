@@ -1,0 +1,104 @@
+"""From a data set and a partition to the record that training reads."""
+
+import jax
+import numpy as np
+
+from fedasync_jax.base import ClientData, PyTree
+from fedasync_jax.data.partition import Partition
+
+_INT32_MAX = np.iinfo(np.int32).max
+
+
+def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
+    """Join samples and their owners; on the host, nothing is copied or moved.
+
+    >>> part = Partition(np.array([2, 0, 1]), np.array([1, 2]))
+    >>> data = make_client_data({"x": np.zeros((3, 8)), "y": np.zeros(3)}, part)
+    >>> data.indices.tolist(), data.offsets.tolist(), data.counts.tolist()
+    ([2, 0, 1], [0, 1], [1, 2])
+
+    Args:
+      arrays: pytree of arrays [N, ...]; one sample is one row of every leaf.
+      partition: of the N rows over C clients. Clients may share rows and leave rows
+        out; none may be empty.
+
+    Raises:
+      ValueError: if the leaves differ in N, an index is not in 0..N-1, a client is
+        empty, the counts do not sum to the number of indices, or a number does not fit
+        into int32.
+
+    Returns:
+      Leaves as NumPy arrays [N, ...], indices int32 [M], offsets int32 [C], counts
+      int32 [C].
+    """
+    arrays = jax.tree.map(np.asarray, arrays)
+    num_samples = _count_samples(arrays)
+    indices = _as_integers("indices", partition.indices)
+    counts = _as_integers("counts", partition.counts)
+    _check_range("indices", indices, 0, num_samples - 1)
+    _check_range("counts", counts, 1, len(indices))
+    ends = np.cumsum(counts, dtype=np.int64)
+    if ends[-1] != len(indices):
+        raise ValueError(
+            f"counts must sum to {len(indices)} (the number of indices), got {ends[-1]}"
+        )
+    offsets = (ends - counts).astype(np.int32)
+    return ClientData(
+        arrays, indices.astype(np.int32), offsets, counts.astype(np.int32)
+    )
+
+
+def pool_clients(data: ClientData) -> ClientData:
+    """Return the same samples as the data of one single client, client 0.
+
+    This is the data of single-thread SGD. Rows keep their order in ``indices``; a row
+    that no client owns stays out, one that two clients own counts twice.
+
+    Args:
+      data: M index entries over C clients.
+
+    Returns:
+      M index entries over one client: offsets [0], counts [M]. Arrays and indices are
+      those of ``data``, not copies.
+    """
+    return data._replace(
+        offsets=np.zeros(1, np.int32),
+        counts=np.array([len(data.indices)], np.int32),
+    )
+
+
+def _count_samples(arrays: PyTree) -> int:
+    """Return N, the leading length that all leaves share."""
+    shapes = {
+        f"arrays{jax.tree_util.keystr(path)}": leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
+    }
+    lengths = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(lengths) != 1 or not 1 <= max(lengths) <= _INT32_MAX:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"arrays must share one leading length in 1..{_INT32_MAX}, "
+            f"got shapes {found or 'of no array'}"
+        )
+    return lengths.pop()
+
+
+def _as_integers(name: str, values: object) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be a one-dimensional array of integers, "
+            f"got shape {array.shape}, dtype {array.dtype}"
+        )
+    if not 1 <= len(array) <= _INT32_MAX:
+        raise ValueError(f"{name} must have 1..{_INT32_MAX} entries, got {len(array)}")
+    return array
+
+
+def _check_range(name: str, values: np.ndarray, low: int, high: int) -> None:
+    outside = (values < low) | (values > high)
+    if outside.any():
+        where = int(np.argmax(outside))
+        raise ValueError(
+            f"{name} must be in {low}..{high}, got {values[where]} at position {where}"
+        )

@@ -1,0 +1,59 @@
+"""A data set in memory: training and test samples with their labels."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Fixed, and apart from the seed of a run: every run is tested on the same samples.
+SPLIT_SEED = 1797
+
+
+class Dataset(NamedTuple):
+    """A classification data set: N training and T test samples of K classes.
+
+    Attributes:
+      x_train: float32 [N, ...], finite.
+      y_train: int32 [N], in 0..K-1.
+      x_test: float32 [T, ...], finite.
+      y_test: int32 [T], in 0..K-1.
+      num_classes: K.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+
+
+def load_digits(*, test_fraction: float = 0.2, seed: int = SPLIT_SEED) -> Dataset:
+    """Load the 1,797 handwritten digits that come with scikit-learn, offline.
+
+    Images are grey, 8 x 8 x 1, divided by 16 into 0..1; ten classes. The split is
+    random and, unless ``seed`` is given, always the same one: by default 1,437
+    training and 360 test samples.
+
+    Args:
+      test_fraction: share of the test samples, in (0, 1); their number is rounded up.
+      seed: of the split only.
+
+    Raises:
+      ValueError: if ``test_fraction`` leaves no training sample.
+
+    Reference: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI
+    Machine Learning Repository, 1998 (its test set).
+    """
+    # Slow to import, and needed for this one data set only.
+    from sklearn import datasets
+
+    images, labels = datasets.load_digits(return_X_y=True)
+    x = (images / 16).astype(np.float32).reshape(-1, 8, 8, 1)
+    y = labels.astype(np.int32)
+    if not 0 < test_fraction <= 1 - 1 / len(y):
+        raise ValueError(
+            f"test_fraction must be > 0 and leave one of the {len(y)} samples for "
+            f"training, got {test_fraction}"
+        )
+    order = np.random.default_rng(seed).permutation(len(y))
+    test, train = np.split(order, [int(np.ceil(test_fraction * len(y)))])
+    return Dataset(x[train], y[train], x[test], y[test], num_classes=10)

@@ -1,0 +1,146 @@
+"""A user's own data set from an .npz file, checked before anything is trained on it.
+
+The file is not trusted: nothing is unpickled, and whatever is wrong with it is told in
+one line that names the file and the array.
+"""
+
+import os
+import zipfile
+
+import numpy as np
+
+from fedasync_jax.data.datasets import Dataset
+
+_NAMES = ("x_train", "y_train", "x_test", "y_test")
+_MAX_CLASSES = np.iinfo(np.int32).max
+
+
+def load_npz(
+    path: str | os.PathLike[str], *, num_classes: int | None = None
+) -> Dataset:
+    """Load the arrays x_train, y_train, x_test and y_test of an ``.npz`` file.
+
+    Samples become float32. Those stored as uint8 are taken for images and divided by
+    255 into 0..1; all others keep their values. Labels are whole numbers and become
+    int32. Other arrays in the file are left alone.
+
+    Args:
+      path: made by ``np.savez`` or ``np.savez_compressed``. x_*: numbers [N, ...] with
+        at least one axis for the sample; y_*: whole numbers [N].
+      num_classes: K; default the largest label + 1.
+
+    Raises:
+      ValueError: in one line, if the file cannot be read, an array is missing, empty,
+        damaged or not of numbers, lengths or sample shapes differ, a sample is not
+        finite, or a label is not in 0..K-1.
+    """
+    if num_classes is not None and not 1 <= num_classes <= _MAX_CLASSES:
+        raise ValueError(f"num_classes must be in 1..{_MAX_CLASSES}, got {num_classes}")
+    try:
+        return _make_dataset(_read_arrays(path), num_classes)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Return the four arrays as they are stored."""
+    with _open_archive(path) as archive:
+        members = archive.namelist()
+        missing = [name for name in _NAMES if f"{name}.npy" not in members]
+        if missing:
+            raise ValueError(f"the arrays {', '.join(missing)} are missing")
+        return {name: _read_array(archive, name) for name in _NAMES}
+
+
+def _open_archive(path: str | os.PathLike[str]) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    # A damaged file raises any of a dozen types, from zipfile, zlib, struct or NumPy.
+    except Exception as error:
+        raise ValueError(
+            f"cannot be opened as an .npz file ({_one_line(error)})"
+        ) from error
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    try:
+        with archive.open(f"{name}.npy") as member:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            # The checksum is only compared at the end of the member.
+            if member.read(1):
+                raise ValueError("bytes after the end of the array")
+            return array
+    except Exception as error:
+        raise ValueError(f"{name} cannot be read ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _make_dataset(stored: dict[str, np.ndarray], num_classes: int | None) -> Dataset:
+    """Check every array alone, then against the others."""
+    x_train, x_test = (_to_samples(n, stored[n]) for n in ("x_train", "x_test"))
+    limit = num_classes or _MAX_CLASSES
+    y_train, y_test = (_to_labels(n, stored[n], limit) for n in ("y_train", "y_test"))
+    _check_lengths("train", x_train, y_train)
+    _check_lengths("test", x_test, y_test)
+    _check_alike(stored["x_train"], stored["x_test"])
+    num_classes = num_classes or int(max(y_train.max(), y_test.max())) + 1
+    return Dataset(x_train, y_train, x_test, y_test, num_classes)
+
+
+def _to_samples(name: str, array: np.ndarray) -> np.ndarray:
+    """Return finite float32 [N, ...]."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(
+            f"{name} must have a shape [N, ...] without zeros, got {array.shape}"
+        )
+    with np.errstate(over="ignore"):
+        samples = array.astype(np.float32)
+    finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{name} must be finite in float32, got NaN or infinity in row "
+            f"{np.argmin(finite)}"
+        )
+    return samples / np.float32(255) if array.dtype == np.uint8 else samples
+
+
+def _to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return int32 [N], in 0..num_classes-1."""
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must hold whole numbers, got dtype {array.dtype}")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must have a shape [N], N >= 1, got {array.shape}")
+    valid = (array >= 0) & (array < num_classes) & (array == np.floor(array))
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must hold whole numbers in 0..{num_classes - 1}, "
+            f"got {array[row]} in row {row}"
+        )
+    return array.astype(np.int32)
+
+
+def _check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
+    if len(x) != len(y):
+        raise ValueError(
+            f"x_{part} and y_{part} must have one length, got {len(x)} and {len(y)}"
+        )
+
+
+def _check_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:
+    """Refuse samples of two shapes, or of two scales (only uint8 is divided)."""
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            "x_train and x_test must have samples of one shape, "
+            f"got {x_train.shape[1:]} and {x_test.shape[1:]}"
+        )
+    if (x_train.dtype == np.uint8) != (x_test.dtype == np.uint8):
+        raise ValueError(
+            "x_train and x_test must both be uint8 or neither, "
+            f"got {x_train.dtype} and {x_test.dtype}"
+        )

@@ -1,0 +1,133 @@
+"""Names of settings become data: the tables of data sets and of partitions."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from fedasync_jax.data.datasets import Dataset, load_digits
+from fedasync_jax.data.npz import load_npz
+from fedasync_jax.data.partition import (
+    Partition,
+    dirichlet,
+    iid,
+    quantity_skew,
+    shards,
+)
+
+Path = str | os.PathLike[str]
+
+
+class LoadFn(Protocol):
+    """A data set as the registry knows it."""
+
+    def __call__(self, path: Path | None, /) -> Dataset:
+        """Return the data set; ``path`` is None where none is needed."""
+        ...
+
+
+class Skew(NamedTuple):
+    """Settings of all partitions; each reads its own.
+
+    Attributes:
+      concentration: see ``dirichlet``.
+      shards_per_client: see ``shards``.
+      sigma: see ``quantity_skew``.
+    """
+
+    concentration: float
+    shards_per_client: int
+    sigma: float
+
+
+class PartitionFn(Protocol):
+    """A partition as the registry knows it."""
+
+    def __call__(
+        self,
+        labels: np.ndarray,
+        num_clients: int,
+        skew: Skew,
+        rng: np.random.Generator,
+        /,
+    ) -> Partition:
+        """Return a partition of the N samples whose labels, int [N], are given."""
+        ...
+
+
+def _load_digits(path: Path | None) -> Dataset:
+    if path is not None:
+        raise ValueError(f"path must be None for data set 'digits', got {path!r}")
+    return load_digits()
+
+
+def _load_npz(path: Path | None) -> Dataset:
+    if path is None:
+        raise ValueError("path must name an .npz file for data set 'npz', got None")
+    return load_npz(path)
+
+
+DATASETS: Mapping[str, LoadFn] = {"digits": _load_digits, "npz": _load_npz}
+
+PARTITIONS: Mapping[str, PartitionFn] = {
+    "iid": lambda labels, num_clients, skew, rng: iid(
+        len(labels), num_clients, rng=rng
+    ),
+    "shards": lambda labels, num_clients, skew, rng: shards(
+        labels, num_clients, shards_per_client=skew.shards_per_client, rng=rng
+    ),
+    "dirichlet": lambda labels, num_clients, skew, rng: dirichlet(
+        labels, num_clients, concentration=skew.concentration, rng=rng
+    ),
+    "quantity-skew": lambda labels, num_clients, skew, rng: quantity_skew(
+        len(labels), num_clients, sigma=skew.sigma, rng=rng
+    ),
+}
+
+
+def load_dataset(name: str, path: Path | None = None) -> Dataset:
+    """Load the data set called ``name``.
+
+    Args:
+      name: a key of ``DATASETS``: "digits", or "npz" for a file of one's own.
+      path: the file of "npz"; None otherwise.
+
+    Raises:
+      ValueError: if the name is unknown, or ``path`` does not belong to it.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"data set must be one of {', '.join(DATASETS)}, got {name!r}")
+    return DATASETS[name](path)
+
+
+def make_partition(
+    name: str,
+    labels: np.ndarray,
+    num_clients: int,
+    *,
+    concentration: float = 0.5,
+    shards_per_client: int = 2,
+    sigma: float = 1.0,
+    rng: np.random.Generator,
+) -> Partition:
+    """Deal samples by the partition called ``name``, which reads its own settings.
+
+    Args:
+      name: a key of ``PARTITIONS``: "iid", "shards", "dirichlet" or "quantity-skew".
+      labels: int [N].
+      num_clients: C, in 1..N.
+      concentration: of "dirichlet".
+      shards_per_client: of "shards".
+      sigma: of "quantity-skew".
+      rng: source of all randomness.
+
+    Raises:
+      ValueError: if the name is unknown or a setting that it reads is out of range.
+    """
+    if name not in PARTITIONS:
+        raise ValueError(
+            f"partition must be one of {', '.join(PARTITIONS)}, got {name!r}"
+        )
+    skew = Skew(concentration, shards_per_client, sigma)
+    return PARTITIONS[name](labels, num_clients, skew, rng)

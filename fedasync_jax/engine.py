@@ -1,0 +1,330 @@
+"""The engine: Algorithm 1, exact, with its tasks trained in batched waves.
+
+The schedule does not depend on the values of the models, so arrivals whose start
+models all exist form a wave: one compiled call trains every task of it from its own
+stale model and mixes the results in the order of arrival. What comes out equals the
+serial algorithm.
+
+Shapes: T updates, S slots, W tasks a call (a wave and its padding). Row t of a trace
+makes version t + 1.
+Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
+Algorithm 1.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax import tree
+from fedasync_jax.base import Array, LocalUpdate, Mixer, MixInfo, PyTree, Variables
+from fedasync_jax.batching import (
+    Batching,
+    choose_batching,
+    map_tasks,
+    on_mesh,
+    replicate,
+)
+from fedasync_jax.history import Callback, Evaluation, History, Updates
+from fedasync_jax.trace import Trace, make_waves
+
+
+class RunState(NamedTuple):
+    """All that a run must not lose; with trace and key enough to go on exactly.
+
+    Attributes:
+      version: t, number of the newest model.
+      variables: x_t.
+      store: start models of the tasks in flight, a pytree like ``variables`` with
+        leading axis S.
+      mixer_state: what the mixing rule remembers.
+    """
+
+    version: int
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+class Wave(NamedTuple):
+    """A wave that has been handed to the device.
+
+    Attributes:
+      begin: first row.
+      end: row after the last.
+      versions: models begin + 1 .. end, leading axis W >= end - begin.
+      updates: see ``Updates``, W >= end - begin rows.
+    """
+
+    begin: int
+    end: int
+    versions: PyTree
+    updates: Updates
+
+
+class RunResult(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      state: the last state; ``state.variables`` is the final model.
+      updates: ``Updates`` of NumPy arrays [T], one row per update of this run.
+      evaluations: in order of the version.
+    """
+
+    state: RunState
+    updates: Updates
+    evaluations: list[Evaluation]
+
+
+def run(
+    trace: Trace,
+    local_update: LocalUpdate,
+    mixer: Mixer,
+    variables: Variables,
+    key: Array,
+    *,
+    batching: Batching | None = None,
+    evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
+    eval_every: int | None = None,
+    callback: Callback | None = None,
+    state: RunState | None = None,
+) -> RunResult:
+    """Run FedAsync over a whole trace.
+
+    Args:
+      trace: who arrives when and from which version.
+      local_update: the Worker, not batched (see ``local.make_local_update``).
+      mixer: the Updater's rule.
+      variables: x_0; ignored when ``state`` is given.
+      key: root key; task n trains with ``fold_in(key, n)``.
+      batching: default: ``choose_batching()``.
+      evaluate_fn: jitted function of a model; its result is fetched late.
+      eval_every: versions between evaluations (version 0 and the last are always
+        evaluated); None: only those two.
+      callback: see ``Callback``.
+      state: where to go on, from an earlier result over a prefix of this trace.
+
+    Raises:
+      ValueError: if ``eval_every`` < 1, a leaf of ``variables`` is not a float array or
+        ``state`` does not fit the trace.
+    """
+    if eval_every is not None and eval_every < 1:
+        raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
+    batching = batching or choose_batching()
+    if state is None:
+        state = init_state(trace, mixer, variables)
+    history = History(state.version, evaluate_fn, callback)
+    if state.version == 0:
+        history.evaluate(0, state.variables)
+    loop = iterate(trace, local_update, mixer, state, key, batching=batching)
+    for newest, wave in loop:
+        state = newest
+        history.add(wave.end - wave.begin, wave.updates)
+        for version in _versions_due(wave, eval_every, trace.num_updates):
+            place = np.int32(version - wave.begin - 1)
+            history.evaluate(version, _pick(wave.versions, place))
+    history.flush()
+    return RunResult(state, history.updates(), history.evaluations)
+
+
+def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
+    """Return the state before the first update: x_0, which lies in slot 0.
+
+    Raises:
+      ValueError: if a leaf of ``variables`` is not a float array.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"variables{name} must be a float array to be mixed, "
+                f"got {jnp.result_type(leaf)}"
+            )
+    # Copies: the engine donates its state, the caller's arrays stay the caller's.
+    variables = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)
+    store = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
+    )
+    return RunState(0, variables, store, mixer.init(variables))
+
+
+def iterate(
+    trace: Trace,
+    local_update: LocalUpdate,
+    mixer: Mixer,
+    state: RunState,
+    key: Array,
+    *,
+    batching: Batching,
+) -> Iterator[tuple[RunState, Wave]]:
+    """Yield after every wave the state and the wave: Algorithm 1's host loop.
+
+    Only enqueues device work. A state is used up by the next iteration: copy what
+    should last.
+
+    Raises:
+      ValueError: if ``state`` does not fit the trace.
+    """
+    _check_state(state, trace)
+    shared = _Shared(key, _device_columns(trace), _as_pytree(local_update))
+    device_state = (state.variables, state.store, state.mixer_state)
+    shared, device_state = replicate((shared, device_state), batching.mesh)
+    start_wave = functools.partial(
+        _run_wave, mixer=mixer, num_steps=_common_steps(trace), batching=batching
+    )
+    waves = make_waves(trace.start_version, batching.max_width, state.version)
+    for begin, end in waves:
+        # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
+        # and the versions that they started from all exist. Worker and Updater:
+        count = end - begin
+        device_state, versions, updates = start_wave(
+            device_state,
+            shared,
+            np.int32(begin),
+            np.int32(count),
+            width=batching.padded(count),
+        )
+        if batching.one_at_a_time:
+            jax.block_until_ready(updates)
+        yield RunState(end, *device_state), Wave(begin, end, versions, updates)
+
+
+class _Shared(NamedTuple):
+    """Arguments that are the same for every wave of a run.
+
+    Attributes:
+      key: root key.
+      columns: the trace, dict of int32 [T].
+      local_update: the Worker, a pytree with the data as leaves.
+    """
+
+    key: Array
+    columns: Mapping[str, Array | np.ndarray]
+    local_update: PyTree
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("mixer", "num_steps", "batching", "width"),
+    donate_argnums=0,
+)
+def _run_wave(
+    device_state: tuple[Variables, PyTree, PyTree],
+    shared: _Shared,
+    begin: Array,
+    count: Array,
+    *,
+    mixer: Mixer,
+    num_steps: int | None,
+    batching: Batching,
+    width: int,
+) -> tuple[tuple[Variables, PyTree, PyTree], PyTree, Updates]:
+    """Train and mix rows begin .. begin + count - 1, on all devices of the mesh."""
+    one_device = functools.partial(
+        _run_wave_on_device,
+        mixer=mixer,
+        num_steps=num_steps,
+        batching=batching,
+        width=width,
+    )
+    return on_mesh(one_device, batching.mesh)(device_state, shared, begin, count)
+
+
+def _run_wave_on_device(
+    device_state: tuple[Variables, PyTree, PyTree],
+    shared: _Shared,
+    begin: Array,
+    count: Array,
+    *,
+    mixer: Mixer,
+    num_steps: int | None,
+    batching: Batching,
+    width: int,
+) -> tuple[tuple[Variables, PyTree, PyTree], PyTree, Updates]:
+    variables, store, mixer_state = device_state
+    place = jnp.arange(width, dtype=jnp.int32)
+    last_row = shared.columns["client"].shape[0] - 1
+    tasks = tree.take(shared.columns, jnp.minimum(begin + place, last_row))
+
+    # Workers. Task i is trained on device i mod D, from the model that it received.
+    def train_task(task: Mapping[str, Array]) -> tuple[Variables, Array, Array]:
+        start = tree.take(store, task["read_slot"])
+        key = jax.random.fold_in(shared.key, task["task"])
+        steps = task["num_steps"] if num_steps is None else num_steps
+        local, info = shared.local_update(start, task["client"], key, steps)
+        return local, tree.all_finite(local), info.loss
+
+    local, finite, loss = map_tasks(train_task, tasks, count, batching)
+
+    # Updater. In the order of arrival; what is padding or not finite is not mixed.
+    def mix(carry, arrival):
+        variables, mixer_state = carry
+        row, task, local, allowed = arrival
+        mixed, next_state, info = mixer.update(
+            local,
+            mixer_state,
+            variables,
+            start=tree.take(store, task["read_slot"]),
+            staleness=row - task["start_version"],
+            version=row,
+            client=task["client"],
+        )
+        carry = tree.where(allowed, (mixed, next_state), carry)
+        info = MixInfo(info.alpha, info.applied & allowed)
+        return carry, (carry[0], info)
+
+    (variables, mixer_state), (versions, mix_info) = jax.lax.scan(
+        mix,
+        (variables, mixer_state),
+        (begin + place, tasks, local, finite & (place < count)),
+    )
+
+    # Scheduler. New versions go where tasks will start from them.
+    num_slots = jax.tree.leaves(store)[0].shape[0]
+    slots = jnp.where(place < count, tasks["write_slot"], num_slots)
+    store = tree.put(store, slots, versions)
+    updates = Updates(alpha=mix_info.alpha, applied=mix_info.applied, loss=loss)
+    return (variables, store, mixer_state), versions, updates
+
+
+_pick = jax.jit(tree.take)
+
+
+def _versions_due(
+    wave: Wave, eval_every: int | None, num_updates: int
+) -> Iterator[int]:
+    for version in range(wave.begin + 1, wave.end + 1):
+        every = eval_every is not None and version % eval_every == 0
+        if every or version == num_updates:
+            yield version
+
+
+def _device_columns(trace: Trace) -> dict[str, np.ndarray]:
+    names = ("client", "task", "start_version", "num_steps", "read_slot", "write_slot")
+    return {name: getattr(trace, name) for name in names}
+
+
+def _common_steps(trace: Trace) -> int | None:
+    """Return H if it is the same for all tasks: a loop of known length is faster."""
+    first = int(trace.num_steps[0])
+    return first if (trace.num_steps == first).all() else None
+
+
+def _as_pytree(local_update: LocalUpdate) -> PyTree:
+    """Return a callable whose arrays, if it declares any, are arguments under jit."""
+    if isinstance(local_update, jax.tree_util.Partial):
+        return local_update
+    return jax.tree_util.Partial(local_update)
+
+
+def _check_state(state: RunState, trace: Trace) -> None:
+    slots = jax.tree.leaves(state.store)[0].shape[0]
+    if not 0 <= state.version <= trace.num_updates or slots != trace.num_slots:
+        raise ValueError(
+            f"state must be of a version in 0..{trace.num_updates} and have "
+            f"{trace.num_slots} slots to fit the trace, got version {state.version} "
+            f"and {slots} slots"
+        )

@@ -1,0 +1,114 @@
+"""The history of a run: what is worth knowing, on its way from device to host.
+
+The host loop must not wait for the device, so results are fetched one evaluation late:
+when the next evaluation has been enqueued, the one before it is most likely done.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from fedasync_jax.base import Array, Variables
+
+
+class Updates(NamedTuple):
+    """What happened to N arrivals, in the order of arrival.
+
+    Attributes:
+      alpha: float [N], the weight alpha_t of the local model.
+      applied: bool [N], False where the local model was not finite and not mixed.
+      loss: float [N], mean training loss of the task.
+    """
+
+    alpha: Array | np.ndarray
+    applied: Array | np.ndarray
+    loss: Array | np.ndarray
+
+
+class Evaluation(NamedTuple):
+    """Metrics of one version.
+
+    Attributes:
+      version: number of the model.
+      metrics: what ``evaluate_fn`` returned, fetched from the device.
+    """
+
+    version: int
+    metrics: dict[str, Any]
+
+
+class Callback(Protocol):
+    """Called after every evaluation, in order."""
+
+    def __call__(self, evaluation: Evaluation, updates: Updates) -> None:
+        """Receive the metrics and the updates made since the previous call."""
+        ...
+
+
+class History:
+    """Collects the updates and evaluations of one run.
+
+    Attributes:
+      evaluations: all that were fetched.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        evaluate_fn: Callable[[Variables], dict[str, Array]] | None,
+        callback: Callback | None,
+    ):
+        """Begin at ``version``; without ``evaluate_fn`` the metrics are empty."""
+        self.evaluations: list[Evaluation] = []
+        self._evaluate_fn = evaluate_fn or (lambda variables: {})
+        self._callback = callback or (lambda evaluation, updates: None)
+        self._version = version  # of the last evaluation that was fetched
+        self._parts: list[Updates] = []  # on the host, up to that version
+        self._rest = Updates(*(np.zeros(0, t) for t in (float, bool, float)))
+        self._on_device: list[tuple[int, Updates]] = []  # (rows, padded)
+        self._waiting: tuple[int, dict, list[tuple[int, Updates]]] | None = None
+
+    def add(self, num_updates: int, updates: Updates) -> None:
+        """Note the first ``num_updates`` rows of ``updates``, still on the device."""
+        self._on_device.append((num_updates, updates))
+
+    def evaluate(self, version: int, variables: Variables) -> None:
+        """Enqueue an evaluation and fetch the one before it.
+
+        All updates before ``version`` must have been added.
+        """
+        metrics = self._evaluate_fn(variables)
+        self.flush()
+        self._waiting = version, metrics, self._on_device
+        self._on_device = []
+
+    def flush(self) -> None:
+        """Fetch the evaluation that was enqueued last, with its updates."""
+        if self._waiting is None:
+            return
+        version, metrics, waves = self._waiting
+        self._waiting = None
+        evaluation = Evaluation(version, jax.device_get(metrics))
+        fetched = jax.device_get([updates for _, updates in waves])
+        heads = (_head(u, n) for u, (n, _) in zip(fetched, waves, strict=True))
+        rows = _concatenate([self._rest, *heads])
+        num_new = version - self._version
+        self._rest = Updates(*(column[num_new:] for column in rows))
+        self._parts.append(_head(rows, num_new))
+        self._version += num_new
+        self.evaluations.append(evaluation)
+        self._callback(evaluation, self._parts[-1])
+
+    def updates(self) -> Updates:
+        """Return all updates up to the last evaluation that was fetched."""
+        return _concatenate(self._parts)
+
+
+def _head(updates: Updates, num_rows: int) -> Updates:
+    return Updates(*(column[:num_rows] for column in updates))
+
+
+def _concatenate(parts: list[Updates]) -> Updates:
+    return Updates(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

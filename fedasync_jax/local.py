@@ -1,0 +1,244 @@
+"""The Worker: H local steps on g(x; z) = f(x; z) + rho/2 ||x - x_tau||^2.
+
+A local update is written for one task; the engine batches it. The anchor x_tau of the
+proximal term is the model that the worker received: every task makes a fresh optimizer
+state from that very model.
+
+Shapes: H steps, B samples a batch, n_i samples of client i.
+Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
+Algorithm 1 (Worker), Option II.
+"""
+
+import functools
+import math
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedasync_jax import tree
+from fedasync_jax.base import (
+    Array,
+    ClientData,
+    LocalInfo,
+    LocalUpdate,
+    Model,
+    PyTree,
+    Variables,
+)
+
+Sampling = Literal["epochs", "replacement"]
+
+
+class ProximalState(NamedTuple):
+    """State of ``add_proximal``.
+
+    Attributes:
+      anchor: x_tau, the parameters that ``init`` was given.
+    """
+
+    anchor: PyTree
+
+
+def add_proximal(rho: float) -> optax.GradientTransformation:
+    """Add rho (x - x_tau), the gradient of rho/2 ||x - x_tau||^2.
+
+    x_tau is what ``init`` is given. It composes: ``optax.chain(add_proximal(rho),
+    optax.sgd(step_size))`` makes the steps of Algorithm 1.
+
+    Args:
+      rho: weight of the proximal term, >= 0 (not its product with the step size).
+
+    Raises:
+      ValueError: if ``rho`` is negative or not finite.
+    """
+    if not 0 <= rho < math.inf:
+        raise ValueError(f"rho must be finite and >= 0, got {rho}")
+    if rho == 0:
+        return optax.identity()
+
+    def init_fn(params: PyTree) -> ProximalState:
+        return ProximalState(anchor=params)
+
+    def update_fn(
+        updates: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
+        if params is None:
+            raise ValueError("add_proximal: update needs params, got None")
+        return tree.add_scaled(updates, rho, tree.sub(params, state.anchor)), state
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def make_local_update(
+    model: Model,
+    data: ClientData,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    max_steps: int,
+    sampling: Sampling = "epochs",
+    unroll: bool = False,
+) -> LocalUpdate:
+    """Return the work of one worker, ready for ``engine.run``.
+
+    With ``"epochs"`` the batches are cut from an endless row of reshuffled passes over
+    the client's samples: each pass has every sample once, a batch may reach into the
+    next pass. With ``"replacement"`` every sample is drawn on its own.
+
+    Args:
+      model: what is trained; only ``params`` sees the optimizer, ``state`` is carried.
+      data: samples of all clients; they become arguments of the compiled program, so
+        that they lie on the device once.
+      optimizer: any optax transformation; its state is made anew for every task.
+      batch_size: B >= 1.
+      max_steps: largest H that will be asked for; a task may ask for fewer.
+      sampling: ``"epochs"`` or ``"replacement"``.
+      unroll: write the steps out instead of looping; compiles longer, and is the only
+        fast form of XLA's convolution on a CPU.
+
+    Raises:
+      ValueError: if a number is out of range or ``sampling`` is unknown.
+    """
+    for name, number in (("batch_size", batch_size), ("max_steps", max_steps)):
+        if number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
+    if sampling not in ("epochs", "replacement"):
+        raise ValueError(
+            f"sampling must be 'epochs' or 'replacement', got {sampling!r}"
+        )
+    plan = _Plan(
+        model, optimizer, batch_size, max_steps, sampling, unroll, _max_count(data)
+    )
+    return jax.tree_util.Partial(functools.partial(_train, plan), data)
+
+
+def steps_per_task(
+    counts: np.ndarray | Array, *, batch_size: int, epochs: float
+) -> np.ndarray:
+    """Return H of every client for a number of passes over its own samples.
+
+    >>> steps_per_task(np.array([500, 18, 3]), batch_size=50, epochs=1).tolist()
+    [10, 1, 1]
+
+    Args:
+      counts: int [C], n_i.
+      batch_size: B >= 1.
+      epochs: passes over the client's samples, > 0.
+
+    Returns:
+      int32 [C], ceil(epochs * n_i / B).
+
+    Raises:
+      ValueError: if ``batch_size`` < 1 or ``epochs`` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"epochs must be finite and > 0, got {epochs}")
+    steps = np.ceil(np.asarray(counts) * epochs / batch_size)
+    return np.maximum(steps, 1).astype(np.int32)
+
+
+class _Plan(NamedTuple):
+    """What a compiled local update is specialized to."""
+
+    model: Model
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    max_steps: int
+    sampling: Sampling
+    unroll: bool
+    max_count: int
+
+
+class _Carry(NamedTuple):
+    """What passes from local step to local step."""
+
+    variables: Variables
+    optimizer_state: PyTree
+    loss_sum: Array
+
+
+def _train(
+    plan: _Plan,
+    data: ClientData,
+    variables: Variables,
+    client: Array,
+    key: Array,
+    num_steps: int | Array,
+) -> tuple[Variables, LocalInfo]:
+    """Do ``num_steps`` local steps for ``client``, from the model it received."""
+    sample_key, step_key = jax.random.split(key)
+    rows = _sample_rows(plan, data, client, sample_key)
+
+    def step(h: int | Array, carry: _Carry) -> _Carry:
+        batch = tree.take(data.arrays, rows[h])
+        return _step(plan, carry, batch, jax.random.fold_in(step_key, h))
+
+    start = _Carry(variables, plan.optimizer.init(variables.params), jnp.zeros(()))
+    if plan.unroll:
+        carry = _unrolled(step, start, plan.max_steps, num_steps)
+    else:
+        carry = jax.lax.fori_loop(0, num_steps, step, start)
+    return carry.variables, LocalInfo(
+        loss=carry.loss_sum / jnp.asarray(num_steps, carry.loss_sum.dtype)
+    )
+
+
+def _step(plan: _Plan, carry: _Carry, batch: PyTree, key: Array) -> _Carry:
+    variables, optimizer_state, loss_sum = carry
+
+    def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
+        return plan.model.loss(Variables(params, variables.state), batch, key)
+
+    (loss, state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
+    updates, optimizer_state = plan.optimizer.update(
+        grads, optimizer_state, variables.params
+    )
+    params = optax.apply_updates(variables.params, updates)
+    return _Carry(
+        Variables(params, state),
+        optimizer_state,
+        loss_sum + loss.astype(loss_sum.dtype),
+    )
+
+
+def _unrolled(step, carry: _Carry, max_steps: int, num_steps: int | Array) -> _Carry:
+    if isinstance(num_steps, int):
+        return functools.reduce(lambda c, h: step(h, c), range(num_steps), carry)
+    for h in range(max_steps):
+        carry = tree.where(h < num_steps, step(h, carry), carry)
+    return carry
+
+
+def _sample_rows(plan: _Plan, data: ClientData, client: Array, key: Array) -> Array:
+    """Return int32 [max_steps, B], rows of ``data.arrays`` for every step."""
+    num_draws = plan.max_steps * plan.batch_size
+    count = data.counts[client]
+    if plan.sampling == "replacement":
+        drawn = jax.random.randint(key, (num_draws,), 0, count)
+    else:
+        drawn = _shuffled_passes(key, count, num_draws, plan.max_count)
+    rows = data.indices[data.offsets[client] + drawn]
+    return rows.reshape(plan.max_steps, plan.batch_size)
+
+
+def _shuffled_passes(key: Array, count: Array, length: int, max_count: int) -> Array:
+    """Return int32 [length]: passes over 0 .. count-1, each in an order of its own.
+
+    One sort does all passes: position p belongs to pass p // count and stands for the
+    sample p % count; sorted by (pass, random number), every pass keeps its place and is
+    shuffled in itself. ``max_count - 1`` positions more than asked for complete the
+    last pass before it is cut off.
+    """
+    position = jnp.arange(length + max_count - 1, dtype=jnp.int32)
+    random = jax.random.bits(key, position.shape)
+    operands = (position // count, random, position % count)
+    return jax.lax.sort(operands, num_keys=2)[2][:length]
+
+
+def _max_count(data: ClientData) -> int:
+    return int(np.max(np.asarray(data.counts)))

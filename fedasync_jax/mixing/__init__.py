@@ -1,0 +1,5 @@
+"""Mixing rules: one file per family."""
+
+from fedasync_jax.mixing.fedasync import fedasync as fedasync
+
+__all__ = ["fedasync"]

@@ -1,0 +1,54 @@
+"""FedAsync: the mixing rule of the paper.
+
+x_t = (1 - alpha_t) x_{t-1} + alpha_t x_new, alpha_t = alpha s(t - tau).
+
+Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
+Algorithm 1 (Updater) and section 5.2 (adaptive alpha).
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from fedasync_jax import tree
+from fedasync_jax.base import Array, ArrayLike, Mixer, MixInfo, PyTree, StalenessFn
+
+AlphaSchedule = Callable[[Array], ArrayLike]
+
+
+def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
+    """Return the rule x <- (1 - alpha s(d)) x + alpha s(d) x_new.
+
+    Args:
+      alpha: mixing hyperparameter in (0, 1], or a schedule of the version: a function
+        of the number of updates made before this one (0 for the first), such as an
+        optax schedule, with values in (0, 1].
+      staleness_fn: s(d).
+
+    Raises:
+      ValueError: if ``alpha`` is a number outside (0, 1].
+    """
+    if not callable(alpha) and not 0 < alpha <= 1:
+        raise ValueError(f"alpha must be in (0, 1], got {alpha}")
+
+    def init_fn(model: PyTree) -> PyTree:
+        del model
+        return ()
+
+    def update_fn(
+        local: PyTree,
+        state: PyTree,
+        current: PyTree,
+        *,
+        start: PyTree,
+        staleness: Array,
+        version: Array,
+        client: Array,
+    ) -> tuple[PyTree, PyTree, MixInfo]:
+        del start, client
+        base = alpha(version) if callable(alpha) else alpha
+        weight = jnp.asarray(base, dtype=float) * staleness_fn(staleness)
+        mixed = tree.lerp(current, local, weight)
+        return mixed, state, MixInfo(alpha=weight, applied=jnp.asarray(True))
+
+    return Mixer(init_fn, update_fn)

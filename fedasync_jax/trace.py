@@ -1,0 +1,123 @@
+"""The record of a schedule: which arrival was trained where, when and from what.
+
+A trace is pure data. Cut into waves and with a slot for every start model, it is all
+that the engine needs to know of Scheduler and Coordinator, of whatever kind they are.
+
+Shapes: T updates. Row t of a trace is the arrival that makes version t + 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """All arrivals of a run, in the order in which the Updater mixes them.
+
+    Attributes:
+      client: int32 [T], the client that trained.
+      task: int32 [T], number of the task in the order of the triggers; its random key
+        is made from it.
+      start_version: int32 [T], tau, the version that the worker received.
+      start_time: float64 [T], when the task was triggered, simulated seconds (for
+        sampled staleness: the number of updates).
+      arrival_time: float64 [T], when its model arrived, never falling.
+      num_steps: int32 [T], H, local steps.
+      read_slot: int32 [T], where the start model lies in the store.
+      write_slot: int32 [T], where version t + 1 goes; ``num_slots`` if no task ever
+        starts from it.
+      num_slots: start models that the store holds; version 0 begins in slot 0.
+    """
+
+    client: np.ndarray
+    task: np.ndarray
+    start_version: np.ndarray
+    start_time: np.ndarray
+    arrival_time: np.ndarray
+    num_steps: np.ndarray
+    read_slot: np.ndarray
+    write_slot: np.ndarray
+    num_slots: int
+
+    @property
+    def num_updates(self) -> int:
+        """T, the number of arrivals."""
+        return len(self.client)
+
+    @property
+    def staleness(self) -> np.ndarray:
+        """int32 [T]: d = t - tau, versions made between the download and the mix."""
+        return np.arange(self.num_updates, dtype=np.int32) - self.start_version
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the arrays by name."""
+        names = (field.name for field in fields(self) if field.name != "num_slots")
+        return {name: getattr(self, name) for name in names}
+
+
+def make_trace(*, last_reader: np.ndarray, **columns: np.ndarray) -> Trace:
+    """Return a trace of the columns, its slots assigned (see ``assign_slots``)."""
+    times = ("start_time", "arrival_time")
+    typed = {
+        name: np.asarray(column, np.float64 if name in times else np.int32)
+        for name, column in columns.items()
+    }
+    read, write, num_slots = assign_slots(typed["start_version"], last_reader)
+    return Trace(**typed, read_slot=read, write_slot=write, num_slots=num_slots)
+
+
+def make_waves(
+    start_version: np.ndarray, max_width: int | None = None, begin: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Yield waves (begin, end): rows whose start versions all exist at row ``begin``.
+
+    Before row ``begin`` is mixed the versions 0 .. begin exist. Every wave is as long
+    as it can be, so that no exact schedule has fewer.
+
+    Args:
+      start_version: int [T].
+      max_width: longest wave, >= 1; None for no limit.
+      begin: first row.
+    """
+    newest_needed = np.maximum.accumulate(start_version)
+    while begin < len(start_version):
+        end = int(np.searchsorted(newest_needed, begin, side="right"))
+        end = end if max_width is None else min(end, begin + max_width)
+        yield begin, end
+        begin = end
+
+
+def assign_slots(
+    start_version: np.ndarray, last_reader: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Give every version that is read a slot, as a compiler gives registers.
+
+    A slot is free again after the last reader of its version, in time for the version
+    that this very row makes. The number of slots is the largest number of versions
+    that are alive at once: the fewest possible.
+
+    Args:
+      start_version: int [T], the version that row t reads.
+      last_reader: int [T + 1], the last row that may read version v; beyond T - 1 for
+        a version that stays alive, below v for one that nobody reads.
+
+    Returns:
+      ``read_slot`` int32 [T], ``write_slot`` int32 [T], number of slots.
+    """
+    num_updates = len(start_version)
+    released_by: dict[int, list[int]] = {}
+    slot_of = np.full(num_updates + 1, -1, np.int32)
+    free: list[int] = []
+    num_slots = 0
+    for version, last in enumerate(last_reader.tolist()):
+        free.extend(released_by.pop(version - 1, ()))
+        if last < version and version > 0:
+            continue
+        slot = free.pop() if free else num_slots
+        num_slots = max(num_slots, slot + 1)
+        slot_of[version] = slot
+        released_by.setdefault(last, []).append(slot)
+    write_slot = np.where(slot_of < 0, num_slots, slot_of)[1:]
+    return slot_of[start_version], write_slot.astype(np.int32), num_slots
