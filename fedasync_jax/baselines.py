@@ -49,13 +49,16 @@ def average_rounds(
         default: the plain mean.
 
     Raises:
-      ValueError: if ``clients_per_round`` < 1 or a weight is not positive.
+      ValueError: if ``clients_per_round`` < 1 or a weight is not positive and
+        finite.
     """
     if clients_per_round < 1:
         raise ValueError(f"clients_per_round must be >= 1, got {clients_per_round}")
-    if client_weights is not None and not (np.asarray(client_weights) > 0).all():
+    weights = np.ones(1) if client_weights is None else np.asarray(client_weights)
+    if not ((weights > 0) & (weights < np.inf)).all():
         raise ValueError(
-            f"client_weights must be > 0, got {np.min(client_weights)} as the smallest"
+            f"client_weights must be finite and > 0, got values in "
+            f"[{weights.min()}, {weights.max()}]"
         )
 
     def init_fn(model: PyTree) -> RoundState:
@@ -73,7 +76,6 @@ def average_rounds(
         client: Array,
     ) -> tuple[PyTree, RoundState, MixInfo]:
         del start, staleness
-        weights = np.ones(1) if client_weights is None else np.asarray(client_weights)
         weight = jnp.asarray(weights, float)[client if len(weights) > 1 else 0]
         this_round = version // clients_per_round
         total = weight + jnp.where(state.round == this_round, state.weight, 0)

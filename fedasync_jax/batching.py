@@ -134,8 +134,9 @@ def _gather(results: PyTree, axis: str) -> PyTree:
     All leaves travel in one collective: several at once can starve the few threads
     that a CPU back end has, each waiting for a device that gets no thread.
     """
-    flat = jax.vmap(lambda row: ravel_pytree(row)[0])(results)
-    _, unravel = ravel_pytree(tree.take(results, 0))
+    with jax.numpy_dtype_promotion("standard"):  # a flag travels as a float
+        flat = jax.vmap(lambda row: ravel_pytree(row)[0])(results)
+        _, unravel = ravel_pytree(tree.take(results, 0))
     gathered = jax.lax.all_gather(flat, axis, axis=1)  # [L, D, n]
     return jax.vmap(unravel)(gathered.reshape(-1, flat.shape[1]))
 

@@ -12,7 +12,7 @@ Algorithm 1.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -118,7 +118,7 @@ def run(
         state = init_state(trace, mixer, variables)
     history = History(state.version, evaluate_fn, callback)
     if state.version == 0:
-        history.evaluate(0, state.variables)
+        history.evaluate(0, replicate(_copy(state.variables), batching.mesh))
     loop = iterate(trace, local_update, mixer, state, key, batching=batching)
     for newest, wave in loop:
         state = newest
@@ -172,9 +172,9 @@ def iterate(
     shared = _Shared(key, _device_columns(trace), _as_pytree(local_update))
     device_state = (state.variables, state.store, state.mixer_state)
     shared, device_state = replicate((shared, device_state), batching.mesh)
-    start_wave = functools.partial(
-        _run_wave, mixer=mixer, num_steps=_common_steps(trace), batching=batching
-    )
+    structure = jax.tree.structure(shared.local_update)
+    plan = _Plan(mixer, structure, _common_steps(trace), batching)
+    start_wave = _compile_waves(plan)
     waves = make_waves(trace.start_version, batching.max_width, state.version)
     for begin, end in waves:
         # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
@@ -192,6 +192,9 @@ def iterate(
         yield RunState(end, *device_state), Wave(begin, end, versions, updates)
 
 
+_DeviceState = tuple[Variables, PyTree, PyTree]  # newest model, store, mixer state
+
+
 class _Shared(NamedTuple):
     """Arguments that are the same for every wave of a run.
 
@@ -206,44 +209,54 @@ class _Shared(NamedTuple):
     local_update: PyTree
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("mixer", "num_steps", "batching", "width"),
-    donate_argnums=0,
-)
+class _Plan(NamedTuple):
+    """What the wave programs of a run are specialized to.
+
+    Attributes:
+      mixer: the Updater's rule.
+      local_update: structure of the Worker: its function, without its arrays.
+      num_steps: H if it is the same for all tasks.
+      batching: see ``Batching``.
+    """
+
+    mixer: Mixer
+    local_update: Hashable
+    num_steps: int | None
+    batching: Batching
+
+
+@functools.lru_cache(maxsize=16)
+def _compile_waves(plan: _Plan) -> Callable:
+    """Return the jitted wave: one program for every width.
+
+    Compiled code lives as long as its function. Only the plans used last are kept, so
+    that a process may run any number of settings.
+    """
+
+    def run_wave(
+        device_state: _DeviceState,
+        shared: _Shared,
+        begin: Array,
+        count: Array,
+        *,
+        width: int,
+    ) -> tuple[_DeviceState, PyTree, Updates]:
+        one_device = functools.partial(_run_wave, plan, width)
+        on_devices = on_mesh(one_device, plan.batching.mesh)
+        return on_devices(device_state, shared, begin, count)
+
+    return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
+
+
 def _run_wave(
-    device_state: tuple[Variables, PyTree, PyTree],
+    plan: _Plan,
+    width: int,
+    device_state: _DeviceState,
     shared: _Shared,
     begin: Array,
     count: Array,
-    *,
-    mixer: Mixer,
-    num_steps: int | None,
-    batching: Batching,
-    width: int,
-) -> tuple[tuple[Variables, PyTree, PyTree], PyTree, Updates]:
-    """Train and mix rows begin .. begin + count - 1, on all devices of the mesh."""
-    one_device = functools.partial(
-        _run_wave_on_device,
-        mixer=mixer,
-        num_steps=num_steps,
-        batching=batching,
-        width=width,
-    )
-    return on_mesh(one_device, batching.mesh)(device_state, shared, begin, count)
-
-
-def _run_wave_on_device(
-    device_state: tuple[Variables, PyTree, PyTree],
-    shared: _Shared,
-    begin: Array,
-    count: Array,
-    *,
-    mixer: Mixer,
-    num_steps: int | None,
-    batching: Batching,
-    width: int,
-) -> tuple[tuple[Variables, PyTree, PyTree], PyTree, Updates]:
+) -> tuple[_DeviceState, PyTree, Updates]:
+    """Train and mix rows begin .. begin + count - 1, as one device of the mesh."""
     variables, store, mixer_state = device_state
     place = jnp.arange(width, dtype=jnp.int32)
     last_row = shared.columns["client"].shape[0] - 1
@@ -253,17 +266,17 @@ def _run_wave_on_device(
     def train_task(task: Mapping[str, Array]) -> tuple[Variables, Array, Array]:
         start = tree.take(store, task["read_slot"])
         key = jax.random.fold_in(shared.key, task["task"])
-        steps = task["num_steps"] if num_steps is None else num_steps
+        steps = task["num_steps"] if plan.num_steps is None else plan.num_steps
         local, info = shared.local_update(start, task["client"], key, steps)
         return local, tree.all_finite(local), info.loss
 
-    local, finite, loss = map_tasks(train_task, tasks, count, batching)
+    local, finite, loss = map_tasks(train_task, tasks, count, plan.batching)
 
     # Updater. In the order of arrival; what is padding or not finite is not mixed.
     def mix(carry, arrival):
         variables, mixer_state = carry
         row, task, local, allowed = arrival
-        mixed, next_state, info = mixer.update(
+        mixed, next_state, info = plan.mixer.update(
             local,
             mixer_state,
             variables,
@@ -288,6 +301,10 @@ def _run_wave_on_device(
     store = tree.put(store, slots, versions)
     updates = Updates(alpha=mix_info.alpha, applied=mix_info.applied, loss=loss)
     return (variables, store, mixer_state), versions, updates
+
+
+def _copy(values: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), values)
 
 
 _pick = jax.jit(tree.take)

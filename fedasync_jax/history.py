@@ -103,7 +103,8 @@ class History:
 
     def updates(self) -> Updates:
         """Return all updates up to the last evaluation that was fetched."""
-        return _concatenate(self._parts)
+        nothing = _head(self._rest, 0)
+        return _concatenate([nothing, *self._parts])
 
 
 def _head(updates: Updates, num_rows: int) -> Updates:

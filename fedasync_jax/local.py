@@ -11,7 +11,7 @@ Algorithm 1 (Worker), Option II.
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,6 @@ from fedasync_jax.base import (
     PyTree,
     Variables,
 )
-
-Sampling = Literal["epochs", "replacement"]
 
 
 class ProximalState(NamedTuple):
@@ -79,7 +77,7 @@ def make_local_update(
     *,
     batch_size: int,
     max_steps: int,
-    sampling: Sampling = "epochs",
+    sampling: str = "epochs",
     unroll: bool = False,
 ) -> LocalUpdate:
     """Return the work of one worker, ready for ``engine.run``.
@@ -149,7 +147,7 @@ class _Plan(NamedTuple):
     optimizer: optax.GradientTransformation
     batch_size: int
     max_steps: int
-    sampling: Sampling
+    sampling: str
     unroll: bool
     max_count: int
 
@@ -171,6 +169,7 @@ def _train(
     num_steps: int | Array,
 ) -> tuple[Variables, LocalInfo]:
     """Do ``num_steps`` local steps for ``client``, from the model it received."""
+    data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
     sample_key, step_key = jax.random.split(key)
     rows = _sample_rows(plan, data, client, sample_key)
 
@@ -219,7 +218,7 @@ def _sample_rows(plan: _Plan, data: ClientData, client: Array, key: Array) -> Ar
     num_draws = plan.max_steps * plan.batch_size
     count = data.counts[client]
     if plan.sampling == "replacement":
-        drawn = jax.random.randint(key, (num_draws,), 0, count)
+        drawn = jax.random.randint(key, (num_draws,), 0, count, jnp.int32)
     else:
         drawn = _shuffled_passes(key, count, num_draws, plan.max_count)
     rows = data.indices[data.offsets[client] + drawn]

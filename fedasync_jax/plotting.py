@@ -1,17 +1,8 @@
-"""Pictures of a run folder: accuracy, staleness and mixing weights.
+"""Pictures of a run folder: accuracy, staleness and mixing weights."""
 
-A run folder holds ``metrics.jsonl``, one JSON object a line with at least ``method``,
-``version``, ``updates``, ``gradients``, ``virtual_time`` and ``test_accuracy``, and per
-method a folder ``<slug>`` with ``updates.npz``: arrays [T] ``staleness``, ``alpha``,
-``applied`` and others, one entry per arrival. Arrays are never unpickled.
-"""
-
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import matplotlib
 import numpy as np
@@ -19,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-Row = Mapping[str, Any]
+from fedasync_jax.run_folder import Row, read_metrics, read_updates, slugify
+
 Updates = Mapping[str, np.ndarray]
 
 # Okabe and Ito's colours, told apart by colour-blind readers; baselines are grey.
@@ -98,74 +90,6 @@ def draw_run(run_dir: str | Path) -> list[Path]:
             figures["staleness"] = _draw_staleness(updates, styles)
             figures["alpha"] = _draw_alpha(updates, styles)
         return [_save(fig, run_dir, name) for name, fig in figures.items()]
-
-
-def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
-    """Read ``metrics.jsonl``.
-
-    A last line that was not written to its end is left out. Where a method has a
-    version twice, as after an interruption, the later line holds.
-
-    Args:
-      run_dir: the run folder.
-
-    Raises:
-      ValueError: if there is no such file or no whole line in it, or a line other than
-        the last is not JSON.
-
-    Returns:
-      Rows by method, in order of first appearance; rows by rising version.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.is_file():
-        raise ValueError(f"run_dir must hold metrics.jsonl, got {run_dir}")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    methods: dict[str, dict[int, Row]] = {}
-    for number, line in enumerate(lines, start=1):
-        row = _parse_row(line, path, number, is_last=number == len(lines))
-        if row is not None:
-            methods.setdefault(row["method"], {})[row["version"]] = row
-    if not methods:
-        raise ValueError(f"metrics.jsonl must hold one whole line or more, got {path}")
-    return {m: [rows[v] for v in sorted(rows)] for m, rows in methods.items()}
-
-
-def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
-    """Read the arrivals of a method, arrays [T] by name.
-
-    Args:
-      run_dir: the run folder.
-      method: name of the method, as in the metrics.
-
-    Raises:
-      ValueError: if the file is there but cannot be read.
-
-    Returns:
-      The arrays of ``updates.npz``; None if there is no such file or T is 0.
-    """
-    path = Path(run_dir) / slugify(method) / "updates.npz"
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {k: archive[k] for k in ("staleness", "alpha", "applied")}
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be an archive of staleness, alpha and applied, got {error}"
-        ) from error
-    return arrays if arrays["staleness"].size else None
-
-
-def slugify(method: str) -> str:
-    """Return a folder name for a method.
-
-    >>> slugify("FedAsync polynomial(0.5)")
-    'fedasync-polynomial-0-5'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
-
-
-# ---- pictures ----
 
 
 def _draw_accuracy(
@@ -361,15 +285,6 @@ def _scale_weights(ax: Axes, weights: Sequence[np.ndarray]) -> None:
 def _percent(share: float, position: float = 0) -> str:
     del position
     return f"{100 * share:.3g}%"
-
-
-def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        if is_last:
-            return None
-        raise ValueError(f"{path}, line {number}, must be JSON, got {error}") from error
 
 
 def _save(fig: Figure, run_dir: Path, name: str) -> Path:

@@ -207,7 +207,9 @@ def _run_immediate(clock: _Clock, scheduler: Immediate, num_updates: int) -> Non
 def _run_periodic(clock: _Clock, scheduler: Periodic, num_updates: int) -> None:
     ticks = itertools.count()
     heapq.heappush(clock.queue, (0.0, next(clock.sequence), _TICK))
-    while len(clock.arrivals) < num_updates:
+    # Triggers before the next arrival still belong to the run: they read the last
+    # version, as they do in a longer run.
+    while len(clock.arrivals) < num_updates or clock.queue[0][2] == _TICK:
         event = heapq.heappop(clock.queue)
         if event[2] != _TICK:
             clock.arrive(event)
@@ -219,14 +221,14 @@ def _run_periodic(clock: _Clock, scheduler: Periodic, num_updates: int) -> None:
 
 
 def _run_rounds(clock: _Clock, scheduler: Rounds, num_updates: int) -> None:
-    now = 0.0
+    for _ in range(scheduler.clients_per_round):
+        clock.trigger(0.0)
     while len(clock.arrivals) < num_updates:
-        for _ in range(scheduler.clients_per_round):
-            clock.trigger(now)
-        while clock.queue and len(clock.arrivals) < num_updates:
-            event = heapq.heappop(clock.queue)
-            clock.arrive(event)
-            now = event[0]
+        event = heapq.heappop(clock.queue)
+        clock.arrive(event)
+        if not clock.queue:  # the slowest of the round is back
+            for _ in range(scheduler.clients_per_round):
+                clock.trigger(event[0])
 
 
 def _stream(law: DelayLaw, rng: np.random.Generator) -> Iterator[float]:
@@ -246,6 +248,11 @@ def _step_stream(
             )
         stream = _stream(lambda rng, size: rng.integers(low, high + 1, size), rng)
         return lambda client: int(next(stream))
+    if np.shape(num_steps) not in ((), (num_clients,)):
+        raise ValueError(
+            f"num_steps must be int, (H_min, H_max) or int [{num_clients}], one number "
+            f"per client, got shape {np.shape(num_steps)}"
+        )
     per_client = np.broadcast_to(num_steps, num_clients)
     _require_positive(num_steps=int(per_client.min()))
     return per_client.tolist().__getitem__

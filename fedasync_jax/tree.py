@@ -10,7 +10,7 @@ from fedasync_jax.base import Array, ArrayLike, PyTree
 
 
 def _at_least_float32(fn: Callable[..., Array], first: Array, *others: Array) -> Array:
-    wide = jnp.promote_types(first.dtype, jnp.float32)
+    wide = jnp.float32 if first.dtype.itemsize < 4 else first.dtype
     result = fn(first.astype(wide), *(other.astype(wide) for other in others))
     return result.astype(first.dtype)
 

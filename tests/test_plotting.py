@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from fedasync_jax import plotting
+from fedasync_jax import plotting, run_folder
 
 METHODS = {
     "FedAsync constant": lambda d: 0.6 + 0.0 * d,
@@ -57,7 +57,7 @@ def write_run(folder, methods=METHODS, staleness=None):
 
 
 def write_updates(folder, method, staleness, alpha):
-    path = folder / plotting.slugify(method)
+    path = folder / run_folder.slugify(method)
     path.mkdir()
     versions = np.arange(len(staleness))
     np.savez(
@@ -73,11 +73,11 @@ def write_updates(folder, method, staleness, alpha):
 
 
 def load(folder):
-    rows = plotting.read_metrics(folder)
+    rows = run_folder.read_metrics(folder)
     updates = {
         method: arrays
         for method in rows
-        if (arrays := plotting.read_updates(folder, method)) is not None
+        if (arrays := run_folder.read_updates(folder, method)) is not None
         and plotting._is_asynchronous(method, arrays)
     }
     return rows, updates, plotting._assign_styles(list(rows), set(updates))
@@ -224,7 +224,7 @@ def test_a_half_written_last_line_is_left_out(tmp_path):
     path = write_run(tmp_path) / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-40])
-    rows = plotting.read_metrics(tmp_path)
+    rows = run_folder.read_metrics(tmp_path)
     assert rows["SGD"][-1]["version"] == NUM_UPDATES - 50
     assert len(plotting.draw_run(tmp_path)) == 3
 
@@ -234,7 +234,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], lines[4][:30], *lines[5:]]))
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 5, must be JSON"):
-        plotting.read_metrics(tmp_path)
+        run_folder.read_metrics(tmp_path)
 
 
 def test_the_later_of_two_lines_of_a_version_holds(tmp_path):
@@ -242,7 +242,7 @@ def test_the_later_of_two_lines_of_a_version_holds(tmp_path):
     rows += [{**rows[3], "test_accuracy": 0.75}]
     text = "\n".join(json.dumps(row) for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text)
-    read = plotting.read_metrics(tmp_path)["SGD"]
+    read = run_folder.read_metrics(tmp_path)["SGD"]
     assert [row["version"] for row in read] == [row["version"] for row in rows[:-1]]
     assert read[3]["test_accuracy"] == 0.75
 
@@ -273,4 +273,4 @@ def test_an_archive_cut_short_is_refused_in_one_line(tmp_path):
     ],
 )
 def test_slug(method, slug):
-    assert plotting.slugify(method) == slug
+    assert run_folder.slugify(method) == slug

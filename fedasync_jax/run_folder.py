@@ -1,0 +1,201 @@
+"""The run folder: what a run leaves on the disk, written and read in one place.
+
+``config.json``     settings and versions of the software
+``metrics.jsonl``   one JSON object a line, one line per evaluation of a method
+``summary.json``    the table that is printed at the end
+``<slug>/``         per method: ``updates.npz``, arrays [T] with one entry per arrival,
+                    and ``model.npz``, the final model, one array per leaf
+``plots/``          pictures
+
+Arrays are never unpickled.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import jax
+import numpy as np
+
+from fedasync_jax.base import PyTree
+
+Row = Mapping[str, Any]
+
+
+class RunFolder:
+    """A new folder that one run writes to.
+
+    Attributes:
+      path: where it is.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any]):
+        """Make the folder and write ``config.json``.
+
+        Raises:
+          ValueError: if ``path`` exists or cannot be made.
+        """
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError as error:
+            raise ValueError(
+                f"run_dir must be a folder that does not exist, got {path}"
+            ) from error
+        except OSError as error:
+            raise ValueError(
+                f"run_dir must be a folder that can be made, got {path} "
+                f"({error.strerror})"
+            ) from error
+        self._write_json("config.json", config)
+
+    def add_metrics(self, row: Row) -> None:
+        """Append a line to ``metrics.jsonl``, whole and at once."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def write_summary(self, rows: Sequence[Row]) -> None:
+        """Write ``summary.json``."""
+        self._write_json("summary.json", rows)
+
+    def write_method(
+        self, method: str, updates: Mapping[str, np.ndarray], model: PyTree
+    ) -> None:
+        """Write the arrivals and the final model of a method.
+
+        Args:
+          method: its name; the folder is its slug.
+          updates: arrays [T] by name.
+          model: pytree of arrays; an array is saved under its path in the tree.
+        """
+        folder = self.path / slugify(method)
+        folder.mkdir()
+        _save_arrays(folder / "updates.npz", updates)
+        leaves = jax.tree_util.tree_leaves_with_path(model)
+        _save_arrays(
+            folder / "model.npz", {_leaf_name(path): leaf for path, leaf in leaves}
+        )
+
+    def _write_json(self, name: str, content: Any) -> None:
+        # Written beside and moved, so that nobody ever reads half a file.
+        scratch = self.path / f".{name}"
+        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(scratch, self.path / name)
+
+
+def read_model(run_dir: str | Path, method: str, like: PyTree) -> PyTree:
+    """Read the final model of a method.
+
+    Args:
+      run_dir: the run folder.
+      method: name of the method, as in the metrics.
+      like: a model of the same structure, such as ``model.init(key)``.
+
+    Raises:
+      ValueError: if there is no such model or it has other leaves than ``like``.
+
+    Returns:
+      A pytree like ``like`` of NumPy arrays.
+    """
+    path = Path(run_dir) / slugify(method) / "model.npz"
+    if not path.is_file():
+        raise ValueError(f"run_dir must hold the model of {method!r}, got {run_dir}")
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    with np.load(path, allow_pickle=False) as archive:
+        names = [_leaf_name(leaf_path) for leaf_path, _ in paths]
+        shapes = [np.shape(leaf) for _, leaf in paths]
+        if sorted(names) != sorted(archive.files) or shapes != [
+            archive[name].shape for name in names
+        ]:
+            raise ValueError(
+                f"like must have the leaves {', '.join(sorted(archive.files))} in the "
+                f"shapes of {path}, got {', '.join(sorted(names))}"
+            )
+        return treedef.unflatten([archive[name] for name in names])
+
+
+def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
+    """Read ``metrics.jsonl``.
+
+    A last line that was not written to its end is left out. Where a method has a
+    version twice, as after an interruption, the later line holds.
+
+    Args:
+      run_dir: the run folder.
+
+    Raises:
+      ValueError: if there is no such file or no whole line in it, or a line other than
+        the last is not JSON.
+
+    Returns:
+      Rows by method, in order of first appearance; rows by rising version.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    if not path.is_file():
+        raise ValueError(f"run_dir must hold metrics.jsonl, got {run_dir}")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    methods: dict[str, dict[int, Row]] = {}
+    for number, line in enumerate(lines, start=1):
+        row = _parse_row(line, path, number, is_last=number == len(lines))
+        if row is not None:
+            methods.setdefault(row["method"], {})[row["version"]] = row
+    if not methods:
+        raise ValueError(f"metrics.jsonl must hold one whole line or more, got {path}")
+    return {m: [rows[v] for v in sorted(rows)] for m, rows in methods.items()}
+
+
+def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
+    """Read the arrivals of a method, arrays [T] by name.
+
+    Args:
+      run_dir: the run folder.
+      method: name of the method, as in the metrics.
+
+    Raises:
+      ValueError: if the file is there but cannot be read.
+
+    Returns:
+      The arrays of ``updates.npz``; None if there is no such file or T is 0.
+    """
+    path = Path(run_dir) / slugify(method) / "updates.npz"
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {k: archive[k] for k in ("staleness", "alpha", "applied")}
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be an archive of staleness, alpha and applied, got {error}"
+        ) from error
+    return arrays if arrays["staleness"].size else None
+
+
+def slugify(method: str) -> str:
+    """Return a folder name for a method.
+
+    >>> slugify("FedAsync polynomial(0.5)")
+    'fedasync-polynomial-0-5'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+
+
+def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        if is_last:
+            return None
+        raise ValueError(f"{path}, line {number}, must be JSON, got {error}") from error
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    on_host: dict[str, Any] = {name: np.asarray(a) for name, a in arrays.items()}
+    np.savez_compressed(path, **on_host)
+
+
+def _leaf_name(path: Sequence[Any]) -> str:
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")

@@ -1,0 +1,454 @@
+"""Schedules: the log of who and when, sampled staleness, repeatable prefixes."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from fedasync_jax import fleet
+from fedasync_jax.fleet import Fleet, make_fleet
+from fedasync_jax.schedule import (
+    Immediate,
+    Periodic,
+    Rounds,
+    sampled_staleness,
+    simulate,
+)
+from fedasync_jax.trace import Trace, make_waves
+
+_NUM_CLIENTS = 12
+_SCHEDULERS = [
+    Immediate(1),
+    Immediate(5),
+    Immediate(_NUM_CLIENTS),
+    Periodic(0.7, 1),
+    Periodic(1.7, 3),
+    Periodic(40.0, _NUM_CLIENTS),
+    Rounds(1),
+    Rounds(4),
+    Rounds(_NUM_CLIENTS),
+]
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _constant_fleet(*seconds_per_step: float) -> Fleet:
+    return Fleet(np.array(seconds_per_step), fleet.constant())
+
+
+def _simulate(scheduler, num_updates=200, seed=1, **kwargs) -> Trace:
+    """Run clients and tasks of random speeds."""
+    devices = make_fleet(
+        _NUM_CLIENTS,
+        rng=_rng(),
+        client_law=fleet.log_normal(1.0),
+        task_law=fleet.exponential(),
+    )
+    return simulate(
+        devices, num_updates, scheduler=scheduler, rng=_rng(seed), **kwargs
+    )
+
+
+def _sample(num_updates=200, seed=1, max_staleness=4, **kwargs) -> Trace:
+    return sampled_staleness(
+        _NUM_CLIENTS,
+        num_updates,
+        max_staleness=max_staleness,
+        rng=_rng(seed),
+        **kwargs,
+    )
+
+
+def _log(trace: Trace) -> list[tuple]:
+    """(client, start time, arrival time, start version) of every arrival."""
+    columns = (
+        trace.client,
+        trace.start_time,
+        trace.arrival_time,
+        trace.start_version,
+    )
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _mean_wave_width(trace: Trace) -> float:
+    return trace.num_updates / len(list(make_waves(trace.start_version)))
+
+
+def _stored(trace: Trace) -> np.ndarray:
+    """Slot of every new version, -1 for one that is not kept."""
+    return np.where(trace.write_slot == trace.num_slots, -1, trace.write_slot)
+
+
+def _assert_prefix(short: Trace, long: Trace):
+    rows = short.num_updates
+    for name, column in short.columns().items():
+        if name != "write_slot":
+            np.testing.assert_array_equal(column, long.columns()[name][:rows], name)
+    np.testing.assert_array_equal(_stored(short), _stored(long)[:rows])
+
+
+# Sampled staleness
+
+
+@pytest.mark.parametrize("max_staleness", [1, 4, 16])
+def test_sampled_staleness_is_uniform_and_zero_based(max_staleness):
+    num_updates = 20_000
+    staleness = _sample(num_updates, max_staleness=max_staleness).staleness
+    assert set(staleness.tolist()) == set(range(max_staleness))
+    first = np.arange(max_staleness)
+    assert (staleness[:max_staleness] <= first).all()  # no version before 0
+    shares = np.bincount(staleness) / num_updates
+    np.testing.assert_allclose(shares, 1 / max_staleness, rtol=0.15)
+
+
+def test_sampled_staleness_is_uniform_among_the_few_first_versions():
+    drawn = [_sample(3, seed).start_version[2] for seed in range(600)]
+    shares = np.bincount(drawn, minlength=3) / len(drawn)
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.07)
+
+
+def test_sampled_clients_are_uniform_with_replacement():
+    trace = _sample(24_000)
+    shares = np.bincount(trace.client, minlength=_NUM_CLIENTS) / trace.num_updates
+    np.testing.assert_allclose(shares, 1 / _NUM_CLIENTS, rtol=0.15)
+    assert (trace.client[1:] == trace.client[:-1]).any()
+    assert abs(np.corrcoef(trace.client, trace.staleness)[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("num_updates", [1, 3, 4, 5, 50])
+@pytest.mark.parametrize("max_staleness", [1, 4, 16])
+def test_sampled_slots_are_a_ring(num_updates, max_staleness):
+    trace = _sample(num_updates, max_staleness=max_staleness)
+    ring = min(max_staleness, num_updates + 1)
+    assert trace.num_slots == ring
+    version = np.arange(1, num_updates + 1)
+    np.testing.assert_array_equal(trace.write_slot, version % max_staleness)
+    np.testing.assert_array_equal(
+        trace.read_slot, trace.start_version % max_staleness
+    )
+
+
+def test_sampled_time_counts_updates():
+    trace = _sample(20)
+    np.testing.assert_array_equal(trace.start_time, trace.start_version)
+    np.testing.assert_array_equal(trace.arrival_time, np.arange(1, 21))
+    np.testing.assert_array_equal(trace.task, np.arange(20))
+
+
+# Prefixes and seeds
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 4, 7, 20, 77])
+@pytest.mark.parametrize("max_staleness", [1, 4, 16])
+def test_longer_sample_repeats_a_shorter_one(num_updates, max_staleness):
+    kwargs = {"max_staleness": max_staleness, "num_steps": (1, 5)}
+    _assert_prefix(_sample(num_updates, **kwargs), _sample(300, **kwargs))
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 4, 5, 7, 12, 20, 77])
+@pytest.mark.parametrize("scheduler", _SCHEDULERS)
+def test_longer_simulation_repeats_a_shorter_one(scheduler, num_updates):
+    short = _simulate(scheduler, num_updates, num_steps=(1, 5))
+    _assert_prefix(short, _simulate(scheduler, 300, num_steps=(1, 5)))
+
+
+def test_prefix_holds_beyond_a_block_of_random_numbers():
+    _assert_prefix(_sample(4000), _sample(9000))
+    _assert_prefix(_simulate(Immediate(5), 4000), _simulate(Immediate(5), 9000))
+
+
+@pytest.mark.parametrize("scheduler", _SCHEDULERS)
+def test_seed_decides(scheduler):
+    first, same, other = (_simulate(scheduler, seed=seed) for seed in (1, 1, 2))
+    _assert_prefix(first, same)
+    assert (first.arrival_time != other.arrival_time).any()
+
+
+# The virtual clock: tiny examples by hand
+
+
+def test_immediate_with_one_worker_is_serial():
+    trace = simulate(_constant_fleet(2.0), 3, scheduler=Immediate(1), rng=_rng())
+    assert _log(trace) == [(0, 0, 2, 0), (0, 2, 4, 1), (0, 4, 6, 2)]
+    assert trace.num_slots == 1
+
+
+def test_immediate_with_a_fast_and_a_slow_worker():
+    """Both always work: at a tie the task that was triggered first arrives first."""
+    trace = simulate(_constant_fleet(1.0, 3.0), 8, scheduler=Immediate(2), rng=_rng())
+    assert _log(trace) == [
+        (0, 0, 1, 0),
+        (0, 1, 2, 1),
+        (1, 0, 3, 0),  # triggered at 0, the other one that arrives now at 2
+        (0, 2, 3, 2),
+        (0, 3, 4, 4),
+        (0, 4, 5, 5),
+        (1, 3, 6, 3),  # sent before the fast one of time 3 had arrived
+        (0, 5, 6, 6),
+    ]
+    assert trace.staleness.tolist() == [0, 0, 2, 1, 0, 0, 3, 1]
+
+
+def test_equal_speeds_arrive_in_the_order_of_the_triggers():
+    trace = simulate(
+        _constant_fleet(*[1.0] * 5), 15, scheduler=Immediate(5), rng=_rng()
+    )
+    np.testing.assert_array_equal(trace.task, np.arange(15))
+    assert sorted(trace.client[:5]) == list(range(5))
+    np.testing.assert_array_equal(trace.start_version[:5], np.zeros(5))
+    np.testing.assert_array_equal(trace.staleness[5:], np.full(10, 4))
+
+
+def test_periodic_triggers_only_idle_workers():
+    """The slow worker is busy at two triggers; at a tie it arrives first."""
+    trace = simulate(
+        _constant_fleet(1.0, 5.0), 6, scheduler=Periodic(2.0, 2), rng=_rng()
+    )
+    assert _log(trace) == [
+        (0, 0, 1, 0),
+        (0, 2, 3, 1),
+        (1, 0, 5, 0),
+        (0, 4, 5, 2),
+        (0, 6, 7, 4),
+        (0, 8, 9, 5),
+    ]
+
+
+def test_periodic_arrivals_come_before_a_trigger_of_the_same_time():
+    trace = simulate(_constant_fleet(1.0), 3, scheduler=Periodic(1.0, 1), rng=_rng())
+    assert _log(trace) == [(0, 0, 1, 0), (0, 1, 2, 1), (0, 2, 3, 2)]
+
+
+def test_periodic_triggers_are_skipped_while_nobody_is_idle():
+    trace = simulate(_constant_fleet(2.5), 2, scheduler=Periodic(1.0, 1), rng=_rng())
+    assert _log(trace) == [(0, 0, 2.5, 0), (0, 3, 5.5, 1)]
+
+
+def test_rounds_wait_for_the_slowest():
+    trace = simulate(
+        _constant_fleet(1.0, 3.0, 2.0), 6, scheduler=Rounds(3), rng=_rng()
+    )
+    assert _log(trace) == [
+        (0, 0, 1, 0),
+        (2, 0, 2, 0),
+        (1, 0, 3, 0),
+        (0, 3, 4, 3),
+        (2, 3, 5, 3),
+        (1, 3, 6, 3),
+    ]
+    assert trace.num_slots == 1
+
+
+# The virtual clock: what always holds
+
+
+def _check_times(trace: Trace):
+    assert (np.diff(trace.arrival_time) >= 0).all()
+    assert (trace.start_time < trace.arrival_time).all()
+    assert len(set(trace.task.tolist())) == trace.num_updates
+    order = np.argsort(trace.task)
+    assert (np.diff(trace.start_time[order]) >= 0).all()  # numbered by trigger
+
+
+@pytest.mark.parametrize("scheduler", _SCHEDULERS)
+def test_start_version_is_the_number_of_arrivals_before_the_trigger(scheduler):
+    trace = _simulate(scheduler)
+    _check_times(trace)
+    arrived = np.searchsorted(trace.arrival_time, trace.start_time, side="right")
+    np.testing.assert_array_equal(trace.start_version, arrived)
+
+
+@pytest.mark.parametrize("scheduler", _SCHEDULERS)
+def test_a_client_works_on_one_task_at_a_time(scheduler):
+    trace = _simulate(scheduler, 500)
+    for client in range(_NUM_CLIENTS):
+        mine = trace.client == client
+        starts, ends = trace.start_time[mine], trace.arrival_time[mine]
+        assert (starts[1:] >= ends[:-1]).all()
+
+
+@pytest.mark.parametrize("concurrency", [1, 5, _NUM_CLIENTS])
+def test_immediate_keeps_its_concurrency(concurrency):
+    """Every arrival triggers exactly one task, at its own time."""
+    num_updates = 500
+    long = _simulate(Immediate(concurrency), num_updates + 200)
+    triggered = np.full(long.task.max() + 1, np.nan)
+    triggered[long.task] = long.start_time
+    known = ~np.isnan(triggered)
+    expected = np.append(np.zeros(concurrency), long.arrival_time)[: len(triggered)]
+    np.testing.assert_array_equal(triggered[known], expected[known])
+    assert known[:num_updates].mean() > 0.97  # the rest is still on its way
+    assert long.num_slots == concurrency
+
+
+@pytest.mark.parametrize("scheduler", [s for s in _SCHEDULERS if type(s) is Periodic])
+def test_periodic_triggers_at_multiples_of_its_interval(scheduler):
+    trace = _simulate(scheduler, 500)
+    ticks = np.round(trace.start_time / scheduler.interval)
+    np.testing.assert_array_equal(trace.start_time, ticks * scheduler.interval)
+    most = max(Counter(ticks.tolist()).values())
+    assert most <= scheduler.num_triggered
+    assert most > 1 or scheduler.num_triggered == 1
+
+
+@pytest.mark.parametrize("k", [1, 4, _NUM_CLIENTS])
+def test_rounds_are_synchronous(k):
+    trace = _simulate(Rounds(k))
+    row = np.arange(trace.num_updates)
+    np.testing.assert_array_equal(trace.start_version, k * (row // k))
+    whole = trace.num_updates // k * k
+    start, end, client = (
+        column[:whole].reshape(-1, k)
+        for column in (trace.start_time, trace.arrival_time, trace.client)
+    )
+    assert (start == start[:, :1]).all()
+    np.testing.assert_array_equal(start[1:, 0], end[:-1].max(axis=1))
+    assert all(len(set(round_clients)) == k for round_clients in client.tolist())
+    assert trace.num_slots == 1
+
+
+def test_idle_workers_are_drawn_uniformly():
+    devices = make_fleet(_NUM_CLIENTS, rng=_rng())
+    trace = simulate(devices, 12_000, scheduler=Immediate(1), rng=_rng())
+    shares = np.bincount(trace.client) / trace.num_updates
+    np.testing.assert_allclose(shares, 1 / _NUM_CLIENTS, rtol=0.15)
+
+
+# Local steps
+
+
+def test_steps_make_a_task_longer():
+    trace = simulate(
+        _constant_fleet(0.5), 2, scheduler=Rounds(1), num_steps=4, rng=_rng()
+    )
+    assert _log(trace) == [(0, 0, 2, 0), (0, 2, 4, 1)]
+    assert trace.num_steps.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("make", [_sample, lambda **kw: _simulate(Immediate(5), **kw)])
+def test_steps_by_number_range_and_client(make):
+    assert set(make(num_steps=3).num_steps.tolist()) == {3}
+    drawn = make(num_updates=3000, num_steps=(2, 4)).num_steps
+    shares = np.bincount(drawn) / len(drawn)
+    np.testing.assert_allclose(shares, [0, 0, 1 / 3, 1 / 3, 1 / 3], atol=0.04)
+    per_client = np.arange(1, _NUM_CLIENTS + 1)
+    trace = make(num_steps=per_client)
+    np.testing.assert_array_equal(trace.num_steps, per_client[trace.client])
+
+
+def test_drawn_steps_stretch_the_time_of_their_own_task():
+    devices = make_fleet(_NUM_CLIENTS, rng=_rng(), client_law=fleet.log_normal(1.0))
+    trace = simulate(
+        devices, 100, scheduler=Immediate(5), num_steps=(1, 9), rng=_rng()
+    )
+    seconds = devices.seconds_per_step[trace.client] * trace.num_steps
+    np.testing.assert_allclose(trace.arrival_time - trace.start_time, seconds)
+
+
+# How wide waves are
+
+
+@pytest.mark.parametrize(
+    ("law", "concurrency", "width"),
+    [
+        (fleet.constant(), 10, 10),
+        (fleet.constant(), 100, 100),
+        (fleet.uniform(0.5, 1.5), 10, 7.9),
+        (fleet.uniform(0.5, 1.5), 100, 61),
+        (fleet.log_normal(0.25), 10, 8.5),
+        (fleet.log_normal(0.25), 100, 68),
+        (fleet.log_normal(1.0), 10, 3.9),
+        (fleet.log_normal(1.0), 100, 18),
+        (fleet.exponential(), 10, 3.7),
+        (fleet.exponential(), 100, 12),
+    ],
+)
+def test_waves_are_about_as_wide_as_designed(law, concurrency, width):
+    devices = make_fleet(concurrency, rng=_rng(), task_law=law)
+    trace = simulate(devices, 5000, scheduler=Immediate(concurrency), rng=_rng())
+    assert _mean_wave_width(trace) == pytest.approx(width, rel=0.15)
+    assert trace.num_slots == concurrency
+
+
+@pytest.mark.parametrize(("max_staleness", "width"), [(4, 2.2), (16, 4.65)])
+def test_waves_of_sampled_staleness(max_staleness, width):
+    trace = _sample(20_000, max_staleness=max_staleness)
+    assert _mean_wave_width(trace) == pytest.approx(width, rel=0.05)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (Immediate(0), "concurrency must be in 1..12 (the number of clients), got 0"),
+        (Immediate(13), "concurrency must be in 1..12 (the number of clients), got 13"),
+        (
+            Periodic(1.0, 0),
+            "num_triggered must be in 1..12 (the number of clients), got 0",
+        ),
+        (
+            Periodic(1.0, 13),
+            "num_triggered must be in 1..12 (the number of clients), got 13",
+        ),
+        (Periodic(0.0, 1), "interval must be finite and > 0 seconds, got 0.0"),
+        (Periodic(-1.0, 1), "interval must be finite and > 0 seconds, got -1.0"),
+        (Periodic(np.nan, 1), "interval must be finite and > 0 seconds, got nan"),
+        (Periodic(np.inf, 1), "interval must be finite and > 0 seconds, got inf"),
+        (
+            Rounds(0),
+            "clients_per_round must be in 1..12 (the number of clients), got 0",
+        ),
+        (
+            Rounds(13),
+            "clients_per_round must be in 1..12 (the number of clients), got 13",
+        ),
+    ],
+)
+def test_scheduler_errors(scheduler, message):
+    with pytest.raises(ValueError) as error:
+        _simulate(scheduler)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("make", [_sample, lambda **kw: _simulate(Rounds(2), **kw)])
+@pytest.mark.parametrize(
+    ("num_steps", "message"),
+    [
+        (0, "num_steps must be >= 1, got 0"),
+        (np.arange(_NUM_CLIENTS), "num_steps must be >= 1, got 0"),
+        ((0, 3), "num_steps must be 1 <= H_min <= H_max, got (0, 3)"),
+        ((4, 3), "num_steps must be 1 <= H_min <= H_max, got (4, 3)"),
+        (
+            np.ones(5, int),
+            "num_steps must be int, (H_min, H_max) or int [12], one number per "
+            "client, got shape (5,)",
+        ),
+    ],
+)
+def test_step_errors(make, num_steps, message):
+    with pytest.raises(ValueError) as error:
+        make(num_steps=num_steps)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("field", ["num_clients", "num_updates", "max_staleness"])
+def test_sampled_staleness_errors(field):
+    arguments = {"num_clients": 3, "num_updates": 5, "max_staleness": 4} | {field: 0}
+    with pytest.raises(ValueError) as error:
+        sampled_staleness(**arguments, rng=_rng())
+    assert str(error.value) == f"{field} must be >= 1, got 0"
+
+
+def test_simulate_needs_an_update():
+    with pytest.raises(ValueError, match=r"^num_updates must be >= 1, got 0$"):
+        _simulate(Immediate(1), 0)
+
+
+def test_traces_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        _sample().num_slots = 3  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,68 @@
+"""Pytree verbs: dtypes, exact ends, dropped rows."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedasync_jax import tree
+
+
+def _model(*values, dtype=jnp.float32):
+    return {"w": jnp.array(values, dtype), "b": (jnp.array(values[0], dtype),)}
+
+
+def test_lerp_is_the_weighted_mean():
+    mixed = tree.lerp(_model(0.0, 8.0), _model(4.0, 4.0), 0.25)
+    np.testing.assert_array_equal(mixed["w"], [1.0, 7.0])
+    assert float(mixed["b"][0]) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_lerp_is_exact_at_its_ends_and_keeps_the_dtype(dtype):
+    values = np.random.default_rng(0).normal(size=(2, 50))
+    start, end = (_model(*row, dtype=dtype) for row in values)
+    for weight, expected in ((0.0, start), (jnp.float32(1), end)):
+        mixed = tree.lerp(start, end, weight)
+        assert mixed["w"].dtype == dtype
+        np.testing.assert_array_equal(mixed["w"], expected["w"])
+
+
+def test_lerp_of_narrow_floats_is_computed_in_float32():
+    """In bfloat16, 1 - 1/512 is 1: the model would grow at every mix."""
+    start = _model(*np.linspace(1, 2, 65), dtype=jnp.bfloat16)
+    mixed = tree.lerp(start, start, jnp.float32(1 / 512))
+    np.testing.assert_array_equal(mixed["w"], start["w"])
+
+
+def test_sub_add_scaled_where():
+    left, right = _model(5.0, 6.0), _model(1.0, 2.0)
+    np.testing.assert_array_equal(tree.sub(left, right)["w"], [4, 4])
+    np.testing.assert_array_equal(tree.add_scaled(left, 0.5, right)["w"], [5.5, 7])
+    for condition, expected in ((True, left), (jnp.array(False), right)):
+        chosen = tree.where(condition, left, right)
+        np.testing.assert_array_equal(chosen["w"], expected["w"])
+
+
+def test_where_does_not_let_a_nan_through():
+    chosen = tree.where(jnp.array(False), _model(float("nan")), _model(1.0))
+    assert bool(tree.all_finite(chosen))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_all_finite_sees_one_bad_number_in_any_leaf(bad):
+    assert bool(tree.all_finite(_model(1.0, 2.0)))
+    assert not bool(tree.all_finite(_model(1.0, bad)))
+    assert not bool(tree.all_finite({"ok": jnp.ones(3), "bad": jnp.array(bad)}))
+
+
+def test_all_finite_of_nothing():
+    assert bool(tree.all_finite(()))
+
+
+def test_take_and_put_rows():
+    store = {"w": jnp.arange(6.0).reshape(3, 2)}
+    taken = tree.take(store, jnp.array([2, 0]))
+    np.testing.assert_array_equal(taken["w"], [[4, 5], [0, 1]])
+    rows = {"w": jnp.full((2, 2), -1.0)}
+    changed = tree.put(store, jnp.array([1, 3]), rows)  # row 3 is past the end
+    np.testing.assert_array_equal(changed["w"], [[0, 1], [-1, -1], [4, 5]])
