@@ -29,6 +29,59 @@ _PURPOSES = ("partition", "fleet", "schedule", "init", "tasks")  # order is for 
 class Settings:
     """FedAsync and its baselines on one data set, one fleet, one number of gradients.
 
+    Attributes:
+      methods: What to run, in this order: fedasync-constant, fedasync-polynomial,
+        fedasync-hinge, fedasync-exponential, fedasync-linear, fedavg, fedprox, sgd.
+      num_updates: Client updates that the server mixes (T); the baselines get as many
+        gradients.
+      eval_every: Updates between evaluations on the test set.
+      seed: Seed of everything random. Same settings and seed: same result.
+      run_dir: Folder to write to; must not exist. Default: a new one under runs/.
+      dataset: digits (1,797 real 8x8 images that scikit-learn carries) or npz (your
+        own).
+      data_path: The .npz file of --dataset npz, with x_train, y_train, x_test, y_test.
+      num_clients: Clients that the training samples are dealt to.
+      partition: iid, shards, dirichlet (non-IID labels) or quantity-skew (unequal
+        sizes).
+      concentration: Concentration of dirichlet; the smaller, the fewer labels a client
+        has.
+      shards_per_client: Shards of sorted samples per client, of partition shards.
+      size_sigma: Log-normal sigma of client sizes, of partition quantity-skew.
+      model: mlp or cnn.
+      hidden: Widths of the hidden layers of mlp.
+      alpha: Mixing hyperparameter in (0, 1]: weight of an arrival that is not stale.
+      polynomial_a: a of polynomial staleness, (d + 1)^(-a).
+      hinge_a: a of hinge staleness, 1 if d <= b else 1 / (a (d - b) + 1).
+      hinge_b: b of hinge staleness, in versions; sensible near the staleness that
+        occurs.
+      exponential_a: a of exponential staleness, exp(-a d).
+      linear_a: a of linear staleness, 1 / (a d + 1).
+      clients_per_round: Clients per round of fedavg and fedprox (k).
+      num_steps: Local steps of a task (H).
+      max_steps: If set, H is drawn per task, uniformly from num_steps to max_steps.
+      epochs: If set, H follows from this many passes over the client's own samples.
+      batch_size: Samples of a local step.
+      sampling: epochs (reshuffled passes over the client's samples) or replacement.
+      step_size: Step size of local SGD (gamma).
+      momentum: Momentum of local SGD, in [0, 1); begins anew with every task.
+      rho: Weight of the proximal term of FedAsync and FedProx, rho/2 ||x -
+        x_received||^2 (the paper's rho, not its product with the step size).
+      schedule: immediate (every arrival is replaced at once), periodic (triggers at an
+        interval) or sampled (the paper's: staleness drawn, no clock).
+      concurrency: Tasks in flight, of schedule immediate.
+      interval: Simulated seconds between triggers, of schedule periodic.
+      num_triggered: Idle workers triggered at a time, of schedule periodic.
+      max_staleness: Newest versions to draw the start from, of schedule sampled.
+      seconds_per_step: Simulated seconds of one local step on a client of factor 1.
+      client_law: Law of how slow a client is for good: constant, uniform, exponential
+        or log-normal factors.
+      client_sigma: Log-normal sigma of the client factors.
+      client_range: Lowest and highest of uniform client factors.
+      task_law: Law of the factor on every single task: constant, uniform, exponential
+        or log-normal.
+      task_sigma: Log-normal sigma of the task factors.
+      task_range: Lowest and highest of uniform task factors.
+
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.
     """
@@ -41,97 +94,51 @@ class Settings:
         "fedprox",
         "sgd",
     )
-    """What to run, in this order: fedasync-constant, fedasync-polynomial,
-    fedasync-hinge, fedasync-exponential, fedasync-linear, fedavg, fedprox, sgd."""
     num_updates: int = 3000
-    """Client updates that the server mixes (T); the baselines get as many gradients."""
     eval_every: int = 50
-    """Updates between evaluations on the test set."""
     seed: int = 0
-    """Seed of everything random. Same settings and seed: same result."""
     run_dir: Path | None = None
-    """Folder to write to; must not exist. Default: a new one under runs/."""
 
     dataset: str = "digits"
-    """digits (1,797 real 8x8 images that scikit-learn carries) or npz (your own)."""
     data_path: Path | None = None
-    """The .npz file of --dataset npz, with x_train, y_train, x_test, y_test."""
     num_clients: int = 100
-    """Clients that the training samples are dealt to."""
     partition: str = "dirichlet"
-    """iid, shards, dirichlet (non-IID labels) or quantity-skew (unequal sizes)."""
     concentration: float = 0.3
-    """Concentration of dirichlet; the smaller, the fewer labels a client has."""
     shards_per_client: int = 2
-    """Shards of sorted samples per client, of partition shards."""
     size_sigma: float = 1.0
-    """Log-normal sigma of client sizes, of partition quantity-skew."""
 
     model: str = "mlp"
-    """mlp or cnn."""
     hidden: tuple[int, ...] = (64,)
-    """Widths of the hidden layers of mlp."""
 
     alpha: float = 0.6
-    """Mixing hyperparameter in (0, 1]: weight of an arrival that is not stale."""
     polynomial_a: float = 0.5
-    """a of polynomial staleness, (d + 1)^(-a)."""
     hinge_a: float = 10.0
-    """a of hinge staleness, 1 if d <= b else 1 / (a (d - b) + 1)."""
     hinge_b: float = 4.0
-    """b of hinge staleness, in versions; sensible near the staleness that occurs."""
     exponential_a: float = 0.3
-    """a of exponential staleness, exp(-a d)."""
     linear_a: float = 1.0
-    """a of linear staleness, 1 / (a d + 1)."""
     clients_per_round: int = 10
-    """Clients per round of fedavg and fedprox (k)."""
 
     num_steps: int = 5
-    """Local steps of a task (H)."""
     max_steps: int | None = None
-    """If set, H is drawn per task, uniformly from num_steps to max_steps."""
     epochs: float | None = None
-    """If set, H follows from this many passes over the client's own samples."""
     batch_size: int = 10
-    """Samples of a local step."""
     sampling: str = "epochs"
-    """epochs (reshuffled passes over the client's samples) or replacement."""
-    step_size: float = 0.1
-    """Step size of local SGD (gamma)."""
+    step_size: float = 0.2
     momentum: float = 0.0
-    """Momentum of local SGD, in [0, 1); begins anew with every task."""
     rho: float = 0.01
-    """Weight of the proximal term of FedAsync and FedProx, rho/2 ||x - x_received||^2
-    (the paper's rho, not its product with the step size)."""
 
     schedule: str = "immediate"
-    """immediate (every arrival is replaced at once), periodic (triggers at an
-    interval) or sampled (the paper's: staleness drawn, no clock)."""
     concurrency: int = 20
-    """Tasks in flight, of schedule immediate."""
     interval: float = 5.0
-    """Simulated seconds between triggers, of schedule periodic."""
     num_triggered: int = 10
-    """Idle workers triggered at a time, of schedule periodic."""
     max_staleness: int = 4
-    """Newest versions to draw the start from, of schedule sampled."""
     seconds_per_step: float = 1.0
-    """Simulated seconds of one local step on a client of factor 1."""
     client_law: str = "log-normal"
-    """Law of how slow a client is for good: constant, uniform, exponential or
-    log-normal factors."""
     client_sigma: float = 1.0
-    """Log-normal sigma of the client factors."""
     client_range: tuple[float, float] = (0.5, 1.5)
-    """Lowest and highest of uniform client factors."""
     task_law: str = "constant"
-    """Law of the factor on every single task: constant, uniform, exponential or
-    log-normal."""
     task_sigma: float = 0.25
-    """Log-normal sigma of the task factors."""
     task_range: tuple[float, float] = (0.5, 1.5)
-    """Lowest and highest of uniform task factors."""
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -143,12 +143,13 @@ def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
                 f"variables{name} must be a float array to be mixed, "
                 f"got {jnp.result_type(leaf)}"
             )
-    # Copies: the engine donates its state, the caller's arrays stay the caller's.
-    variables = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), variables)
+    # Copies: the engine donates its state, every array of it, and only once. The
+    # caller's arrays stay the caller's, also those that the mixer remembers.
+    variables = _copy(variables)
     store = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
     )
-    return RunState(0, variables, store, mixer.init(variables))
+    return RunState(0, variables, store, _copy(mixer.init(variables)))
 
 
 def iterate(

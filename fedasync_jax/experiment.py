@@ -196,7 +196,7 @@ def _make_row(
         "version": version,
         "updates": version if method.counts_updates else None,
         "gradients": int(trace.num_steps[:version].sum()),
-        "virtual_time": float(trace.arrival_time[version - 1]) if version else 0.0,
+        "virtual_time": _time_of(method, version) if method.has_clock else None,
         "test_accuracy": float(evaluation.metrics["correct"]),
         "test_loss": float(evaluation.metrics["loss"]),
         "train_loss": _mean(updates.loss),
@@ -204,6 +204,10 @@ def _make_row(
         "mean_alpha": _mean(updates.alpha),
         "rejected": rejected + int(np.sum(~updates.applied)),
     }
+
+
+def _time_of(method: Method, version: int) -> float:
+    return float(method.trace.arrival_time[version - 1]) if version else 0.0
 
 
 def _mean(values: ArrayLike) -> float | None:

@@ -30,6 +30,7 @@ class Method(NamedTuple):
       staleness_fn: s(d) of FedAsync, None for a baseline.
       eval_every: versions between evaluations.
       counts_updates: whether its versions are client updates (not for SGD).
+      has_clock: whether the times of the trace are simulated seconds.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Method(NamedTuple):
     staleness_fn: StalenessFn | None
     eval_every: int
     counts_updates: bool = True
+    has_clock: bool = True
 
 
 def make_methods(
@@ -64,13 +66,15 @@ def make_methods(
     for name in settings.methods:
         match name:
             case "sgd":
-                yield _make_sgd(settings, model, clients, devices, trace)
+                method = _make_sgd(settings, model, clients, devices, trace)
             case "fedavg":
-                yield _make_rounds(settings, "FedAvg", devices, steps, plain)
+                method = _make_rounds(settings, "FedAvg", devices, steps, plain)
             case "fedprox":
-                yield _make_rounds(settings, "FedProx", devices, steps, proximal)
+                method = _make_rounds(settings, "FedProx", devices, steps, proximal)
             case _:
-                yield _make_fedasync(settings, name, trace, proximal)
+                method = _make_fedasync(settings, name, trace, proximal)
+        # Sampled staleness has no clock that the baselines could be compared by.
+        yield method._replace(has_clock=settings.schedule != "sampled")
 
 
 def _make_fedasync(

@@ -264,7 +264,7 @@ def _assign_styles(methods: Sequence[str], stale: set[str]) -> dict[str, LineSty
 
 def _scale_counts(ax: Axes, ends: Sequence[float]) -> None:
     """Set the scale of x: logarithmic if some curves would end far to the left."""
-    positive = [end for end in ends if end > 0]
+    positive = [end for end in ends if end]
     if positive and max(positive) > 5 * min(positive):
         ax.set_xscale("log", nonpositive="mask")
     else:

@@ -26,6 +26,16 @@ from fedasync_jax.base import PyTree
 Row = Mapping[str, Any]
 
 
+def require_new(path: str | Path) -> None:
+    """Refuse a run folder that exists, so that nothing is overwritten.
+
+    Raises:
+      ValueError: if ``path`` exists.
+    """
+    if Path(path).exists():
+        raise ValueError(f"run_dir must be a folder that does not exist, got {path}")
+
+
 class RunFolder:
     """A new folder that one run writes to.
 
@@ -39,13 +49,10 @@ class RunFolder:
         Raises:
           ValueError: if ``path`` exists or cannot be made.
         """
+        require_new(path)
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True)
-        except FileExistsError as error:
-            raise ValueError(
-                f"run_dir must be a folder that does not exist, got {path}"
-            ) from error
         except OSError as error:
             raise ValueError(
                 f"run_dir must be a folder that can be made, got {path} "

@@ -80,7 +80,16 @@ def make_waves(
       start_version: int [T].
       max_width: longest wave, >= 1; None for no limit.
       begin: first row.
+
+    Raises:
+      ValueError: if a row starts from a version that does not exist before it.
     """
+    exists = (start_version >= 0) & (start_version <= np.arange(len(start_version)))
+    if not exists.all():
+        row = int(np.argmin(exists))
+        raise ValueError(
+            f"start_version[{row}] must be in 0..{row}, got {start_version[row]}"
+        )
     newest_needed = np.maximum.accumulate(start_version)
     while begin < len(start_version):
         end = int(np.searchsorted(newest_needed, begin, side="right"))

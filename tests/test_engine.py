@@ -425,12 +425,11 @@ def test_models_of_half_precision_keep_their_type():
     start = {"half": jnp.ones(3, jnp.bfloat16), "single": jnp.ones(2)}
     finals = []
     for mesh in (None, two_devices()):
-        result = run(
-            sample(4),
-            local_update=worker,
-            variables=start,
-            batching=fa.Batching(max_width=4, mesh=mesh),
-        )
+        batching = fa.Batching(max_width=4, mesh=mesh)
+        with jax.numpy_dtype_promotion("standard"):
+            result = run(
+                sample(4), local_update=worker, variables=start, batching=batching
+            )
         finals.append(jax.device_get(result.state.variables))
     assert finals[0]["half"].dtype == jnp.bfloat16
     assert_equal(finals[0], finals[1])

@@ -47,9 +47,7 @@ def _simulate(scheduler, num_updates=200, seed=1, **kwargs) -> Trace:
         client_law=fleet.log_normal(1.0),
         task_law=fleet.exponential(),
     )
-    return simulate(
-        devices, num_updates, scheduler=scheduler, rng=_rng(seed), **kwargs
-    )
+    return simulate(devices, num_updates, scheduler=scheduler, rng=_rng(seed), **kwargs)
 
 
 def _sample(num_updates=200, seed=1, max_staleness=4, **kwargs) -> Trace:
@@ -126,9 +124,7 @@ def test_sampled_slots_are_a_ring(num_updates, max_staleness):
     assert trace.num_slots == ring
     version = np.arange(1, num_updates + 1)
     np.testing.assert_array_equal(trace.write_slot, version % max_staleness)
-    np.testing.assert_array_equal(
-        trace.read_slot, trace.start_version % max_staleness
-    )
+    np.testing.assert_array_equal(trace.read_slot, trace.start_version % max_staleness)
 
 
 def test_sampled_time_counts_updates():
@@ -228,9 +224,7 @@ def test_periodic_triggers_are_skipped_while_nobody_is_idle():
 
 
 def test_rounds_wait_for_the_slowest():
-    trace = simulate(
-        _constant_fleet(1.0, 3.0, 2.0), 6, scheduler=Rounds(3), rng=_rng()
-    )
+    trace = simulate(_constant_fleet(1.0, 3.0, 2.0), 6, scheduler=Rounds(3), rng=_rng())
     assert _log(trace) == [
         (0, 0, 1, 0),
         (2, 0, 2, 0),
@@ -341,9 +335,7 @@ def test_steps_by_number_range_and_client(make):
 
 def test_drawn_steps_stretch_the_time_of_their_own_task():
     devices = make_fleet(_NUM_CLIENTS, rng=_rng(), client_law=fleet.log_normal(1.0))
-    trace = simulate(
-        devices, 100, scheduler=Immediate(5), num_steps=(1, 9), rng=_rng()
-    )
+    trace = simulate(devices, 100, scheduler=Immediate(5), num_steps=(1, 9), rng=_rng())
     seconds = devices.seconds_per_step[trace.client] * trace.num_steps
     np.testing.assert_allclose(trace.arrival_time - trace.start_time, seconds)
 

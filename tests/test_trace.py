@@ -145,6 +145,13 @@ def test_waves_of_extremes():
     assert list(make_waves(np.zeros(5, int), 2)) == [(0, 2), (2, 4), (4, 5)]
 
 
+@pytest.mark.parametrize("version", [-1, 3])
+def test_waves_of_an_impossible_trace_are_an_error(version):
+    with pytest.raises(ValueError) as error:
+        list(make_waves(np.array([0, 1, version, 0])))
+    assert str(error.value) == f"start_version[2] must be in 0..2, got {version}"
+
+
 def test_trace_types_its_columns_and_defines_staleness():
     trace = make_trace(
         client=np.array([3, 1, 3]),

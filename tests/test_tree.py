@@ -27,11 +27,14 @@ def test_lerp_is_exact_at_its_ends_and_keeps_the_dtype(dtype):
         np.testing.assert_array_equal(mixed["w"], expected["w"])
 
 
-def test_lerp_of_narrow_floats_is_computed_in_float32():
-    """In bfloat16, 1 - 1/512 is 1: the model would grow at every mix."""
-    start = _model(*np.linspace(1, 2, 65), dtype=jnp.bfloat16)
-    mixed = tree.lerp(start, start, jnp.float32(1 / 512))
-    np.testing.assert_array_equal(mixed["w"], start["w"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_lerp_of_narrow_floats_is_rounded_once(dtype):
+    values = np.random.default_rng(0).normal(size=(2, 50))
+    start, end = (_model(*row, dtype=dtype) for row in values)
+    mixed = tree.lerp(start, end, jnp.float32(0.3))
+    wide = 0.7 * np.float32(start["w"]) + 0.3 * np.float32(end["w"])
+    expected = jnp.asarray(wide, jnp.float32).astype(dtype)
+    np.testing.assert_array_equal(mixed["w"], expected)
 
 
 def test_sub_add_scaled_where():
