@@ -95,9 +95,14 @@ def draw_run(run_dir: str | Path) -> list[Path]:
 def _draw_accuracy(
     rows: Mapping[str, Sequence[Row]], styles: Mapping[str, LineStyle]
 ) -> Figure:
-    fig = Figure(figsize=(9.6, 3.5), layout="constrained")
-    panels = fig.subplots(1, 3, sharey=True)
-    for ax, (field, label) in zip(panels, _AXES.items(), strict=True):
+    axes = {  # sampled staleness has no clock
+        field: label
+        for field, label in _AXES.items()
+        if any(rows[method][-1][field] for method in styles)
+    }
+    fig = Figure(figsize=(3.2 * len(axes), 3.5), layout="constrained")
+    panels = fig.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for ax, (field, label) in zip(panels, axes.items(), strict=True):
         for method, style in styles.items():
             _draw_curve(ax, rows[method], field, method, style)
         ax.set_xlabel(label)

@@ -1,5 +1,10 @@
 """Mixing rules: one file per family."""
 
-from fedasync_jax.mixing.fedasync import fedasync as fedasync
+from collections.abc import Callable, Mapping
 
-__all__ = ["fedasync"]
+from fedasync_jax.base import Mixer
+from fedasync_jax.mixing.fedasync import fedasync
+
+__all__ = ["MIXERS", "fedasync"]
+
+MIXERS: Mapping[str, Callable[..., Mixer]] = {"fedasync": fedasync}
