@@ -30,13 +30,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
+from _cli import fail, parse_flags
 from jax.sharding import Mesh, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
 import fedasync_jax as fa
 from fedasync_jax import tree
+
+_LOWEST = {
+    "num_updates": 1,
+    "repeats": 1,
+    "seed": 0,
+    "chunk": 0,
+    "max_width": 1,
+    "num_devices": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +72,21 @@ class Settings:
     """Tasks in one call of the engine. Default: automatic."""
     num_devices: int = 0
     """Devices to use, 0 for all."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.workload not in WORKLOADS:
+            allowed = ", ".join(WORKLOADS)
+            raise ValueError(
+                f"workload must be one of {allowed}, got {self.workload!r}"
+            )
+        for name, low in _LOWEST.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} must be >= {low}, got {value}")
+        path = self.json
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise ValueError(f"json must be a file in a folder that exists, got {path}")
 
 
 class Measurement(NamedTuple):
@@ -311,29 +335,6 @@ def time_in_turns(calls: list[Callable[[], Any]], repeats: int) -> list[list[flo
     return [list(column) for column in zip(*seconds, strict=True)]
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise ValueError in one line for a value that cannot be measured."""
-    if settings.workload not in WORKLOADS:
-        allowed = ", ".join(WORKLOADS)
-        raise ValueError(
-            f"workload must be one of {allowed}, got {settings.workload!r}"
-        )
-    for name, low in {
-        "num_updates": 1,
-        "repeats": 1,
-        "seed": 0,
-        "chunk": 0,
-        "max_width": 1,
-        "num_devices": 0,
-    }.items():
-        value = getattr(settings, name)
-        if value is not None and value < low:
-            raise ValueError(f"{name} must be >= {low}, got {value}")
-    path = settings.json
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ValueError(f"json must be a file in a folder that exists, got {path}")
-
-
 def make_batching(settings: Settings) -> fa.Batching:
     """Return the engine's choice, with what the settings override."""
     devices = jax.devices()
@@ -415,14 +416,12 @@ def describe_versions() -> dict[str, str]:
 
 def main() -> None:
     """Parse, measure, print."""
-    settings = tyro.cli(Settings)
     _devices.use_all_cores()
+    settings = parse_flags(Settings, Settings.__doc__ or "")
     try:
-        check_settings(settings)
         batching = make_batching(settings)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
     with Console(stderr=True).status(f"measuring {settings.workload}"):
         measured = WORKLOADS[settings.workload](settings, batching)
     line = json.dumps(report(settings, batching, measured))

@@ -129,7 +129,7 @@ def _print_header(console: Console, built: experiment.Experiment, path: Path) ->
 
 
 def _make_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     rejected = any(row["rejected"] for row in rows)
     table.add_column("method", no_wrap=True)
     for name in (
