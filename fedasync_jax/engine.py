@@ -20,7 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, LocalUpdate, Mixer, MixInfo, PyTree, Variables
+from fedasync_jax.base import (
+    Array,
+    ArrayLike,
+    LocalUpdate,
+    Mixer,
+    MixInfo,
+    PyTree,
+    Variables,
+)
 from fedasync_jax.batching import (
     Batching,
     choose_batching,
@@ -226,7 +234,7 @@ class _Plan(NamedTuple):
     batching: Batching
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=32)
 def _compile_waves(plan: _Plan) -> Callable:
     """Return the jitted wave: one program for every width.
 
@@ -305,7 +313,12 @@ def _run_wave(
 
 
 def _copy(values: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), values)
+    """Copy, with types as strong as those of results: one program a width, not two."""
+
+    def copy_leaf(leaf: ArrayLike) -> Array:
+        return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
+
+    return jax.tree.map(copy_leaf, values)
 
 
 _pick = jax.jit(tree.take)

@@ -93,6 +93,7 @@ def test_schedule_reports_events_and_waves():
     [
         (("--workload", "x"), "workload must be one of mlp, schedule, got 'x'"),
         (("--num-updates", "0"), "num_updates must be >= 1, got 0"),
+        (("--num-updates", "x"), "Error parsing --num-updates"),
         (("--repeats", "-1"), "repeats must be >= 1, got -1"),
         (("--seed", "-1"), "seed must be >= 0, got -1"),
         (("--chunk", "-1"), "chunk must be >= 0, got -1"),

@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,12 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
+from reference import run_serially
 
 import fedasync_jax as fa
 from fedasync_jax import fleet, mixing, staleness
 from fedasync_jax.base import ClientData, LocalInfo, Mixer, Model, Variables
 from fedasync_jax.trace import make_trace
-from reference import run_serially
 
 NUM_CLIENTS, NUM_UPDATES, NUM_SLOTS = 8, 40, 20
 COUNTS = np.array([1, 2, 3, 4, 5, 6, 7, 8], np.int32)
@@ -49,7 +50,7 @@ def make_data(first=1.0):
 
 def make_worker(data):
     return fa.make_local_update(
-        Model(lambda key: make_variables(), loss_fn, lambda v, batch: {}),
+        Model(lambda key: make_variables(), loss_fn, lambda variables, batch: {}),
         data,
         optax.chain(fa.add_proximal(0.2), optax.sgd(0.1, momentum=0.5)),
         batch_size=2,
@@ -59,11 +60,20 @@ def make_worker(data):
 
 def make_variables():
     return Variables(
-        {"w": jnp.array([1.0, -1.0, 2.0]), "b": jnp.array(0.5)}, {"mean": jnp.zeros(3)}
+        {"w": jnp.array([1.0, -1.0, 2.0]), "b": jnp.float32(0.5)},
+        {"mean": jnp.zeros(3)},
     )
 
 
 LOCAL_UPDATE = make_worker(make_data())
+
+
+def with_data(data):
+    """Return the same worker with other data, which shares its programs."""
+    leaves = jax.tree.leaves(data)
+    return jax.tree.unflatten(jax.tree.structure(LOCAL_UPDATE), leaves)
+
+
 MIXER = mixing.fedasync(0.7, staleness.polynomial(0.5))
 
 DELAYS = {
@@ -120,12 +130,22 @@ def all_traces(steps):
     return {name: pad_slots(trace) for name, trace in (sampled | clock).items()}
 
 
+@functools.partial(jax.jit, static_argnums=4)
+def work(worker, variables, client, key, num_steps):
+    return worker(variables, client, key, num_steps)
+
+
+COMPILED_MIXER = Mixer(MIXER.init, jax.jit(MIXER.update))
+
+
 def serial_models(trace, local_update=LOCAL_UPDATE, variables=None):
     """Return all versions of the literal Algorithm 1, stacked, on the host."""
+    is_partial = isinstance(local_update, jax.tree_util.Partial)
+    worker = local_update if is_partial else jax.tree_util.Partial(local_update)
     models = run_serially(
         trace,
-        jax.jit(local_update, static_argnums=3),
-        Mixer(MIXER.init, jax.jit(MIXER.update)),
+        functools.partial(work, worker),
+        COMPILED_MIXER,
         make_variables() if variables is None else variables,
         KEY,
     )
@@ -172,42 +192,7 @@ def two_devices():
     return Mesh(np.array(jax.devices()[:2]), ("devices",))
 
 
-# --- the literal Algorithm 1 ---
-
-BATCHINGS = [
-    (1, None, 1),
-    (1, None, 2),
-    (2, None, 1),
-    (2, 1, 1),
-    (2, 1, 2),
-    (7, None, 1),
-    (7, 1, 1),
-    (7, 3, 1),
-    (7, None, 2),
-    (7, 3, 2),
-    (64, None, 1),
-    (64, 1, 1),
-    (64, 3, 1),
-    (64, None, 2),
-    (64, 1, 2),
-    (64, 3, 2),
-]
-
-
-@pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize(("max_width", "chunk", "num_devices"), BATCHINGS)
-def test_every_version_is_that_of_the_serial_algorithm(
-    max_width, chunk, num_devices, steps
-):
-    mesh = two_devices() if num_devices == 2 else None
-    batching = fa.Batching(max_width=max_width, chunk=chunk, mesh=mesh)
-    for name, trace in all_traces(steps).items():
-        result = run(trace, batching=batching, evaluate_fn=the_model, eval_every=1)
-        expected = reference_of(steps, name)
-        assert_close(all_versions(result), expected)
-        final = jax.device_get(result.state.variables)
-        assert_close(final, jax.tree.map(lambda leaf: leaf[-1], expected))
-        assert result.state.version == NUM_UPDATES
+# --- the traces ---
 
 
 def test_the_traces_have_wide_waves_narrow_waves_and_stale_starts():
@@ -283,11 +268,12 @@ def test_the_rows_of_the_updates_are_those_of_the_trace():
     )
     assert updates.applied.all() and updates.applied.dtype == bool
     models = reference_of("drawn", "log-normal immediate")
-    worker = jax.jit(LOCAL_UPDATE, static_argnums=3)
     for t in range(NUM_UPDATES):
         start = jax.tree.map(lambda leaf, t=t: leaf[trace.start_version[t]], models)
         key = jax.random.fold_in(KEY, int(trace.task[t]))
-        _, info = worker(start, trace.client[t], key, int(trace.num_steps[t]))
+        _, info = work(
+            LOCAL_UPDATE, start, trace.client[t], key, int(trace.num_steps[t])
+        )
         np.testing.assert_allclose(updates.loss[t], info.loss, rtol=1e-5)
 
 
@@ -347,7 +333,7 @@ def test_a_finished_run_has_nothing_left_to_do():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_what_is_not_finite_is_not_mixed_and_the_run_goes_on(num_devices, bad):
-    worker = make_worker(make_data(first=bad))
+    worker = with_data(make_data(first=bad))
     mesh = two_devices() if num_devices == 2 else None
     batching = fa.Batching(max_width=7, mesh=mesh)
     trace = all_traces("drawn")["exponential immediate"]
@@ -370,7 +356,7 @@ def test_what_is_not_finite_is_not_mixed_and_the_run_goes_on(num_devices, bad):
 # --- plain things ---
 
 
-def halve(variables, client, key, num_steps):
+def halve(variables, client, key, num_steps) -> tuple[Any, LocalInfo]:
     """A worker of no library: moves half the way to its number."""
     target = client.astype(float) + jax.random.uniform(key)
     local = [leaf + 0.5 * (target - leaf) for leaf in variables]
@@ -397,8 +383,8 @@ def test_a_plain_function_and_a_plain_pytree_are_enough(num_devices):
 
 def test_the_models_of_the_caller_stay_his():
     variables = make_variables()
-    run(sample(4), variables=variables)
-    run(sample(1), variables=variables)
+    for name in ("max 4", "max 1"):
+        run(all_traces("same")[name], variables=variables)
     assert_equal(variables, make_variables())
 
 
@@ -407,10 +393,13 @@ def test_a_mixer_may_keep_the_model_that_init_is_given():
         first = jax.tree.map(lambda x, y: 0.5 * x + 0.5 * y, state, local)
         return first, state, MIXER.update(local, (), current, **task)[2]
 
-    mixer = Mixer(lambda model: model, update)
-    trace = sample(4)
-    result = fa.run(trace, LOCAL_UPDATE, mixer, make_variables(), KEY)
-    models = run_serially(trace, LOCAL_UPDATE, mixer, make_variables(), KEY)
+    mixer = Mixer(lambda model: model, jax.jit(update))
+    trace, batching = sample(4), fa.Batching(max_width=4)
+    result = fa.run(
+        trace, LOCAL_UPDATE, mixer, make_variables(), KEY, batching=batching
+    )
+    worker = functools.partial(work, LOCAL_UPDATE)
+    models = run_serially(trace, worker, mixer, make_variables(), KEY)
     assert_close(*map(jax.device_get, (result.state.variables, models[-1])))
     assert_equal(result.state.mixer_state, make_variables())
 
@@ -426,10 +415,7 @@ def test_models_of_half_precision_keep_their_type():
     finals = []
     for mesh in (None, two_devices()):
         batching = fa.Batching(max_width=4, mesh=mesh)
-        with jax.numpy_dtype_promotion("standard"):
-            result = run(
-                sample(4), local_update=worker, variables=start, batching=batching
-            )
+        result = run(sample(4), local_update=worker, variables=start, batching=batching)
         finals.append(jax.device_get(result.state.variables))
     assert finals[0]["half"].dtype == jnp.bfloat16
     assert_equal(finals[0], finals[1])
@@ -437,7 +423,9 @@ def test_models_of_half_precision_keep_their_type():
 
 SCRIPT = """
 import hashlib, jax, test_engine
-result = test_engine.run(test_engine.sample(4, (1, 3)))
+trace = test_engine.all_traces("drawn")["max 4"]
+batching = test_engine.fa.Batching(max_width=2)
+result = test_engine.run(trace, batching=batching)
 data = b"".join(leaf.tobytes() for leaf in jax.tree.leaves(
     jax.device_get((result.state, result.updates))) if hasattr(leaf, "tobytes"))
 print(hashlib.sha256(data).hexdigest())
@@ -540,9 +528,9 @@ def test_slots_are_not_reused_while_a_task_may_still_start_from_them():
     """Every order of three start versions, with as few slots as possible."""
     num_updates = 5
     choices = [range(t + 1) for t in range(num_updates)]
-    variables = {"x": jnp.zeros(())}
+    variables: Any = {"x": jnp.zeros(())}
 
-    def worker(variables, client, key, num_steps):
+    def worker(variables, client, key, num_steps) -> tuple[Any, LocalInfo]:
         # The local model tells the start model and the task apart.
         local = {"x": 3 * variables["x"] + client.astype(float) + 1}
         return local, LocalInfo(loss=jnp.zeros(()))
@@ -567,4 +555,39 @@ def test_slots_are_not_reused_while_a_task_may_still_start_from_them():
         x = [0]
         for t, tau in enumerate(starts):
             x.append(3 * x[tau] + t + 1)
-        assert result.state.variables["x"] == x[-1]
+        final: Any = result.state.variables
+        assert final["x"] == x[-1]
+
+
+# --- the literal Algorithm 1 ---
+
+BATCHINGS = [
+    ("same", 1, None, 1),
+    ("same", 2, 1, 2),
+    ("same", 7, 3, 1),
+    ("same", 7, None, 2),
+    ("same", 64, None, 1),
+    ("same", 64, 3, 2),
+    ("drawn", 1, None, 2),
+    ("drawn", 2, None, 1),
+    ("drawn", 7, 1, 1),
+    ("drawn", 7, 3, 2),
+    ("drawn", 64, 3, 1),
+    ("drawn", 64, 1, 2),
+    ("drawn", 64, None, 2),
+]
+
+
+@pytest.mark.parametrize(("steps", "max_width", "chunk", "num_devices"), BATCHINGS)
+def test_every_version_is_that_of_the_serial_algorithm(
+    steps, max_width, chunk, num_devices
+):
+    mesh = two_devices() if num_devices == 2 else None
+    batching = fa.Batching(max_width=max_width, chunk=chunk, mesh=mesh)
+    for name, trace in all_traces(steps).items():
+        result = run(trace, batching=batching, evaluate_fn=the_model, eval_every=1)
+        expected = reference_of(steps, name)
+        assert_close(all_versions(result), expected)
+        final = jax.device_get(result.state.variables)
+        assert_close(final, jax.tree.map(lambda leaf: leaf[-1], expected))
+        assert result.state.version == NUM_UPDATES
