@@ -67,9 +67,14 @@ class Batching:
         return self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
 
     def padded(self, num_tasks: int) -> int:
-        """Return the W in which a wave of ``num_tasks`` is computed."""
+        """Return the W in which a wave of ``num_tasks`` is computed.
+
+        W / D is a power of two, so that few programs are compiled. Where a device works
+        in chunks, padding costs next to nothing and a power of four does.
+        """
         per_device = -(-num_tasks // self.num_devices)
-        return self.num_devices << (per_device - 1).bit_length()
+        bits = (per_device - 1).bit_length()
+        return self.num_devices << (bits if self.chunk is None else bits + bits % 2)
 
 
 def choose_batching(

@@ -11,8 +11,7 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
 """
 
-import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -20,24 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import (
-    Array,
-    ArrayLike,
-    LocalUpdate,
-    Mixer,
-    MixInfo,
-    PyTree,
-    Variables,
-)
-from fedasync_jax.batching import (
-    Batching,
-    choose_batching,
-    map_tasks,
-    on_mesh,
-    replicate,
-)
+from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
+from fedasync_jax.batching import Batching, choose_batching, replicate
 from fedasync_jax.history import Callback, Evaluation, History, Updates
 from fedasync_jax.trace import Trace, make_waves
+from fedasync_jax.wave import Inputs, Plan, compile_waves
 
 
 class RunState(NamedTuple):
@@ -113,7 +99,8 @@ def run(
       eval_every: versions between evaluations (version 0 and the last are always
         evaluated); None: only those two.
       callback: see ``Callback``.
-      state: where to go on, from an earlier result over a prefix of this trace.
+      state: where to go on, from an earlier result over a prefix of this trace; it is
+        used up.
 
     Raises:
       ValueError: if ``eval_every`` < 1, a leaf of ``variables`` is not a float array or
@@ -178,12 +165,12 @@ def iterate(
       ValueError: if ``state`` does not fit the trace.
     """
     _check_state(state, trace)
-    shared = _Shared(key, _device_columns(trace), _as_pytree(local_update))
+    inputs = Inputs(key, _device_columns(trace), _as_pytree(local_update))
     device_state = (state.variables, state.store, state.mixer_state)
-    shared, device_state = replicate((shared, device_state), batching.mesh)
-    structure = jax.tree.structure(shared.local_update)
-    plan = _Plan(mixer, structure, _common_steps(trace), batching)
-    start_wave = _compile_waves(plan)
+    inputs, device_state = replicate((inputs, device_state), batching.mesh)
+    structure = jax.tree.structure(inputs.local_update)
+    plan = Plan(mixer, structure, _common_steps(trace), batching)
+    start_wave = compile_waves(plan)
     waves = make_waves(trace.start_version, batching.max_width, state.version)
     for begin, end in waves:
         # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
@@ -191,7 +178,7 @@ def iterate(
         count = end - begin
         device_state, versions, updates = start_wave(
             device_state,
-            shared,
+            inputs,
             np.int32(begin),
             np.int32(count),
             width=batching.padded(count),
@@ -199,117 +186,6 @@ def iterate(
         if batching.one_at_a_time:
             jax.block_until_ready(updates)
         yield RunState(end, *device_state), Wave(begin, end, versions, updates)
-
-
-_DeviceState = tuple[Variables, PyTree, PyTree]  # newest model, store, mixer state
-
-
-class _Shared(NamedTuple):
-    """Arguments that are the same for every wave of a run.
-
-    Attributes:
-      key: root key.
-      columns: the trace, dict of int32 [T].
-      local_update: the Worker, a pytree with the data as leaves.
-    """
-
-    key: Array
-    columns: Mapping[str, Array | np.ndarray]
-    local_update: PyTree
-
-
-class _Plan(NamedTuple):
-    """What the wave programs of a run are specialized to.
-
-    Attributes:
-      mixer: the Updater's rule.
-      local_update: structure of the Worker: its function, without its arrays.
-      num_steps: H if it is the same for all tasks.
-      batching: see ``Batching``.
-    """
-
-    mixer: Mixer
-    local_update: Hashable
-    num_steps: int | None
-    batching: Batching
-
-
-@functools.lru_cache(maxsize=32)
-def _compile_waves(plan: _Plan) -> Callable:
-    """Return the jitted wave: one program for every width.
-
-    Compiled code lives as long as its function. Only the plans used last are kept, so
-    that a process may run any number of settings.
-    """
-
-    def run_wave(
-        device_state: _DeviceState,
-        shared: _Shared,
-        begin: Array,
-        count: Array,
-        *,
-        width: int,
-    ) -> tuple[_DeviceState, PyTree, Updates]:
-        one_device = functools.partial(_run_wave, plan, width)
-        on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(device_state, shared, begin, count)
-
-    return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
-
-
-def _run_wave(
-    plan: _Plan,
-    width: int,
-    device_state: _DeviceState,
-    shared: _Shared,
-    begin: Array,
-    count: Array,
-) -> tuple[_DeviceState, PyTree, Updates]:
-    """Train and mix rows begin .. begin + count - 1, as one device of the mesh."""
-    variables, store, mixer_state = device_state
-    place = jnp.arange(width, dtype=jnp.int32)
-    last_row = shared.columns["client"].shape[0] - 1
-    tasks = tree.take(shared.columns, jnp.minimum(begin + place, last_row))
-
-    # Workers. Task i is trained on device i mod D, from the model that it received.
-    def train_task(task: Mapping[str, Array]) -> tuple[Variables, Array, Array]:
-        start = tree.take(store, task["read_slot"])
-        key = jax.random.fold_in(shared.key, task["task"])
-        steps = task["num_steps"] if plan.num_steps is None else plan.num_steps
-        local, info = shared.local_update(start, task["client"], key, steps)
-        return local, tree.all_finite(local), info.loss
-
-    local, finite, loss = map_tasks(train_task, tasks, count, plan.batching)
-
-    # Updater. In the order of arrival; what is padding or not finite is not mixed.
-    def mix(carry, arrival):
-        variables, mixer_state = carry
-        row, task, local, allowed = arrival
-        mixed, next_state, info = plan.mixer.update(
-            local,
-            mixer_state,
-            variables,
-            start=tree.take(store, task["read_slot"]),
-            staleness=row - task["start_version"],
-            version=row,
-            client=task["client"],
-        )
-        carry = tree.where(allowed, (mixed, next_state), carry)
-        info = MixInfo(info.alpha, info.applied & allowed)
-        return carry, (carry[0], info)
-
-    (variables, mixer_state), (versions, mix_info) = jax.lax.scan(
-        mix,
-        (variables, mixer_state),
-        (begin + place, tasks, local, finite & (place < count)),
-    )
-
-    # Scheduler. New versions go where tasks will start from them.
-    num_slots = jax.tree.leaves(store)[0].shape[0]
-    slots = jnp.where(place < count, tasks["write_slot"], num_slots)
-    store = tree.put(store, slots, versions)
-    updates = Updates(alpha=mix_info.alpha, applied=mix_info.applied, loss=loss)
-    return (variables, store, mixer_state), versions, updates
 
 
 def _copy(values: PyTree) -> PyTree:

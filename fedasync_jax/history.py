@@ -66,7 +66,8 @@ class History:
         self._callback = callback or (lambda evaluation, updates: None)
         self._version = version  # of the last evaluation that was fetched
         self._parts: list[Updates] = []  # on the host, up to that version
-        self._rest = Updates(*(np.zeros(0, t) for t in (float, bool, float)))
+        nothing = np.zeros(0, np.float32)
+        self._rest = Updates(nothing, nothing.astype(bool), nothing)  # for later
         self._on_device: list[tuple[int, Updates]] = []  # (rows, padded)
         self._waiting: tuple[int, dict, list[tuple[int, Updates]]] | None = None
 

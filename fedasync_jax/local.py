@@ -92,7 +92,9 @@ def make_local_update(
         that they lie on the device once.
       optimizer: any optax transformation; its state is made anew for every task.
       batch_size: B >= 1.
-      max_steps: largest H that will be asked for; a task may ask for fewer.
+      max_steps: largest H that will be asked for; a task may ask for fewer. A larger H
+        raises ValueError if it is known when tracing, and is cut to ``max_steps`` if it
+        differs from task to task.
       sampling: ``"epochs"`` or ``"replacement"``.
       unroll: write the steps out instead of looping; compiles longer, and is the only
         fast form of XLA's convolution on a CPU.
@@ -136,7 +138,8 @@ def steps_per_task(
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     if not 0 < epochs < math.inf:
         raise ValueError(f"epochs must be finite and > 0, got {epochs}")
-    steps = np.ceil(np.asarray(counts) * epochs / batch_size)
+    exact = np.asarray(counts) * epochs / batch_size
+    steps = np.ceil(exact - 1e-9)  # 1.1 * 110 is a little more than 121
     return np.maximum(steps, 1).astype(np.int32)
 
 
@@ -170,6 +173,7 @@ def _train(
 ) -> tuple[Variables, LocalInfo]:
     """Do ``num_steps`` local steps for ``client``, from the model it received."""
     data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
+    num_steps = _limit_steps(num_steps, plan.max_steps)
     sample_key, step_key = jax.random.split(key)
     rows = _sample_rows(plan, data, client, sample_key)
 
@@ -203,6 +207,14 @@ def _step(plan: _Plan, carry: _Carry, batch: PyTree, key: Array) -> _Carry:
         optimizer_state,
         loss_sum + loss.astype(loss_sum.dtype),
     )
+
+
+def _limit_steps(num_steps: int | Array, max_steps: int) -> int | Array:
+    if not isinstance(num_steps, int):
+        return jnp.minimum(num_steps, max_steps)
+    if not 1 <= num_steps <= max_steps:
+        raise ValueError(f"num_steps must be in 1..{max_steps}, got {num_steps}")
+    return num_steps
 
 
 def _unrolled(step, carry: _Carry, max_steps: int, num_steps: int | Array) -> _Carry:

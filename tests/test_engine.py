@@ -512,6 +512,9 @@ def test_padded_widths_are_few_and_large_enough(num_devices):
         width < 2 * count + num_devices - 1 for count, width in enumerate(widths, 1)
     )
     assert len(set(widths)) == 8 - num_devices
+    in_chunks = fa.Batching(max_width=64, mesh=mesh, chunk=8)
+    per_device = {in_chunks.padded(count) // num_devices for count in range(1, 65)}
+    assert per_device == {1, 4, 16, 64}
 
 
 def test_batching_is_chosen_by_the_devices():

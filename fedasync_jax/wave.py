@@ -1,0 +1,130 @@
+"""One wave, compiled: gather the start models, train, mix, keep the new versions.
+
+This is the device's half of Algorithm 1; ``engine`` is the host's.
+
+Shapes: T updates, W tasks a call (a wave and its padding). Row t of a trace makes
+version t + 1.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax import tree
+from fedasync_jax.base import Array, Mixer, MixInfo, PyTree, Variables
+from fedasync_jax.batching import Batching, map_tasks, on_mesh
+from fedasync_jax.history import Updates
+
+DeviceState = tuple[Variables, PyTree, PyTree]  # newest model, store, mixer state
+
+
+class Inputs(NamedTuple):
+    """Arguments that are the same for every wave of a run.
+
+    Attributes:
+      key: root key.
+      columns: the trace, dict of int32 [T].
+      local_update: the Worker, a pytree with the data as leaves.
+    """
+
+    key: Array
+    columns: Mapping[str, Array | np.ndarray]
+    local_update: PyTree
+
+
+class Plan(NamedTuple):
+    """What the wave programs of a run are specialized to.
+
+    Attributes:
+      mixer: the Updater's rule.
+      local_update: structure of the Worker: its function, without its arrays.
+      num_steps: H if it is the same for all tasks.
+      batching: see ``Batching``.
+    """
+
+    mixer: Mixer
+    local_update: Hashable
+    num_steps: int | None
+    batching: Batching
+
+
+@functools.lru_cache(maxsize=32)
+def compile_waves(plan: Plan) -> Callable:
+    """Return the jitted wave: one program for every width.
+
+    Compiled code lives as long as its function. Only the plans used last are kept, so
+    that a process may run any number of settings.
+    """
+
+    def run_wave(
+        device_state: DeviceState,
+        inputs: Inputs,
+        begin: Array,
+        count: Array,
+        *,
+        width: int,
+    ) -> tuple[DeviceState, PyTree, Updates]:
+        one_device = functools.partial(_run_wave, plan, width)
+        on_devices = on_mesh(one_device, plan.batching.mesh)
+        return on_devices(device_state, inputs, begin, count)
+
+    return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
+
+
+def _run_wave(
+    plan: Plan,
+    width: int,
+    device_state: DeviceState,
+    inputs: Inputs,
+    begin: Array,
+    count: Array,
+) -> tuple[DeviceState, PyTree, Updates]:
+    """Train and mix rows begin .. begin + count - 1, as one device of the mesh."""
+    variables, store, mixer_state = device_state
+    place = jnp.arange(width, dtype=jnp.int32)
+    last_row = inputs.columns["client"].shape[0] - 1
+    tasks = tree.take(inputs.columns, jnp.minimum(begin + place, last_row))
+
+    # Workers. Task i is trained on device i mod D, from the model that it received.
+    def train_task(task: Mapping[str, Array]) -> tuple[Variables, Array, Array]:
+        start = tree.take(store, task["read_slot"])
+        key = jax.random.fold_in(inputs.key, task["task"])
+        steps = task["num_steps"] if plan.num_steps is None else plan.num_steps
+        local, info = inputs.local_update(start, task["client"], key, steps)
+        return local, tree.all_finite(local), info.loss
+
+    local, finite, loss = map_tasks(train_task, tasks, count, plan.batching)
+
+    # Updater. In the order of arrival; what is padding or not finite is not mixed.
+    def mix(carry, arrival):
+        variables, mixer_state = carry
+        row, task, local, allowed = arrival
+        mixed, next_state, info = plan.mixer.update(
+            local,
+            mixer_state,
+            variables,
+            start=tree.take(store, task["read_slot"]),
+            staleness=row - task["start_version"],
+            version=row,
+            client=task["client"],
+        )
+        carry = tree.where(allowed, (mixed, next_state), carry)
+        info = MixInfo(info.alpha, info.applied & allowed)
+        return carry, (carry[0], info)
+
+    (variables, mixer_state), (versions, mix_info) = jax.lax.scan(
+        mix,
+        (variables, mixer_state),
+        (begin + place, tasks, local, finite & (place < count)),
+    )
+
+    # Scheduler. New versions go where tasks will start from them.
+    num_slots = jax.tree.leaves(store)[0].shape[0]
+    slots = jnp.where(place < count, tasks["write_slot"], num_slots)
+    store = tree.put(store, slots, versions)
+    updates = Updates(alpha=mix_info.alpha, applied=mix_info.applied, loss=loss)
+    return (variables, store, mixer_state), versions, updates
