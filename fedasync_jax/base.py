@@ -47,18 +47,28 @@ class MetricsFn(Protocol):
         ...
 
 
+def _keep(state: PyTree) -> PyTree:
+    return state
+
+
 class Model(NamedTuple):
-    """What is trained, as three pure functions.
+    """What is trained, as pure functions.
 
     Attributes:
       init: ``init(key) -> Variables``.
       loss: see ``LossFn``; the key is for dropout and the like.
       metrics: see ``MetricsFn``; evaluation mode, no randomness.
+      start_task: ``start_task(state) -> state`` at the beginning of every task, to add
+        what passes from batch to batch but is neither sent nor mixed, such as the
+        hidden state of a recurrent network; default: nothing.
+      end_task: ``end_task(state) -> state`` at its end, to take that away again.
     """
 
     init: Callable[[Array], Variables]
     loss: LossFn
     metrics: MetricsFn
+    start_task: Callable[[PyTree], PyTree] = _keep
+    end_task: Callable[[PyTree], PyTree] = _keep
 
 
 class ClientData(NamedTuple):

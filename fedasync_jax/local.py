@@ -181,12 +181,15 @@ def _train(
         batch = tree.take(data.arrays, rows[h])
         return _step(plan, carry, batch, jax.random.fold_in(step_key, h))
 
-    start = _Carry(variables, plan.optimizer.init(variables.params), jnp.zeros(()))
+    received = variables._replace(state=plan.model.start_task(variables.state))
+    start = _Carry(received, plan.optimizer.init(variables.params), jnp.zeros(()))
     if plan.unroll:
         carry = _unrolled(step, start, plan.max_steps, num_steps)
     else:
         carry = jax.lax.fori_loop(0, num_steps, step, start)
-    return carry.variables, LocalInfo(
+    trained = carry.variables
+    trained = trained._replace(state=plan.model.end_task(trained.state))
+    return trained, LocalInfo(
         loss=carry.loss_sum / jnp.asarray(num_steps, carry.loss_sum.dtype)
     )
 
