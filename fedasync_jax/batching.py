@@ -69,12 +69,14 @@ class Batching:
     def padded(self, num_tasks: int) -> int:
         """Return the W in which a wave of ``num_tasks`` is computed.
 
-        W / D is a power of two, so that few programs are compiled. Where a device works
-        in chunks, padding costs next to nothing and a power of four does.
+        W / D is a power of two, so that few programs are compiled; 1, 4, 16, 32, ..
+        where a device works in chunks, so that padding costs next to nothing.
         """
         per_device = -(-num_tasks // self.num_devices)
         bits = (per_device - 1).bit_length()
-        return self.num_devices << (bits if self.chunk is None else bits + bits % 2)
+        if self.chunk is not None and bits in (1, 3):
+            bits += 1
+        return self.num_devices << bits
 
 
 def choose_batching(
@@ -111,19 +113,23 @@ def replicate(values: PyTree, mesh: Mesh | None) -> PyTree:
 
 def map_tasks(
     fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, batching: Batching
-) -> PyTree:
-    """Return ``fn`` of the first ``count`` of W tasks, inside of ``on_mesh``.
+) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """Return ``rows, unpack``: ``unpack`` of row i is ``fn`` of task i, i < ``count``.
 
-    Task i is done by device i mod D, so that a wave that is not full leaves every
-    device about the same work. Rows beyond ``count`` hold anything.
+    To be called inside of ``on_mesh``. Of W tasks, task i is done by device i mod D, so
+    that a wave that is not full leaves every device about the same work. Rows beyond
+    ``count`` hold anything.
     """
     if batching.mesh is None:
-        return _in_chunks(fn, tasks, count, batching.chunk)
+        return _in_chunks(fn, tasks, count, batching.chunk), lambda row: row
     axis, num_devices = batching.mesh.axis_names[0], batching.num_devices
     device = jax.lax.axis_index(axis)
     mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
     my_count = (count - device + num_devices - 1) // num_devices
-    return _gather(_in_chunks(fn, mine, my_count, batching.chunk), axis)
+    flat_fn, unpack = _flatten(fn, tree.take(tasks, 0))
+    rows = _in_chunks(flat_fn, mine, my_count, batching.chunk)
+    gathered = jax.lax.all_gather(rows, axis, axis=1)  # [L, D, n]
+    return gathered.reshape(-1, rows.shape[1]), unpack
 
 
 def _fold(tasks: PyTree, num_devices: int) -> PyTree:
@@ -133,17 +139,24 @@ def _fold(tasks: PyTree, num_devices: int) -> PyTree:
     )
 
 
-def _gather(results: PyTree, axis: str) -> PyTree:
-    """Return the [L, ...] of every device as [W, ...] in the order of the tasks.
+def _flatten(
+    fn: Callable[[PyTree], PyTree], task: PyTree
+) -> tuple[Callable[[PyTree], Array], Callable[[Array], PyTree]]:
+    """Return ``fn`` with one vector as its result, and the way back.
 
-    All leaves travel in one collective: several at once can starve the few threads
-    that a CPU back end has, each waiting for a device that gets no thread.
+    So a model travels between devices in one piece. Several collectives at once can
+    starve the few threads of a CPU back end, and each costs a meeting of its own.
     """
-    with jax.numpy_dtype_promotion("standard"):  # a flag travels as a float
-        flat = jax.vmap(lambda row: ravel_pytree(row)[0])(results)
-        _, unravel = ravel_pytree(tree.take(results, 0))
-    gathered = jax.lax.all_gather(flat, axis, axis=1)  # [L, D, n]
-    return jax.vmap(unravel)(gathered.reshape(-1, flat.shape[1]))
+
+    def flat_fn(task: PyTree) -> Array:
+        with jax.numpy_dtype_promotion("standard"):  # a flag travels as a float
+            return ravel_pytree(fn(task))[0]
+
+    blank = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(fn, task)
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        return flat_fn, ravel_pytree(blank)[1]
 
 
 def _in_chunks(
@@ -156,15 +169,22 @@ def _in_chunks(
     length = jax.tree.leaves(tasks)[0].shape[0]
     if length == 1:  # no batch axis: a convolution stays an ordinary one
         return jax.tree.map(lambda leaf: leaf[None], fn(tree.take(tasks, 0)))
-    if chunk is None or length <= chunk:
-        return jax.vmap(fn)(tasks)
     chunk_fn = jax.vmap(fn)
+    if chunk is None or length <= chunk:
+        return chunk_fn(tasks)
     shapes = jax.eval_shape(chunk_fn, tasks)
     results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def do_chunk(i: Array, results: PyTree) -> PyTree:
         # The last chunk may overlap the one before it rather than leave the array.
-        rows = jnp.minimum(i * chunk, length - chunk) + jnp.arange(chunk)
-        return tree.put(results, rows, chunk_fn(tree.take(tasks, rows)))
+        begin = jnp.minimum(i * chunk, length - chunk)
+        some = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, chunk), tasks
+        )
+        return jax.tree.map(
+            lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new, begin, 0),
+            results,
+            chunk_fn(some),
+        )
 
     return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, do_chunk, results)

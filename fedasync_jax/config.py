@@ -37,9 +37,10 @@ class Settings:
       eval_every: Updates between evaluations on the test set.
       seed: Seed of everything random. Same settings and seed: same result.
       run_dir: Folder to write to; must not exist. Default: a new one under runs/.
-      dataset: digits (1,797 real 8x8 images that scikit-learn carries) or npz (your
-        own).
-      data_path: The .npz file of --dataset npz, with x_train, y_train, x_test, y_test.
+      dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own)
+        or cifar10 (from files that you have).
+      data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
+        folder with cifar10.npz or with the batches of its python or binary version.
       num_clients: Clients that the training samples are dealt to.
       partition: iid, shards, dirichlet (non-IID labels) or quantity-skew (unequal
         sizes).

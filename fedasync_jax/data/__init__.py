@@ -1,5 +1,6 @@
 """Data sets, their partition over clients, and the record that training reads."""
 
+from fedasync_jax.data.cifar10 import load_cifar10, normalize, prepare_cifar10
 from fedasync_jax.data.clients import make_client_data, pool_clients
 from fedasync_jax.data.datasets import Dataset, load_digits
 from fedasync_jax.data.npz import load_npz
@@ -17,21 +18,34 @@ from fedasync_jax.data.registry import (
     load_dataset,
     make_partition,
 )
+from fedasync_jax.data.shakespeare import Speakers, load_shakespeare
+from fedasync_jax.data.text import Text, batchify, deal_batches, load_wikitext2
+from fedasync_jax.data.tfds import load_cifar10_tfds
 
 __all__ = [
     "DATASETS",
     "PARTITIONS",
     "Dataset",
     "Partition",
+    "Speakers",
+    "Text",
+    "batchify",
+    "deal_batches",
     "dirichlet",
     "iid",
     "label_counts",
+    "load_cifar10",
+    "load_cifar10_tfds",
     "load_dataset",
     "load_digits",
     "load_npz",
+    "load_shakespeare",
+    "load_wikitext2",
     "make_client_data",
     "make_partition",
+    "normalize",
     "pool_clients",
+    "prepare_cifar10",
     "quantity_skew",
     "shards",
 ]

@@ -37,12 +37,12 @@ def load_npz(
     if num_classes is not None and not 1 <= num_classes <= _MAX_CLASSES:
         raise ValueError(f"num_classes must be in 1..{_MAX_CLASSES}, got {num_classes}")
     try:
-        return _make_dataset(_read_arrays(path), num_classes)
+        return _make_dataset(read_arrays(path), num_classes)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
-def _read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Return the four arrays as they are stored."""
     with _open_archive(path) as archive:
         members = archive.namelist()
@@ -82,9 +82,9 @@ def _make_dataset(stored: dict[str, np.ndarray], num_classes: int | None) -> Dat
     """Check every array alone, then against the others."""
     x_train, x_test = (_to_samples(n, stored[n]) for n in ("x_train", "x_test"))
     limit = num_classes or _MAX_CLASSES
-    y_train, y_test = (_to_labels(n, stored[n], limit) for n in ("y_train", "y_test"))
-    _check_lengths("train", x_train, y_train)
-    _check_lengths("test", x_test, y_test)
+    y_train, y_test = (to_labels(n, stored[n], limit) for n in ("y_train", "y_test"))
+    check_lengths("train", x_train, y_train)
+    check_lengths("test", x_test, y_test)
     _check_alike(stored["x_train"], stored["x_test"])
     num_classes = num_classes or int(max(y_train.max(), y_test.max())) + 1
     return Dataset(x_train, y_train, x_test, y_test, num_classes)
@@ -109,7 +109,7 @@ def _to_samples(name: str, array: np.ndarray) -> np.ndarray:
     return samples / np.float32(255) if array.dtype == np.uint8 else samples
 
 
-def _to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
+def to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
     """Return int32 [N], in 0..num_classes-1."""
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{name} must hold whole numbers, got dtype {array.dtype}")
@@ -125,7 +125,7 @@ def _to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
+def check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
     if len(x) != len(y):
         raise ValueError(
             f"x_{part} and y_{part} must have one length, got {len(x)} and {len(y)}"

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fedasync_jax.data.cifar10 import load_cifar10
 from fedasync_jax.data.datasets import Dataset, load_digits
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
@@ -68,7 +69,19 @@ def _load_npz(path: Path | None) -> Dataset:
     return load_npz(path)
 
 
-DATASETS: Mapping[str, LoadFn] = {"digits": _load_digits, "npz": _load_npz}
+def _load_cifar10(path: Path | None) -> Dataset:
+    """Return CIFAR-10 as float32 in 0..1, as images in an .npz file of one's own."""
+    if path is None:
+        raise ValueError("path must name a folder for data set 'cifar10', got None")
+    stored, scale = load_cifar10(path), np.float32(255)
+    return stored._replace(x_train=stored.x_train / scale, x_test=stored.x_test / scale)
+
+
+DATASETS: Mapping[str, LoadFn] = {
+    "digits": _load_digits,
+    "npz": _load_npz,
+    "cifar10": _load_cifar10,
+}
 
 PARTITIONS: Mapping[str, PartitionFn] = {
     "iid": lambda labels, num_clients, skew, rng: iid(
@@ -90,8 +103,9 @@ def load_dataset(name: str, path: Path | None = None) -> Dataset:
     """Load the data set called ``name``.
 
     Args:
-      name: a key of ``DATASETS``: "digits", or "npz" for a file of one's own.
-      path: the file of "npz"; None otherwise.
+      name: a key of ``DATASETS``: "digits", "npz" for a file of one's own, or
+        "cifar10" (see ``load_cifar10``; here as float32 in 0..1).
+      path: the file of "npz", the folder of "cifar10"; None otherwise.
 
     Raises:
       ValueError: if the name is unknown, or ``path`` does not belong to it.
