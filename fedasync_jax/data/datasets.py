@@ -12,9 +12,9 @@ class Dataset(NamedTuple):
     """A classification data set: N training and T test samples of K classes.
 
     Attributes:
-      x_train: float32 [N, ...], finite.
+      x_train: float32 [N, ...], finite; or uint8 where a loader says so.
       y_train: int32 [N], in 0..K-1.
-      x_test: float32 [T, ...], finite.
+      x_test: as ``x_train``, [T, ...].
       y_test: int32 [T], in 0..K-1.
       num_classes: K.
     """

@@ -126,6 +126,7 @@ def to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse samples and labels of different number."""
     if len(x) != len(y):
         raise ValueError(
             f"x_{part} and y_{part} must have one length, got {len(x)} and {len(y)}"

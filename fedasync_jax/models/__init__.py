@@ -10,16 +10,21 @@ from fedasync_jax.models.cnn import CNN
 from fedasync_jax.models.convolution import conv_as_matmul
 from fedasync_jax.models.functions import make_model
 from fedasync_jax.models.linen import from_linen
+from fedasync_jax.models.lstm import make_lstm_lm
 from fedasync_jax.models.mlp import MLP
+from fedasync_jax.models.paper_cnn import PaperCNN, make_paper_cnn
 
 __all__ = [
     "CLASSIFIERS",
     "CNN",
     "MLP",
+    "PaperCNN",
     "conv_as_matmul",
     "from_linen",
     "make_classifier",
+    "make_lstm_lm",
     "make_model",
+    "make_paper_cnn",
 ]
 
 
