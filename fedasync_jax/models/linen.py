@@ -43,11 +43,11 @@ def from_linen(module: nn.Module, sample_input: ArrayLike) -> Model:
             mutable=list(variables.state),
             rngs={"dropout": key},
         )
-        return jnp.mean(_cross_entropy(logits, batch["y"])), state or ()
+        return jnp.mean(cross_entropy(logits, batch["y"])), state or ()
 
     def metrics(variables: Variables, batch: PyTree) -> dict[str, Array]:
         logits = module.apply(_join_collections(variables), batch["x"], train=False)
-        return _sum_metrics(jnp.asarray(logits), batch["y"])
+        return sum_metrics(jnp.asarray(logits), batch["y"])
 
     return Model(init, loss, metrics)
 
@@ -56,12 +56,14 @@ def _join_collections(variables: Variables) -> dict[str, Any]:
     return {"params": variables.params, **dict(variables.state)}
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Return the cross-entropy of each label, of the shape of ``labels``."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def _sum_metrics(logits: Array, labels: Array) -> dict[str, Array]:
-    losses = _cross_entropy(logits, labels)
+def sum_metrics(logits: Array, labels: Array) -> dict[str, Array]:
+    """Return the float sums ``"loss"``, ``"correct"`` and ``"count"`` over all labels."""
+    losses = cross_entropy(logits, labels)
     correct = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
     return {
         "loss": jnp.sum(losses),
