@@ -62,7 +62,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def sum_metrics(logits: Array, labels: Array) -> dict[str, Array]:
-    """Return the float sums ``"loss"``, ``"correct"`` and ``"count"`` over all labels."""
+    """Return float sums over all labels: ``"loss"``, ``"correct"``, ``"count"``."""
     losses = cross_entropy(logits, labels)
     correct = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
     return {
