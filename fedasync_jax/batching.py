@@ -58,13 +58,15 @@ class Batching:
         return 1 if self.mesh is None else self.mesh.size
 
     @property
-    def one_at_a_time(self) -> bool:
-        """Whether a wave must end before the next is enqueued.
+    def max_in_flight(self) -> int | None:
+        """Waves that may be enqueued at a time; None for no limit.
 
-        The devices of a CPU back end share a few threads. With several programs in
-        flight, devices can wait for one another in different programs, for ever.
+        The devices of a CPU back end meet in every wave. With many programs enqueued,
+        one device can wait for room in its queue and the others for that device, for
+        ever; one that runs and one that is next keep all of them busy.
         """
-        return self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
+        on_cpu = self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
+        return 2 if on_cpu else None
 
     def padded(self, num_tasks: int) -> int:
         """Return the W in which a wave of ``num_tasks`` is computed.
@@ -113,23 +115,31 @@ def replicate(values: PyTree, mesh: Mesh | None) -> PyTree:
 
 def map_tasks(
     fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, batching: Batching
-) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Return ``rows, unpack``: ``unpack`` of row i is ``fn`` of task i, i < ``count``.
+) -> Callable[[Array], PyTree]:
+    """Do the first ``count`` of W tasks and return ``result(i)``, ``fn`` of task i.
 
-    To be called inside of ``on_mesh``. Of W tasks, task i is done by device i mod D, so
-    that a wave that is not full leaves every device about the same work. Rows beyond
-    ``count`` hold anything.
+    To be called inside of ``on_mesh``. Task i is done by device i mod D, so that a wave
+    that is not full leaves every device about the same work. Results beyond ``count``
+    are anything.
     """
     if batching.mesh is None:
-        return _in_chunks(fn, tasks, count, batching.chunk), lambda row: row
+        rows = _in_chunks(fn, tasks, count, batching.chunk)
+        return lambda i: tree.take(rows, i)
     axis, num_devices = batching.mesh.axis_names[0], batching.num_devices
     device = jax.lax.axis_index(axis)
     mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
     my_count = (count - device + num_devices - 1) // num_devices
     flat_fn, unpack = _flatten(fn, tree.take(tasks, 0))
     rows = _in_chunks(flat_fn, mine, my_count, batching.chunk)
-    gathered = jax.lax.all_gather(rows, axis, axis=1)  # [L, D, n]
-    return gathered.reshape(-1, rows.shape[1]), unpack
+    gathered = jax.lax.all_gather(rows, axis)  # [D, L, n]
+    trees = jax.vmap(unpack)(gathered.reshape(-1, rows.shape[1]))
+    length = rows.shape[0]
+    return lambda i: jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(
+            leaf, (i % num_devices) * length + i // num_devices, keepdims=False
+        ),
+        trees,
+    )
 
 
 def _fold(tasks: PyTree, num_devices: int) -> PyTree:

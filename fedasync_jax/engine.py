@@ -11,6 +11,7 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
 """
 
+import collections
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Vari
 from fedasync_jax.batching import Batching, choose_batching, replicate
 from fedasync_jax.history import Callback, Evaluation, History, Updates
 from fedasync_jax.trace import Trace, make_waves
-from fedasync_jax.wave import Inputs, Plan, compile_waves
+from fedasync_jax.wave import DeviceState, Inputs, Plan, Task, compile_waves
 
 
 class RunState(NamedTuple):
@@ -165,27 +166,23 @@ def iterate(
       ValueError: if ``state`` does not fit the trace.
     """
     _check_state(state, trace)
-    inputs = Inputs(key, _device_columns(trace), _as_pytree(local_update))
-    device_state = (state.variables, state.store, state.mixer_state)
+    waves = list(make_waves(trace.start_version, batching.max_width, state.version))
+    inputs = Inputs(key, _make_table(trace, waves), _as_pytree(local_update))
+    device_state = DeviceState(jnp.int32(state.version), *state[1:])
     inputs, device_state = replicate((inputs, device_state), batching.mesh)
     structure = jax.tree.structure(inputs.local_update)
     plan = Plan(mixer, structure, _common_steps(trace), batching)
     start_wave = compile_waves(plan)
-    waves = make_waves(trace.start_version, batching.max_width, state.version)
+    in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
     for begin, end in waves:
         # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
         # and the versions that they started from all exist. Worker and Updater:
-        count = end - begin
-        device_state, versions, updates = start_wave(
-            device_state,
-            inputs,
-            np.int32(begin),
-            np.int32(count),
-            width=batching.padded(count),
-        )
-        if batching.one_at_a_time:
-            jax.block_until_ready(updates)
-        yield RunState(end, *device_state), Wave(begin, end, versions, updates)
+        width = batching.padded(end - begin)
+        device_state, versions, updates = start_wave(device_state, inputs, width=width)
+        in_flight.append(updates)
+        if len(in_flight) == batching.max_in_flight:
+            jax.block_until_ready(in_flight.popleft())
+        yield RunState(end, *device_state[1:]), Wave(begin, end, versions, updates)
 
 
 def _copy(values: PyTree) -> PyTree:
@@ -209,9 +206,13 @@ def _versions_due(
             yield version
 
 
-def _device_columns(trace: Trace) -> dict[str, np.ndarray]:
-    names = ("client", "task", "start_version", "num_steps", "read_slot", "write_slot")
-    return {name: getattr(trace, name) for name in names}
+def _make_table(trace: Trace, waves: list[tuple[int, int]]) -> np.ndarray:
+    """Return int32 [T, 7], the trace as the device reads it."""
+    wave_end = np.zeros(trace.num_updates, np.int32)
+    for begin, end in waves:
+        wave_end[begin] = end
+    columns = {name: getattr(trace, name) for name in Task._fields[:-1]}
+    return np.stack(Task(**columns, wave_end=wave_end), axis=1)
 
 
 def _common_steps(trace: Trace) -> int | None:

@@ -7,7 +7,7 @@ version t + 1.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import jax
@@ -19,7 +19,44 @@ from fedasync_jax.base import Array, Mixer, PyTree, Variables
 from fedasync_jax.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.history import Updates
 
-DeviceState = tuple[Variables, PyTree, PyTree]  # newest model, store, mixer state
+
+class DeviceState(NamedTuple):
+    """What a wave changes; see ``engine.RunState``.
+
+    Attributes:
+      version: int32 [], number of the newest model, which is the wave's first row.
+      variables: the newest model.
+      store: start models of the tasks in flight, leading axis S.
+      mixer_state: what the mixing rule remembers.
+    """
+
+    version: Array
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+class Task(NamedTuple):
+    """A row of the trace, int32 [] each, as in ``trace.Trace``; or a column each.
+
+    Attributes:
+      client: the client that trains.
+      task: number in the order of the triggers.
+      start_version: tau.
+      num_steps: H.
+      read_slot: where the start model lies.
+      write_slot: where the new version goes.
+      wave_end: in the first row of a wave, the row after its last. So the host passes
+        no number to the device from wave to wave.
+    """
+
+    client: Array | np.ndarray
+    task: Array | np.ndarray
+    start_version: Array | np.ndarray
+    num_steps: Array | np.ndarray
+    read_slot: Array | np.ndarray
+    write_slot: Array | np.ndarray
+    wave_end: Array | np.ndarray
 
 
 class Inputs(NamedTuple):
@@ -27,12 +64,13 @@ class Inputs(NamedTuple):
 
     Attributes:
       key: root key.
-      columns: the trace, dict of int32 [T].
+      trace: int32 [T, 7], the fields of ``Task``; one array, since a call costs the
+        host some time for each.
       local_update: the Worker, a pytree with the data as leaves.
     """
 
     key: Array
-    columns: Mapping[str, Array | np.ndarray]
+    trace: Array | np.ndarray
     local_update: PyTree
 
 
@@ -63,14 +101,12 @@ def compile_waves(plan: Plan) -> Callable:
     def run_wave(
         device_state: DeviceState,
         inputs: Inputs,
-        begin: Array,
-        count: Array,
         *,
         width: int,
     ) -> tuple[DeviceState, PyTree, Updates]:
         one_device = functools.partial(_run_wave, plan, width)
         on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(device_state, inputs, begin, count)
+        return on_devices(device_state, inputs)
 
     return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
 
@@ -80,49 +116,49 @@ def _run_wave(
     width: int,
     device_state: DeviceState,
     inputs: Inputs,
-    begin: Array,
-    count: Array,
 ) -> tuple[DeviceState, PyTree, Updates]:
-    """Train and mix rows begin .. begin + count - 1, as one device of the mesh."""
-    variables, store, mixer_state = device_state
+    """Train and mix the next wave, as one device of the mesh."""
+    begin, variables, store, mixer_state = device_state
     place = jnp.arange(width, dtype=jnp.int32)
-    last_row = inputs.columns["client"].shape[0] - 1
-    tasks = tree.take(inputs.columns, jnp.minimum(begin + place, last_row))
+    last_row = inputs.trace.shape[0] - 1
+    tasks = Task(*inputs.trace[jnp.minimum(begin + place, last_row)].T)
+    count = tasks.wave_end[0] - begin
 
     # Workers. Task i is trained on device i mod D, from the model that it received.
-    def train_task(task: Mapping[str, Array]) -> tuple[Variables, Array, Array]:
-        start = tree.take(store, task["read_slot"])
-        key = jax.random.fold_in(inputs.key, task["task"])
-        steps = task["num_steps"] if plan.num_steps is None else plan.num_steps
-        local, info = inputs.local_update(start, task["client"], key, steps)
+    def train_task(task: Task) -> tuple[Variables, Array, Array]:
+        start = tree.take(store, task.read_slot)
+        key = jax.random.fold_in(inputs.key, task.task)
+        steps = task.num_steps if plan.num_steps is None else plan.num_steps
+        local, info = inputs.local_update(start, task.client, key, steps)
         return local, tree.all_finite(local), info.loss
 
-    trained, unpack = map_tasks(train_task, tasks, count, plan.batching)
+    trained = map_tasks(train_task, tasks, count, plan.batching)
 
     # Updater. In the order of arrival; what is padding or not finite is not mixed.
     def mix(carry, arrival):
         variables, mixer_state = carry
-        row, task, packed = arrival
-        local, finite, loss = unpack(packed)
-        allowed = finite & (row < begin + count)
+        i, task = arrival
+        local, finite, loss = trained(i)
+        allowed = finite & (i < count)
         mixed, next_state, info = plan.mixer.update(
             local,
             mixer_state,
             variables,
-            start=tree.take(store, task["read_slot"]),
-            staleness=row - task["start_version"],
-            version=row,
-            client=task["client"],
+            start=tree.take(store, task.read_slot),
+            staleness=begin + i - task.start_version,
+            version=begin + i,
+            client=task.client,
         )
         carry = tree.where(allowed, (mixed, next_state), carry)
         return carry, (carry[0], Updates(info.alpha, info.applied & allowed, loss))
 
     (variables, mixer_state), (versions, updates) = jax.lax.scan(
-        mix, (variables, mixer_state), (begin + place, tasks, trained)
+        mix, (variables, mixer_state), (place, tasks)
     )
 
     # Scheduler. New versions go where tasks will start from them.
     num_slots = jax.tree.leaves(store)[0].shape[0]
-    slots = jnp.where(place < count, tasks["write_slot"], num_slots)
+    slots = jnp.where(place < count, tasks.write_slot, num_slots)
     store = tree.put(store, slots, versions)
-    return (variables, store, mixer_state), versions, updates
+    end_state = DeviceState(begin + count, variables, store, mixer_state)
+    return end_state, versions, updates

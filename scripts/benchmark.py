@@ -94,13 +94,16 @@ class Measurement(NamedTuple):
 
     Attributes:
       updates_per_s: client updates (of the schedule: events) per wall-clock second.
-      ceiling_updates_per_s: the same without federation; None: there is no such thing.
+      ceiling_updates_per_s: the same local steps in one fused loop, without federation;
+        None: there is no such thing.
+      all_devices_updates_per_s: such a loop on every device at once.
       compile_s: seconds that the first run took beyond a later one; None: the same.
       table: for people.
     """
 
     updates_per_s: float
     ceiling_updates_per_s: float | None
+    all_devices_updates_per_s: float | None
     compile_s: float | None
     table: Table
 
@@ -155,44 +158,52 @@ def measure_engine(
         jax.block_until_ready(result.state)
 
     first = time_call(run_engine)
-    width, run_ceiling = choose_ceiling(federation, batching)
-    engine_s, ceiling_s = time_in_turns([run_engine, run_ceiling], settings.repeats)
+    one_loop = choose_ceiling(federation, None)
+    all_loops = choose_ceiling(federation, batching.mesh)
+    runs = [run_engine, one_loop.run, all_loops.run]
+    seconds = time_in_turns(runs, settings.repeats)
     num_updates = federation.trace.num_updates
-    engine, ceiling = (
-        num_updates / statistics.median(seconds) for seconds in (engine_s, ceiling_s)
-    )
-    compile_s = first - statistics.median(engine_s)
+    engine, one, every = (num_updates / statistics.median(s) for s in seconds)
+    compile_s = first - statistics.median(seconds[0])
 
     table = Table(title=f"{settings.workload}, {num_updates:,} updates")
     table.add_column("what")
-    for column in ("updates/s", "slowest", "fastest"):
+    for column in ("updates/s", "slowest", "fastest", "engine is"):
         table.add_column(column, justify="right")
-    ceiling_name = f"ceiling, no federation: {width} under vmap in a fused loop"
-    engine_name = (
-        f"engine: chunk {batching.chunk or 'all'}, max width {batching.max_width}"
+    names = (
+        f"engine: chunk {batching.chunk or 'all'}, max width {batching.max_width}, "
+        f"{batching.num_devices} device(s)",
+        f"no federation: one fused loop, {one_loop.width} under vmap",
+        f"no federation: such a loop on each device, {all_loops.width} under vmap",
     )
-    for name, seconds in ((engine_name, engine_s), (ceiling_name, ceiling_s)):
-        times = (statistics.median(seconds), max(seconds), min(seconds))
-        table.add_row(name, *(f"{num_updates / s:,.0f}" for s in times))
-    table.caption = (
-        f"{batching.num_devices} device(s), {settings.repeats} repeats; engine/ceiling "
-        f"{engine / ceiling:.2f}; compiling {compile_s:.1f} s"
-    )
-    return Measurement(engine, ceiling, compile_s, table)
+    for name, times, speed in zip(names, seconds, (engine, one, every), strict=True):
+        figures = (speed, num_updates / max(times), num_updates / min(times))
+        table.add_row(name, *(f"{f:,.0f}" for f in figures), f"{engine / speed:.2f}x")
+    table.caption = f"{settings.repeats} repeats in turns; compiling {compile_s:.1f} s"
+    return Measurement(engine, one, every, compile_s, table)
 
 
-def choose_ceiling(
-    federation: Federation, batching: fa.Batching
-) -> tuple[int, Callable[[], None]]:
-    """Return the fastest W and its ceiling, compiled and tried once."""
-    per_device = max(federation.trace.num_updates // batching.num_devices, 1)
+class Ceiling(NamedTuple):
+    """Local steps without federation.
+
+    Attributes:
+      width: models side by side on a device.
+      run: does all of them and waits.
+    """
+
+    width: int
+    run: Callable[[], None]
+
+
+def choose_ceiling(federation: Federation, mesh: Mesh | None) -> Ceiling:
+    """Return the fastest of some widths, compiled and tried once."""
+    num_devices = 1 if mesh is None else mesh.size
+    per_device = max(federation.trace.num_updates // num_devices, 1)
     widths = [w for w in (1, 4, 8, 16, 32, 128, 512) if w <= per_device]
-    ceilings = [make_ceiling(federation, batching.mesh, width) for width in widths]
-    for run_ceiling in ceilings:
-        run_ceiling()  # compiles
-    tried = [time_call(run_ceiling) for run_ceiling in ceilings]
-    best = int(np.argmin(tried))
-    return widths[best], ceilings[best]
+    ceilings = [Ceiling(w, make_ceiling(federation, mesh, w)) for w in widths]
+    for ceiling in ceilings:
+        ceiling.run()  # compiles
+    return min(ceilings, key=lambda ceiling: time_call(ceiling.run))
 
 
 def make_ceiling(
@@ -279,7 +290,7 @@ def measure_schedule(settings: Settings, batching: fa.Batching) -> Measurement:
         rate, trace = time_trace(make, settings.repeats)
         name = f"sampled staleness, max {max_staleness}"
         add_schedule_row(table, name, "", trace, width, rate)
-    return Measurement(statistics.median(rates), None, None, table)
+    return Measurement(statistics.median(rates), None, None, None, table)
 
 
 def simulate(settings: Settings, law: fa.fleet.DelayLaw, concurrency: int) -> fa.Trace:
@@ -356,6 +367,7 @@ def report(
 ) -> dict[str, Any]:
     """Return all that is worth keeping, under keys that never change."""
     speed, ceiling = measured.updates_per_s, measured.ceiling_updates_per_s
+    all_devices = measured.all_devices_updates_per_s
     asked = dataclasses.asdict(settings)
     del asked["json"]
     used = {
@@ -368,6 +380,8 @@ def report(
         "updates_per_s": speed,
         "ceiling_updates_per_s": ceiling,
         "ratio": None if ceiling is None else speed / ceiling,
+        "ceiling_all_devices_updates_per_s": all_devices,
+        "ratio_all_devices": None if all_devices is None else speed / all_devices,
         "compile_s": measured.compile_s,
         "peak_mb": peak_mb(),
         "hardware": describe_hardware(),

@@ -14,6 +14,8 @@ KEYS = [
     "updates_per_s",
     "ceiling_updates_per_s",
     "ratio",
+    "ceiling_all_devices_updates_per_s",
+    "ratio_all_devices",
     "compile_s",
     "peak_mb",
     "hardware",
@@ -49,10 +51,12 @@ def test_mlp_reports_engine_and_ceiling(tmp_path):
     done, result = measure("--num-updates", "30", "--json", path, *args)
     assert list(result) == KEYS
     assert json.loads(path.read_text()) == result
-    assert "ceiling" in done.stdout
-    engine, ceiling = result["updates_per_s"], result["ceiling_updates_per_s"]
+    assert "no federation" in done.stdout
+    engine = result["updates_per_s"]
     assert engine > 0
-    assert result["ratio"] == pytest.approx(engine / ceiling)
+    for which in ("", "_all_devices"):
+        ceiling = result[f"ceiling{which}_updates_per_s"]
+        assert result[f"ratio{which}"] == pytest.approx(engine / ceiling)
     assert result["compile_s"] > 0
     assert result["peak_mb"]["host"] > 50
     assert result["hardware"]["platform"] == "cpu"
@@ -78,7 +82,7 @@ def test_schedule_reports_events_and_waves():
     done, result = measure("--workload", "schedule", "--num-updates", "3000")
     assert list(result) == KEYS
     assert result["updates_per_s"] > 0
-    for name in ("ceiling_updates_per_s", "ratio", "compile_s"):
+    for name in ("ceiling_updates_per_s", "ratio", "ratio_all_devices", "compile_s"):
         assert result[name] is None
     # Equal delays: a wave is all that is in flight. Sampled staleness: see SAMPLED.
     rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line]

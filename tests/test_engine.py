@@ -520,9 +520,9 @@ def test_padded_widths_are_few_and_large_enough(num_devices):
 def test_batching_is_chosen_by_the_devices():
     devices = jax.devices()[:2]
     both = fa.choose_batching(devices, max_width=32)
-    assert both.max_width == 32 and both.num_devices == 2 and both.one_at_a_time
+    assert both.max_width == 32 and both.num_devices == 2 and both.max_in_flight == 2
     one = fa.choose_batching(devices[:1])
-    assert one.mesh is None and one.num_devices == 1 and not one.one_at_a_time
+    assert one.mesh is None and one.num_devices == 1 and one.max_in_flight is None
     assert one.chunk == both.chunk is not None
     assert fa.choose_batching().num_devices == len(jax.devices())
 
