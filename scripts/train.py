@@ -104,7 +104,7 @@ class _Bar:
         if row["updates"]:
             status += f"  {rate:,.0f} updates/s"
         if row["rejected"]:
-            status += f"  rejected {row['rejected']}"
+            status = f"rejected {row['rejected']}  {status}"
         self.progress.update(self.task, completed=row["version"], status=status)
 
 
