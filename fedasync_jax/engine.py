@@ -159,8 +159,8 @@ def iterate(
 ) -> Iterator[tuple[RunState, Wave]]:
     """Yield after every wave the state and the wave: Algorithm 1's host loop.
 
-    Only enqueues device work. A state is used up by the next iteration: copy what
-    should last.
+    Only enqueues device work, at most ``batching.max_in_flight`` waves at a time. A
+    state is used up by the next iteration: copy what should last.
 
     Raises:
       ValueError: if ``state`` does not fit the trace.
