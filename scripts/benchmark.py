@@ -383,20 +383,24 @@ def report(
         "ceiling_all_devices_updates_per_s": all_devices,
         "ratio_all_devices": None if all_devices is None else speed / all_devices,
         "compile_s": measured.compile_s,
-        "peak_mb": peak_mb(),
+        "peak_mb": host_peak_mb(),
+        "device_peak_mb": device_peak_mb(),
         "hardware": describe_hardware(),
         "versions": describe_versions(),
         "settings": asked | used,
     }
 
 
-def peak_mb() -> dict[str, float | None]:
-    """Return the most memory so far, in MB: of this process and of one device."""
+def host_peak_mb() -> float:
+    """Return the most memory that this process has had, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    stats = jax.devices()[0].memory_stats() or {}
-    device = stats.get("peak_bytes_in_use")
-    return {"host": host / 1e6, "device": None if device is None else device / 1e6}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def device_peak_mb() -> float | None:
+    """Return the most memory that the first device has used, in MB, if it tells."""
+    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return None if peak is None else peak / 1e6
 
 
 def describe_hardware() -> dict[str, Any]:
