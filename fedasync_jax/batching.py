@@ -131,7 +131,9 @@ def map_tasks(
     my_count = (count - device + num_devices - 1) // num_devices
     flat_fn, unpack = _flatten(fn, tree.take(tasks, 0))
     rows = _in_chunks(flat_fn, mine, my_count, batching.chunk)
-    gathered = jax.lax.all_gather(rows, axis)  # [D, L, n]
+    # [D, L, n], read out of order below: to gather in order, along another axis than
+    # the first, takes a CPU seven times longer.
+    gathered = jax.lax.all_gather(rows, axis)
     trees = jax.vmap(unpack)(gathered.reshape(-1, rows.shape[1]))
     length = rows.shape[0]
     return lambda i: jax.tree.map(

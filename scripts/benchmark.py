@@ -13,7 +13,6 @@ Shapes: T updates, C clients, D devices, W tasks under one vmap.
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import platform
 import resource
@@ -31,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _cli import fail, parse_flags
+from _versions import describe_versions
 from jax.sharding import Mesh, PartitionSpec
 from rich.console import Console
 from rich.table import Table
@@ -423,13 +423,6 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def describe_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that do the work."""
-    names = ("jax", "jaxlib", "numpy", "flax", "optax")
-    libraries = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **libraries}
 
 
 def main() -> None:

@@ -6,8 +6,6 @@ a new folder under runs/.
 
 import collections
 import datetime
-import importlib.metadata
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import _devices
 import jax
 from _cli import fail, parse_flags
+from _versions import describe_versions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -25,7 +24,6 @@ from fedasync_jax.batching import choose_batching
 from fedasync_jax.config import Settings
 
 _WINDOW = 2.0  # seconds over which updates/s is taken
-_LIBRARIES = ("fedasync-jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def main() -> None:
@@ -174,11 +172,10 @@ def _draw(console: Console, path: Path) -> None:
 
 
 def _describe(settings: Settings) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     devices = jax.devices()
     return {
         "settings": settings.to_json(),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": describe_versions(),
         "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
     }
 
