@@ -82,18 +82,27 @@ class Batching:
 
 
 def choose_batching(
-    devices: Sequence[Any] | None = None, max_width: int = 64
+    devices: Sequence[Any] | None = None,
+    max_width: int = 64,
+    *,
+    large_tasks: bool = False,
 ) -> Batching:
     """Return the batching that suits the back end, over all devices.
 
     Args:
       devices: jax devices; default: all of the default back end.
       max_width: see ``Batching``.
+      large_tasks: whether one task is work enough for a core of the CPU, such as a
+        convolutional network or a large vocabulary. Then every CPU device trains one
+        task a call, under no loop and no ``vmap``; accelerators do not differ.
     """
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
-    chunk = _CPU_CHUNK if devices[0].platform == "cpu" else None
-    return Batching(max_width=max_width, chunk=chunk, mesh=mesh)
+    if devices[0].platform != "cpu":
+        return Batching(max_width=max_width, mesh=mesh)
+    if large_tasks:
+        return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
+    return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
 
 
 def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:

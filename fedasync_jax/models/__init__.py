@@ -7,7 +7,12 @@ import jax.numpy as jnp
 
 from fedasync_jax.base import Model
 from fedasync_jax.models.cnn import CNN
-from fedasync_jax.models.convolution import conv_as_matmul
+from fedasync_jax.models.convolution import (
+    CONVOLUTIONS,
+    Convolution,
+    choose_convolution,
+    conv_as_matmul,
+)
 from fedasync_jax.models.functions import make_model
 from fedasync_jax.models.linen import from_linen
 from fedasync_jax.models.lstm import make_lstm_lm
@@ -17,8 +22,11 @@ from fedasync_jax.models.paper_cnn import PaperCNN, make_paper_cnn
 __all__ = [
     "CLASSIFIERS",
     "CNN",
+    "CONVOLUTIONS",
     "MLP",
+    "Convolution",
     "PaperCNN",
+    "choose_convolution",
     "conv_as_matmul",
     "from_linen",
     "make_classifier",

@@ -9,8 +9,8 @@ Shapes: B images, H by W pixels, C channels in, D channels out, kernel I by J, o
 P by Q.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,6 +18,40 @@ from jax import lax
 from fedasync_jax.base import Array
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+class Convolution(NamedTuple):
+    """A way to convolve, and what training must do for it to be fast.
+
+    Attributes:
+      fn: a function with the arguments of ``jax.lax.conv_general_dilated``.
+      unroll: whether the local steps must be written out (see ``make_local_update``)
+        and every device must train one task at a time (``choose_batching``), so that
+        the convolution stands neither in a loop nor under ``vmap``.
+    """
+
+    fn: Callable[..., Array]
+    unroll: bool
+
+
+def choose_convolution(name: str = "auto", platform: str = "cpu") -> Convolution:
+    """Return a convolution that a back end is fast with.
+
+    Args:
+      name: "auto" for what was measured to be the fastest (``docs/performance.md``),
+        "xla" for ``jax.lax.conv_general_dilated`` or "patches" for ``conv_as_matmul``.
+      platform: name of the back end, such as "cpu", "gpu" or "tpu".
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    if name == "auto":
+        name = _FASTEST.get(platform, "patches")
+    if name not in CONVOLUTIONS:
+        allowed = ", ".join(("auto", *CONVOLUTIONS))
+        raise ValueError(f"name must be one of {allowed}, got {name!r}")
+    unroll = name == "xla" and platform == "cpu"
+    return Convolution(CONVOLUTIONS[name], unroll)
 
 
 def conv_as_matmul(
@@ -129,3 +163,10 @@ def _require_layout(lhs: Array, rhs: Array, dimension_numbers: Any) -> None:
 def _require_ones(name: str, value: Sequence[int] | None) -> None:
     if value is not None and any(v != 1 for v in value):
         raise ValueError(f"{name} must be 1 everywhere, got {tuple(value)}")
+
+
+CONVOLUTIONS: Mapping[str, Callable[..., Array]] = {
+    "xla": lax.conv_general_dilated,
+    "patches": conv_as_matmul,
+}
+_FASTEST = {"cpu": "xla"}  # of back ends that were measured; others: "patches"
