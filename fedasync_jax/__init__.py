@@ -29,6 +29,7 @@ from fedasync_jax.schedule import (
     sampled_staleness,
     simulate,
 )
+from fedasync_jax.step_scales import StepScales, reduce_on_plateau
 from fedasync_jax.trace import Trace, assign_slots, make_waves
 
 __version__ = version("fedasync-jax")
@@ -49,6 +50,7 @@ __all__ = [
     "RunResult",
     "RunState",
     "StalenessFn",
+    "StepScales",
     "Trace",
     "Updates",
     "Variables",
@@ -68,6 +70,7 @@ __all__ = [
     "make_waves",
     "mixing",
     "models",
+    "reduce_on_plateau",
     "run",
     "sampled_staleness",
     "simulate",

@@ -160,7 +160,10 @@ class LocalInfo(NamedTuple):
 
 
 class LocalUpdate(Protocol):
-    """The work of one worker: H local steps from the model that it received."""
+    """The work of one worker: H local steps from the model that it received.
+
+    One that is run with ``StepScales`` takes a fifth argument, ``step_scale``.
+    """
 
     def __call__(
         self, variables: Variables, client: Array, key: Array, num_steps: int | Array

@@ -23,6 +23,7 @@ from fedasync_jax import tree
 from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.batching import Batching, choose_batching, replicate
 from fedasync_jax.history import Callback, Evaluation, History, Updates
+from fedasync_jax.step_scales import StepScales
 from fedasync_jax.trace import Trace, make_waves
 from fedasync_jax.wave import DeviceState, Inputs, Plan, Task, compile_waves
 
@@ -85,6 +86,7 @@ def run(
     evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
     eval_every: int | None = None,
     callback: Callback | None = None,
+    step_scales: StepScales | None = None,
     state: RunState | None = None,
 ) -> RunResult:
     """Run FedAsync over a whole trace.
@@ -100,6 +102,10 @@ def run(
       eval_every: versions between evaluations (version 0 and the last are always
         evaluated); None: only those two.
       callback: see ``Callback``.
+      step_scales: a factor on the step size that follows from the evaluations; the
+        host then waits for an evaluation before it starts tasks from that version. Of
+        a run that is resumed: the object of the earlier run, or one that has observed
+        its evaluations.
       state: where to go on, from an earlier result over a prefix of this trace; it is
         used up.
 
@@ -112,10 +118,21 @@ def run(
     batching = batching or choose_batching()
     if state is None:
         state = init_state(trace, mixer, variables)
-    history = History(state.version, evaluate_fn, callback)
+    observe = None if step_scales is None else step_scales.observe
+    history = History(state.version, evaluate_fn, callback, observe)
     if state.version == 0:
         history.evaluate(0, replicate(_copy(state.variables), batching.mesh))
-    loop = iterate(trace, local_update, mixer, state, key, batching=batching)
+
+    def scales_of(begin: int, end: int) -> np.ndarray | None:
+        if step_scales is None:
+            return None
+        start_version = trace.start_version[begin:end]
+        history.flush(int(start_version.max()))
+        return step_scales.at(start_version)
+
+    loop = iterate(
+        trace, local_update, mixer, state, key, batching=batching, scales_of=scales_of
+    )
     for newest, wave in loop:
         state = newest
         history.add(wave.end - wave.begin, wave.updates)
@@ -156,11 +173,15 @@ def iterate(
     key: Array,
     *,
     batching: Batching,
+    scales_of: Callable[[int, int], np.ndarray | None] = lambda begin, end: None,
 ) -> Iterator[tuple[RunState, Wave]]:
     """Yield after every wave the state and the wave: Algorithm 1's host loop.
 
     Only enqueues device work, at most ``batching.max_in_flight`` waves at a time. A
     state is used up by the next iteration: copy what should last.
+
+    ``scales_of(begin, end)`` may give the factors on the step sizes of those rows,
+    float [end - begin]; it is asked just before the wave starts.
 
     Raises:
       ValueError: if ``state`` does not fit the trace.
@@ -178,7 +199,10 @@ def iterate(
         # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
         # and the versions that they started from all exist. Worker and Updater:
         width = batching.padded(end - begin)
-        device_state, versions, updates = start_wave(device_state, inputs, width=width)
+        scales = _pad(scales_of(begin, end), width)
+        device_state, versions, updates = start_wave(
+            device_state, inputs, scales, width=width
+        )
         in_flight.append(updates)
         if len(in_flight) == batching.max_in_flight:
             jax.block_until_ready(in_flight.popleft())
@@ -195,6 +219,10 @@ def _copy(values: PyTree) -> PyTree:
 
 
 _pick = jax.jit(tree.take)
+
+
+def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
+    return rows if rows is None else np.resize(rows, width)
 
 
 def _versions_due(

@@ -1,25 +1,33 @@
 """Evaluation of a model on a whole data set, in compiled pieces.
 
-Shapes: N samples, B samples at a time.
+Shapes: N samples, B samples at a time, D devices.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
 
 
 def make_evaluate(
-    model: Model, arrays: PyTree, *, batch_size: int = 1024
+    model: Model, arrays: PyTree, *, batch_size: int = 1024, axis: int = 0
 ) -> Callable[[Variables], dict[str, Array]]:
     """Return ``evaluate(variables) -> metrics``, the means over all N samples.
 
+    Where a model lies on several devices, as in a run over a mesh, each of them does
+    its share of the pieces.
+
     Args:
       model: its ``metrics`` gives sums and their ``"count"``.
-      arrays: pytree of arrays [N, ...]; put on the device once.
-      batch_size: B, samples in memory at a time; the last batch may be shorter.
+      arrays: pytree of arrays with N samples along ``axis``; put on the devices once.
+      batch_size: B, samples in memory at a time, or fewer; the last may be shorter.
+      axis: which axis is cut; 2 for texts side by side [batches, tokens, texts], whose
+        hidden state passes along axis 0.
 
     Raises:
       ValueError: if there is no sample or ``batch_size`` < 1.
@@ -28,27 +36,68 @@ def make_evaluate(
       A function that enqueues its work and does not wait for it; the values are
       scalars on the device, without ``"count"``.
     """
-    num_samples = jax.tree.leaves(arrays)[0].shape[0]
+    num_samples = jax.tree.leaves(arrays)[0].shape[axis]
     if num_samples < 1 or batch_size < 1:
         raise ValueError(
             "evaluation needs at least 1 sample and batch_size >= 1, got "
             f"{num_samples} samples and batch_size {batch_size}"
         )
-    parts = [slice(b, b + batch_size) for b in range(0, num_samples, batch_size)]
-    batches = [
-        jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf[part]), arrays)
-        for part in parts
-    ]
     sum_metrics = jax.jit(model.metrics)
 
+    @functools.lru_cache(maxsize=1)
+    def place(devices: tuple[Any, ...]) -> list[list[PyTree]]:
+        """Return every device's share of the batches."""
+        turns = -(-num_samples // (batch_size * len(devices)))
+        size = -(-num_samples // (turns * len(devices)))  # about equal: few programs
+        batches = [
+            jax.tree.map(lambda leaf, b=b: _cut(leaf, axis, b, b + size), arrays)
+            for b in range(0, num_samples, size)
+        ]
+        return [
+            [jax.device_put(batch, device) for batch in batches[i :: len(devices)]]
+            for i, device in enumerate(devices)
+        ]
+
     def evaluate(variables: Variables) -> dict[str, Array]:
-        return _means([sum_metrics(variables, batch) for batch in batches])
+        models = _split_devices(variables)
+        shares = place(tuple(models))
+        sums = [
+            _add([sum_metrics(local, batch) for batch in share])
+            for local, share in zip(models.values(), shares, strict=True)
+            if share
+        ]
+        # To one device by copies, not by a collective: those may wait for one another
+        # when many programs are in flight.
+        first = next(iter(models))
+        return _means(_add([jax.device_put(part, first) for part in sums]))
 
     return evaluate
 
 
+def _cut(leaf: Any, axis: int, begin: int, end: int) -> np.ndarray:
+    return np.asarray(leaf)[(slice(None),) * axis + (slice(begin, end),)]
+
+
+def _split_devices(variables: Variables) -> dict[Any, Variables]:
+    """Return the copy of a replicated model that lies on each device of this host."""
+    variables = jax.tree.map(jnp.asarray, variables)
+    leaves, treedef = jax.tree.flatten(variables)
+    shards = [leaf.addressable_shards for leaf in leaves]
+    return {
+        each[0].device: treedef.unflatten([shard.data for shard in each])
+        for each in zip(*shards, strict=True)
+    }
+
+
+def _add(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return parts[0] if len(parts) == 1 else _add_all(parts)
+
+
 @jax.jit
-def _means(batches: list[dict[str, Array]]) -> dict[str, Array]:
-    sums = jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves)), *batches)
-    count = sums.pop("count")
-    return {name: value / count for name, value in sums.items()}
+def _add_all(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves)), *parts)
+
+
+@jax.jit
+def _means(sums: dict[str, Array]) -> dict[str, Array]:
+    return {k: v / sums["count"] for k, v in sums.items() if k != "count"}

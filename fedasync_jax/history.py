@@ -59,11 +59,16 @@ class History:
         version: int,
         evaluate_fn: Callable[[Variables], dict[str, Array]] | None,
         callback: Callback | None,
+        observe: Callable[[Evaluation], None] | None = None,
     ):
-        """Begin at ``version``; without ``evaluate_fn`` the metrics are empty."""
+        """Begin at ``version``; without ``evaluate_fn`` the metrics are empty.
+
+        ``observe`` receives every evaluation, before ``callback``.
+        """
         self.evaluations: list[Evaluation] = []
         self._evaluate_fn = evaluate_fn or (lambda variables: {})
         self._callback = callback or (lambda evaluation, updates: None)
+        self._observe = observe or (lambda evaluation: None)
         self._version = version  # of the last evaluation that was fetched
         self._parts: list[Updates] = []  # on the host, up to that version
         nothing = np.zeros(0, np.float32)
@@ -85,9 +90,14 @@ class History:
         self._waiting = version, metrics, self._on_device
         self._on_device = []
 
-    def flush(self) -> None:
-        """Fetch the evaluation that was enqueued last, with its updates."""
+    def flush(self, newest: int | None = None) -> None:
+        """Fetch the evaluation that was enqueued last, with its updates.
+
+        Given ``newest``, only one of that version or an earlier one.
+        """
         if self._waiting is None:
+            return
+        if newest is not None and self._waiting[0] > newest:
             return
         version, metrics, waves = self._waiting
         self._waiting = None
@@ -100,6 +110,7 @@ class History:
         self._parts.append(_head(rows, num_new))
         self._version += num_new
         self.evaluations.append(evaluation)
+        self._observe(evaluation)
         self._callback(evaluation, self._parts[-1])
 
     def updates(self) -> Updates:

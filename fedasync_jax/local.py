@@ -21,6 +21,7 @@ import optax
 from fedasync_jax import tree
 from fedasync_jax.base import (
     Array,
+    ArrayLike,
     ClientData,
     LocalInfo,
     LocalUpdate,
@@ -81,6 +82,9 @@ def make_local_update(
     unroll: bool = False,
 ) -> LocalUpdate:
     """Return the work of one worker, ready for ``engine.run``.
+
+    It takes a fifth argument, ``step_scale``, float [], by which every update of the
+    optimizer is multiplied: for SGD, a factor on its step size.
 
     With ``"epochs"`` the batches are cut from an endless row of reshuffled passes over
     the client's samples: each pass has every sample once, a batch may reach into the
@@ -170,6 +174,7 @@ def _train(
     client: Array,
     key: Array,
     num_steps: int | Array,
+    step_scale: ArrayLike = 1.0,
 ) -> tuple[Variables, LocalInfo]:
     """Do ``num_steps`` local steps for ``client``, from the model it received."""
     data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
@@ -179,7 +184,8 @@ def _train(
 
     def step(h: int | Array, carry: _Carry) -> _Carry:
         batch = tree.take(data.arrays, rows[h])
-        return _step(plan, carry, batch, jax.random.fold_in(step_key, h))
+        step_h_key = jax.random.fold_in(step_key, h)
+        return _step(plan, carry, batch, step_h_key, step_scale)
 
     received = variables._replace(state=plan.model.start_task(variables.state))
     start = _Carry(received, plan.optimizer.init(variables.params), jnp.zeros(()))
@@ -194,7 +200,9 @@ def _train(
     )
 
 
-def _step(plan: _Plan, carry: _Carry, batch: PyTree, key: Array) -> _Carry:
+def _step(
+    plan: _Plan, carry: _Carry, batch: PyTree, key: Array, step_scale: ArrayLike
+) -> _Carry:
     variables, optimizer_state, loss_sum = carry
 
     def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
@@ -204,6 +212,7 @@ def _step(plan: _Plan, carry: _Carry, batch: PyTree, key: Array) -> _Carry:
     updates, optimizer_state = plan.optimizer.update(
         grads, optimizer_state, variables.params
     )
+    updates = tree.scale(updates, step_scale)
     params = optax.apply_updates(variables.params, updates)
     return _Carry(
         Variables(params, state),

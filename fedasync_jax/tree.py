@@ -41,6 +41,11 @@ def add_scaled(left: PyTree, scale: ArrayLike, right: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x + jnp.asarray(scale, x.dtype) * y, left, right)
 
 
+def scale(tree: PyTree, factor: ArrayLike) -> PyTree:
+    """Return ``factor * tree``."""
+    return jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, tree)
+
+
 def where(condition: ArrayLike, left: PyTree, right: PyTree) -> PyTree:
     """Return ``left`` where the scalar ``condition`` holds, ``right`` elsewhere."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), left, right)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, PyTree, Variables
+from fedasync_jax.base import Array, ArrayLike, Mixer, PyTree, Variables
 from fedasync_jax.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.history import Updates
 
@@ -101,12 +101,13 @@ def compile_waves(plan: Plan) -> Callable:
     def run_wave(
         device_state: DeviceState,
         inputs: Inputs,
+        step_scales: ArrayLike | None = None,  # float [W]
         *,
         width: int,
     ) -> tuple[DeviceState, PyTree, Updates]:
         one_device = functools.partial(_run_wave, plan, width)
         on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(device_state, inputs)
+        return on_devices(device_state, inputs, step_scales)
 
     return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
 
@@ -116,6 +117,7 @@ def _run_wave(
     width: int,
     device_state: DeviceState,
     inputs: Inputs,
+    step_scales: Array | None,
 ) -> tuple[DeviceState, PyTree, Updates]:
     """Train and mix the next wave, as one device of the mesh."""
     begin, variables, store, mixer_state = device_state
@@ -125,14 +127,16 @@ def _run_wave(
     count = tasks.wave_end[0] - begin
 
     # Workers. Task i is trained on device i mod D, from the model that it received.
-    def train_task(task: Task) -> tuple[Variables, Array, Array]:
+    def train_task(work: PyTree) -> tuple[Variables, Array, Array]:
+        task, *step_scale = work
         start = tree.take(store, task.read_slot)
         key = jax.random.fold_in(inputs.key, task.task)
         steps = task.num_steps if plan.num_steps is None else plan.num_steps
-        local, info = inputs.local_update(start, task.client, key, steps)
+        local, info = inputs.local_update(start, task.client, key, steps, *step_scale)
         return local, tree.all_finite(local), info.loss
 
-    trained = map_tasks(train_task, tasks, count, plan.batching)
+    work = (tasks,) if step_scales is None else (tasks, step_scales)
+    trained = map_tasks(train_task, work, count, plan.batching)
 
     # Updater. In the order of arrival; what is padding or not finite is not mixed.
     def mix(carry, arrival):

@@ -5,17 +5,25 @@ import jax
 from fedasync_jax import tree
 
 
-def run_serially(trace, local_update, mixer, variables, key):
-    """Return all versions x_0 .. x_T of a run, in order."""
+def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None):
+    """Return all versions x_0 .. x_T of a run, in order.
+
+    ``step_scale_fn(models)`` gives the factor on the step size that is sent with the
+    newest of ``models``.
+    """
     models = [variables]
+    scales = [step_scale_fn(models)] if step_scale_fn else []
     mixer_state = mixer.init(variables)
     for t in range(trace.num_updates):
         tau = int(trace.start_version[t])
         client = trace.client[t]
         task_key = jax.random.fold_in(key, int(trace.task[t]))
-        local, _ = local_update(models[tau], client, task_key, int(trace.num_steps[t]))
+        local, _ = local_update(
+            models[tau], client, task_key, int(trace.num_steps[t]), *scales[tau:][:1]
+        )
         if not bool(tree.all_finite(local)):
             models.append(models[-1])
+            scales.extend([step_scale_fn(models)] if step_scale_fn else [])
             continue
         mixed, mixer_state, _ = mixer.update(
             local,
@@ -27,4 +35,5 @@ def run_serially(trace, local_update, mixer, variables, key):
             client=jax.numpy.int32(client),
         )
         models.append(mixed)
+        scales.extend([step_scale_fn(models)] if step_scale_fn else [])
     return models

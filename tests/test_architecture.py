@@ -20,7 +20,8 @@ _SCRIPTS = _PACKAGE.parent / "scripts"
 # A room is a module of the package or a folder. A room that is missing here fails.
 _NUMPY_ONLY = {"fleet", "trace", "schedule"}
 _LAYERS = {
-    0: {"base", "tree", "staleness", "batching", "history"} | _NUMPY_ONLY,
+    0: {"base", "tree", "staleness", "batching", "history", "step_scales"}
+    | _NUMPY_ONLY,
     1: {"data", "models", "local", "mixing", "evaluation"},
     2: {"wave", "engine", "baselines"},
     3: {"run_folder"},

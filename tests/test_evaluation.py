@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from fedasync_jax import make_evaluate
 from fedasync_jax.base import Model, Variables
+from fedasync_jax.batching import replicate
 from fedasync_jax.models import make_classifier
 
 VARIABLES = Variables({"w": jnp.array([1.0, -2.0])})
@@ -39,6 +41,43 @@ def test_the_means_are_over_all_samples_also_of_a_short_last_batch(batch_size):
     np.testing.assert_allclose(means["loss"], np.mean(error**2), rtol=1e-6)
     np.testing.assert_allclose(means["large"], np.mean(np.abs(error) > 1), rtol=1e-6)
     assert all(value.shape == () for value in means.values())
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 10])
+@pytest.mark.parametrize("batch_size", [2, 1024])
+def test_a_model_on_two_devices_is_evaluated_by_both(num_samples, batch_size):
+    arrays = make_arrays(num_samples)
+    mesh = Mesh(np.array(jax.devices()[:2]), ("devices",))
+    rows = {}
+
+    def metrics_by_device(variables, batch):
+        jax.debug.callback(lambda x: rows.setdefault(x.tobytes(), len(x)), batch["x"])
+        return metrics_fn(variables, batch)
+
+    model = MODEL._replace(metrics=metrics_by_device)
+    evaluate = make_evaluate(model, arrays, batch_size=batch_size)
+    means = jax.device_get(evaluate(replicate(VARIABLES, mesh)))
+    jax.effects_barrier()
+    expected = make_evaluate(MODEL, arrays)(VARIABLES)
+    for name, value in expected.items():
+        np.testing.assert_allclose(means[name], value, rtol=1e-6)
+    assert sum(rows.values()) == num_samples  # every sample once, by one device
+    assert len(rows) >= min(num_samples, 2)
+
+
+def test_texts_side_by_side_are_cut_along_their_own_axis():
+    x = np.arange(4 * 3 * 5, dtype=np.float32).reshape(4, 3, 5)
+
+    def metrics(variables, batch):  # depends on the order along axis 0
+        weights = jnp.arange(1.0, 5.0)[:, None, None]
+        count = jnp.asarray(batch["x"].size, jnp.float32)
+        return {"loss": jnp.sum(batch["x"] * weights), "count": count}
+
+    evaluate = make_evaluate(
+        MODEL._replace(metrics=metrics), {"x": x}, batch_size=2, axis=2
+    )
+    expected = np.mean(x * np.arange(1, 5)[:, None, None])
+    np.testing.assert_allclose(evaluate(VARIABLES)["loss"], expected, rtol=1e-6)
 
 
 def test_the_metrics_are_those_of_the_variables_that_are_given():
