@@ -5,7 +5,7 @@ and counts are the same for all methods that are compared:
 
 * FedAvg: the scheduler ``Rounds(k)`` and the rule ``average_rounds(k)``.
 * FedProx: FedAvg with ``add_proximal`` in the local update.
-* SGD: one worker that owns all data (``data.pool_clients``): FedAvg with k = 1.
+* SGD: one worker with the data of all (``data.pool_clients``): FedAvg with k = 1.
 
 Reference: McMahan et al., "Communication-Efficient Learning of Deep Networks from
 Decentralized Data", AISTATS 2017; Li et al., "Federated Optimization in Heterogeneous

@@ -21,6 +21,7 @@ from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
+_SMALL = 65_536  # entries of a leaf that travels together with others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Batching:
         tasks chunk by chunk. None: all at once.
       mesh: one-dimensional mesh over whose devices the tasks are spread; None: the
         default device.
+      one_at_a_time: whether a wave starts when the one before it is done, which suits
+        waves that are long and take much memory.
 
     Raises:
       ValueError: if a number is below 1 or the mesh has several dimensions.
@@ -41,6 +44,7 @@ class Batching:
     max_width: int = 64
     chunk: int | None = None
     mesh: Mesh | None = None
+    one_at_a_time: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -65,6 +69,8 @@ class Batching:
         one device can wait for room in its queue and the others for that device, for
         ever; one that runs and one that is next keep all of them busy.
         """
+        if self.one_at_a_time:
+            return 1
         on_cpu = self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
         return 2 if on_cpu else None
 
@@ -101,7 +107,8 @@ def choose_batching(
     if devices[0].platform != "cpu":
         return Batching(max_width=max_width, mesh=mesh)
     if large_tasks:
-        return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
+        max_width = min(max_width, len(devices))
+        return Batching(max_width=max_width, mesh=mesh, one_at_a_time=True)
     return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
 
 
@@ -138,13 +145,13 @@ def map_tasks(
     device = jax.lax.axis_index(axis)
     mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
     my_count = (count - device + num_devices - 1) // num_devices
-    flat_fn, unpack = _flatten(fn, tree.take(tasks, 0))
-    rows = _in_chunks(flat_fn, mine, my_count, batching.chunk)
-    # [D, L, n], read out of order below: to gather in order, along another axis than
-    # the first, takes a CPU seven times longer.
-    gathered = jax.lax.all_gather(rows, axis)
-    trees = jax.vmap(unpack)(gathered.reshape(-1, rows.shape[1]))
-    length = rows.shape[0]
+    packed_fn, unpack = _pack(fn, tree.take(tasks, 0))
+    rows = _in_chunks(packed_fn, mine, my_count, batching.chunk)
+    # [D L, ..], device after device, and read out of order below: to gather in order,
+    # along another axis than the first, takes a CPU seven times longer.
+    gathered = jax.lax.all_gather(rows, axis, tiled=True)
+    trees = jax.vmap(unpack)(gathered)
+    length = jax.tree.leaves(rows)[0].shape[0]
     return lambda i: jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(
             leaf, (i % num_devices) * length + i // num_devices, keepdims=False
@@ -160,24 +167,37 @@ def _fold(tasks: PyTree, num_devices: int) -> PyTree:
     )
 
 
-def _flatten(
+def _pack(
     fn: Callable[[PyTree], PyTree], task: PyTree
-) -> tuple[Callable[[PyTree], Array], Callable[[Array], PyTree]]:
-    """Return ``fn`` with one vector as its result, and the way back.
+) -> tuple[Callable[[PyTree], list[Array]], Callable[[list[Array]], PyTree]]:
+    """Return ``fn`` with few arrays as its result, and the way back.
 
-    So a model travels between devices in one piece. Several collectives at once can
-    starve the few threads of a CPU back end, and each costs a meeting of its own.
+    So a model travels between devices in few pieces, as each costs a meeting of the
+    devices: its small leaves as one vector, which comes first, and its large leaves
+    alone, since it would take a CPU far longer to pack them.
     """
+    leaves, treedef = jax.tree.flatten(jax.eval_shape(fn, task))
+    is_small = [leaf.size <= _SMALL for leaf in leaves]
 
-    def flat_fn(task: PyTree) -> Array:
+    def choose(leaves: list[Array], small: bool) -> list[Array]:
+        return [x for x, s in zip(leaves, is_small, strict=True) if s == small]
+
+    def ravel(leaves: list[Array]) -> tuple[Array, Callable]:
         with jax.numpy_dtype_promotion("standard"):  # a flag travels as a float
-            return ravel_pytree(fn(task))[0]
+            return ravel_pytree(leaves)
 
-    blank = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(fn, task)
-    )
-    with jax.numpy_dtype_promotion("standard"):
-        return flat_fn, ravel_pytree(blank)[1]
+    def packed_fn(task: PyTree) -> list[Array]:
+        leaves = jax.tree.leaves(fn(task))
+        return [ravel(choose(leaves, True))[0], *choose(leaves, False)]
+
+    blanks = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in choose(leaves, True)]
+    unravel = ravel(blanks)[1]
+
+    def unpack(packed: list[Array]) -> PyTree:
+        small, large = iter(unravel(packed[0])), iter(packed[1:])
+        return treedef.unflatten(next(small if s else large) for s in is_small)
+
+    return packed_fn, unpack
 
 
 def _in_chunks(

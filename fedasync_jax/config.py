@@ -6,23 +6,27 @@ run folder. It holds no objects; ``experiment`` turns it into them.
 
 import dataclasses
 import math
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fedasync_jax.data import DATASETS, PARTITIONS
-from fedasync_jax.fleet import DELAY_LAWS
-from fedasync_jax.models import CLASSIFIERS
-from fedasync_jax.staleness import STALENESS_FNS
+from fedasync_jax.bounds import (
+    AT_LEAST_1,
+    BOUNDS,
+    METHODS,
+    NAMES,
+    TEXTS,
+    Bounds,
+    check_bounds,
+    check_name,
+)
 
-FEDASYNC = tuple(f"fedasync-{name}" for name in STALENESS_FNS)
-METHODS = (*FEDASYNC, "fedavg", "fedprox", "sgd")
-SCHEDULES = ("immediate", "periodic", "sampled")
+_DEFAULT_RHO = 0.01
 
-_PURPOSES = ("partition", "fleet", "schedule", "init", "tasks")  # order is for ever
+# The order is for ever: a generator is made from the place.
+_PURPOSES = ("partition", "fleet", "schedule", "init", "tasks", "passes", "warmup")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,20 +41,38 @@ class Settings:
       eval_every: Updates between evaluations on the test set.
       seed: Seed of everything random. Same settings and seed: same result.
       run_dir: Folder to write to; must not exist. Default: a new one under runs/.
-      dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own)
-        or cifar10 (from files that you have).
+      dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
+        cifar10, wikitext2 (a text by words) or shakespeare (a text by characters).
       data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
-        folder with cifar10.npz or with the batches of its python or binary version.
-      num_clients: Clients that the training samples are dealt to.
-      partition: iid, shards, dirichlet (non-IID labels) or quantity-skew (unequal
-        sizes).
+        folder with cifar10.npz, with the batches of its python or binary version, or
+        prepared by tensorflow-datasets (default: there, in its own folder); of
+        wikitext2: a folder with train, valid and test .txt or wiki.*.tokens; of
+        shakespeare: one with input.txt. Texts may be .xz or .gz.
+      num_clients: Clients that the training samples are dealt to; of shakespeare: the
+        speakers who say most.
+      partition: iid, shards, dirichlet (non-IID labels), quantity-skew (unequal sizes)
+        or natural, which texts have: batch i of wikitext2 belongs to client i mod C, a
+        client of shakespeare is a speaker.
       concentration: Concentration of dirichlet; the smaller, the fewer labels a client
         has.
       shards_per_client: Shards of sorted samples per client, of partition shards.
       size_sigma: Log-normal sigma of client sizes, of partition quantity-skew.
-      model: mlp or cnn.
+      text_columns: Texts side by side in a batch of wikitext2.
+      bptt: Words of each of them in a batch of wikitext2.
+      window: Characters of a sample of shakespeare.
+      model: mlp, cnn (small), paper-cnn or, for texts, lstm.
       hidden: Widths of the hidden layers of mlp.
+      cnn_channels: Channels of the blocks of paper-cnn.
+      cnn_hidden: Width of the dense layer of paper-cnn.
+      convolution: Of cnn and paper-cnn: xla, patches (and a matrix product) or auto,
+        what was measured to be fastest.
+      lstm_size: Width of the embedding and of the layers of lstm.
+      lstm_layers: Layers of lstm.
+      lstm_biases: Bias vectors per layer of lstm: 1, or 2 as in cuDNN.
+      dropout: Share that dropout of paper-cnn and lstm sets to zero, in [0, 1).
       alpha: Mixing hyperparameter in (0, 1]: weight of an arrival that is not stale.
+      alpha_drop_at: If set, alpha is multiplied by alpha_drop from this version on.
+      alpha_drop: Factor on alpha at alpha_drop_at, in (0, 1].
       polynomial_a: a of polynomial staleness, (d + 1)^(-a).
       hinge_a: a of hinge staleness, 1 if d <= b else 1 / (a (d - b) + 1).
       hinge_b: b of hinge staleness, in versions; sensible near the staleness that
@@ -61,12 +83,29 @@ class Settings:
       num_steps: Local steps of a task (H).
       max_steps: If set, H is drawn per task, uniformly from num_steps to max_steps.
       epochs: If set, H follows from this many passes over the client's own samples.
-      batch_size: Samples of a local step.
+      batch_size: Samples of a local step; 1 for wikitext2, whose samples are batches.
       sampling: epochs (reshuffled passes over the client's samples) or replacement.
       step_size: Step size of local SGD (gamma).
       momentum: Momentum of local SGD, in [0, 1); begins anew with every task.
+      weight_decay: Weight of 1/2 ||x||^2 in the loss; its gradient is added after
+        clipping.
+      clip_norm: If set, the gradient is cut to this global norm, before weight decay
+        and the proximal term are added.
       rho: Weight of the proximal term of FedAsync and FedProx, rho/2 ||x -
-        x_received||^2 (the paper's rho, not its product with the step size).
+        x_received||^2 (the paper's rho, not its product with the step size). Default:
+        0.01, unless gamma_rho is set.
+      gamma_rho: The product step_size * rho, as the authors' code has it, instead of
+        rho: then rho is gamma_rho / step_size.
+      plateau_factor: If set, the step size is multiplied by this, in (0, 1), after an
+        evaluation that is no better than the best before.
+      plateau_on: What is looked at then: validation or test (loss).
+      warmup_epochs: Passes over the data of the first clients, before version 0, by
+        plain SGD; all methods start from the result.
+      warmup_clients: Number of these clients, one after the other in each pass.
+      warmup_step_size: Step size of the warm-up.
+      sgd_batch_size: Samples of a step of sgd. Default: batch_size. A step of twice
+        batch_size counts as two gradients.
+      sgd_step_size: Step size of sgd. Default: step_size.
       schedule: immediate (every arrival is replaced at once), periodic (triggers at an
         interval) or sampled (the paper's: staleness drawn, no clock).
       concurrency: Tasks in flight, of schedule immediate.
@@ -108,10 +147,23 @@ class Settings:
     shards_per_client: int = 2
     size_sigma: float = 1.0
 
+    text_columns: int = 20
+    bptt: int = 35
+    window: int = 80
+
     model: str = "mlp"
     hidden: tuple[int, ...] = (64,)
+    cnn_channels: tuple[int, ...] = (64, 128)
+    cnn_hidden: int = 512
+    convolution: str = "auto"
+    lstm_size: int = 200
+    lstm_layers: int = 2
+    lstm_biases: int = 1
+    dropout: float = 0.25
 
     alpha: float = 0.6
+    alpha_drop_at: int | None = None
+    alpha_drop: float = 0.5
     polynomial_a: float = 0.5
     hinge_a: float = 10.0
     hinge_b: float = 4.0
@@ -126,7 +178,17 @@ class Settings:
     sampling: str = "epochs"
     step_size: float = 0.2
     momentum: float = 0.0
-    rho: float = 0.01
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    rho: float | None = None
+    gamma_rho: float | None = None
+    plateau_factor: float | None = None
+    plateau_on: str = "validation"
+    warmup_epochs: int = 0
+    warmup_clients: int = 1
+    warmup_step_size: float = 0.01
+    sgd_batch_size: int | None = None
+    sgd_step_size: float | None = None
 
     schedule: str = "immediate"
     concurrency: int = 20
@@ -143,42 +205,82 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, allowed in _NAMES.items():
-            _check_name(name, getattr(self, name), allowed)
-        for name, bounds in _BOUNDS.items():
-            _check_bounds(name, getattr(self, name), bounds)
+        for name, allowed in NAMES.items():
+            check_name(name, getattr(self, name), allowed)
+        for name, bounds in BOUNDS.items():
+            check_bounds(name, getattr(self, name), bounds)
         for method in self.methods:
-            _check_name("methods", method, METHODS)
+            check_name("methods", method, METHODS)
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(
                 "methods must be one or more different names, "
                 f"got {' '.join(self.methods) or 'none'}"
             )
-        for width in self.hidden:
-            _check_bounds("hidden", width, _AT_LEAST_1)
+        for name in ("hidden", "cnn_channels"):
+            for width in getattr(self, name):
+                check_bounds(name, width, AT_LEAST_1)
+        self._check_counts()
         self._check_pairs()
+        self._check_data()
 
-    def _check_pairs(self) -> None:
+    def _check_counts(self) -> None:
         limits = {"immediate": "concurrency", "periodic": "num_triggered"}
         fields = [limits[self.schedule]] if self.schedule in limits else []
         if {"fedavg", "fedprox"} & set(self.methods):
             fields.append("clients_per_round")
+        if self.warmup_epochs:
+            fields.append("warmup_clients")
         for name in fields:
             bounds = Bounds(1, self.num_clients, note=" (the number of clients)")
-            _check_bounds(name, getattr(self, name), bounds)
-        if self.max_steps is not None and self.epochs is not None:
-            raise ValueError(
-                "max_steps must not be set together with epochs, "
-                f"got {self.max_steps} and {self.epochs}"
-            )
+            check_bounds(name, getattr(self, name), bounds)
+
+    def _check_pairs(self) -> None:
+        for name, other in (("max_steps", "epochs"), ("rho", "gamma_rho")):
+            values = getattr(self, name), getattr(self, other)
+            if None not in values:
+                raise ValueError(
+                    f"{name} must not be set together with {other}, "
+                    f"got {values[0]} and {values[1]}"
+                )
         if self.max_steps is not None:
-            _check_bounds("max_steps", self.max_steps, Bounds(self.num_steps))
+            check_bounds("max_steps", self.max_steps, Bounds(self.num_steps))
         for name in ("client_range", "task_range"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise ValueError(
                     f"{name} must be 0 < low <= high < inf, got {low} {high}"
                 )
+
+    def _check_data(self) -> None:
+        """Check what fits the data set."""
+        is_text = self.dataset in TEXTS
+        wrong = {
+            "model": (self.model == "lstm") != is_text,
+            "partition": (self.partition == "natural") != is_text,
+            "batch_size": self.dataset == "wikitext2" and self.batch_size != 1,
+            "sgd_batch_size": self.dataset == "wikitext2"
+            and self.sgd_batch_size not in (None, 1),
+            "plateau_on": self.plateau_factor is not None
+            and self.plateau_on == "validation"
+            and self.dataset != "wikitext2",
+        }
+        allowed = {
+            "model": "lstm" if is_text else "mlp, cnn or paper-cnn",
+            "partition": "natural" if is_text else "another than natural",
+            "plateau_on": "test",
+        }
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise ValueError(
+                f"{name} must be {allowed.get(name, 1)} for data set {self.dataset}, "
+                f"got {getattr(self, name)}"
+            )
+
+    @property
+    def proximal_weight(self) -> float:
+        """The paper's rho, whichever way it was given."""
+        if self.gamma_rho is not None:
+            return self.gamma_rho / self.step_size
+        return _DEFAULT_RHO if self.rho is None else self.rho
 
     def make_rng(self, purpose: str) -> np.random.Generator:
         """Return the host's generator for a purpose; the same at every call."""
@@ -192,85 +294,3 @@ class Settings:
         """Return the fields as JSON values."""
         fields = dataclasses.asdict(self)
         return {k: str(v) if isinstance(v, Path) else v for k, v in fields.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """An interval of numbers.
-
-    Attributes:
-      low: lowest value.
-      high: highest value; infinity itself is never allowed.
-      open_low: whether ``low`` itself is not allowed.
-      open_high: whether ``high`` itself is not allowed.
-      note: what to say behind the interval.
-    """
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-    note: str = ""
-
-    def holds(self, value: float) -> bool:
-        """Return whether ``value`` lies inside; never for NaN."""
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below and math.isfinite(value)
-
-    def __str__(self) -> str:
-        """Return what is allowed, in words."""
-        if self.high == math.inf:
-            return f"finite and {'>' if self.open_low else '>='} {self.low}{self.note}"
-        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"in {left}{self.low}, {self.high}{right}{self.note}"
-
-
-_AT_LEAST_0 = Bounds(0)
-_AT_LEAST_1 = Bounds(1)
-_POSITIVE = Bounds(0, open_low=True)
-_BOUNDS = {
-    "num_updates": _AT_LEAST_1,
-    "eval_every": _AT_LEAST_1,
-    "seed": Bounds(0, 2**32 - 1),
-    "num_clients": _AT_LEAST_1,
-    "concentration": _POSITIVE,
-    "shards_per_client": _AT_LEAST_1,
-    "size_sigma": _AT_LEAST_0,
-    "alpha": Bounds(0, 1, open_low=True),
-    "polynomial_a": _AT_LEAST_0,
-    "hinge_a": _POSITIVE,
-    "hinge_b": _AT_LEAST_0,
-    "exponential_a": _AT_LEAST_0,
-    "linear_a": _AT_LEAST_0,
-    "num_steps": _AT_LEAST_1,
-    "epochs": _POSITIVE,
-    "batch_size": _AT_LEAST_1,
-    "step_size": _POSITIVE,
-    "momentum": Bounds(0, 1, open_high=True),
-    "rho": _AT_LEAST_0,
-    "interval": _POSITIVE,
-    "max_staleness": _AT_LEAST_1,
-    "seconds_per_step": _POSITIVE,
-    "client_sigma": _AT_LEAST_0,
-    "task_sigma": _AT_LEAST_0,
-}
-_NAMES = {
-    "dataset": DATASETS,
-    "partition": PARTITIONS,
-    "model": CLASSIFIERS,
-    "sampling": ("epochs", "replacement"),
-    "schedule": SCHEDULES,
-    "client_law": DELAY_LAWS,
-    "task_law": DELAY_LAWS,
-}
-
-
-def _check_name(field: str, name: str, allowed: Collection[str]) -> None:
-    if name not in allowed:
-        raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {name!r}")
-
-
-def _check_bounds(field: str, value: float | None, bounds: Bounds) -> None:
-    if value is not None and not bounds.holds(value):
-        raise ValueError(f"{field} must be {bounds}, got {value}")

@@ -5,6 +5,8 @@ gradients, and run in the same engine.
 """
 
 import dataclasses
+import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,14 +14,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedasync_jax import data, models
-from fedasync_jax.base import ArrayLike, Model, Variables
-from fedasync_jax.batching import Batching
+from fedasync_jax.base import ArrayLike, Variables
+from fedasync_jax.batching import Batching, choose_batching
 from fedasync_jax.config import Settings
 from fedasync_jax.engine import RunResult, run
-from fedasync_jax.evaluation import make_evaluate
 from fedasync_jax.history import Evaluation, Updates
-from fedasync_jax.methods import Method, make_methods
+from fedasync_jax.local import steps_per_task
+from fedasync_jax.methods import Method, make_methods, make_worker
+from fedasync_jax.step_scales import StepScales, reduce_on_plateau
+from fedasync_jax.workload import Workload, make_workload
 
 _TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts
 
@@ -30,20 +33,14 @@ class Experiment:
 
     Attributes:
       settings: what it was built from.
-      dataset: train and test samples.
-      partition: who owns which train samples.
-      model: what is trained.
-      variables: x_0, the same for all methods.
-      evaluate: test metrics of a model.
+      workload: what is learned from what.
+      variables: x_0, the same for all methods, after the warm-up.
       methods: in the order of the settings.
     """
 
     settings: Settings
-    dataset: data.Dataset
-    partition: data.Partition
-    model: Model
+    workload: Workload
     variables: Variables
-    evaluate: Callable[[Variables], dict[str, Any]]
     methods: list[Method]
 
 
@@ -64,39 +61,40 @@ class Outcome(NamedTuple):
 
 
 def build(settings: Settings) -> Experiment:
-    """Build an experiment; reads data and makes schedules, compiles nothing large.
+    """Build an experiment: read the data, make the schedules, warm up.
 
     Raises:
       ValueError: if the data are bad or do not fit the settings.
     """
-    dataset = data.load_dataset(settings.dataset, settings.data_path)
-    partition = data.make_partition(
-        settings.partition,
-        dataset.y_train,
-        settings.num_clients,
-        concentration=settings.concentration,
-        shards_per_client=settings.shards_per_client,
-        sigma=settings.size_sigma,
-        rng=settings.make_rng("partition"),
-    )
-    model = models.make_classifier(
-        settings.model,
-        dataset.x_train.shape[1:],
-        dataset.num_classes,
-        hidden=settings.hidden,
-    )
-    samples = {"x": dataset.x_train, "y": dataset.y_train}
-    test = {"x": dataset.x_test, "y": dataset.y_test}
-    clients = jax.device_put(data.make_client_data(samples, partition))
+    workload = make_workload(settings)
+    methods = list(make_methods(settings, workload))
+    variables = jax.jit(workload.model.init)(settings.make_key("init"))
+    if settings.warmup_epochs:
+        variables = _warm_up(settings, workload, variables)
     return Experiment(
-        settings=settings,
-        dataset=dataset,
-        partition=partition,
-        model=model,
-        variables=jax.jit(model.init)(settings.make_key("init")),
-        evaluate=make_evaluate(model, test),
-        methods=list(make_methods(settings, model, clients)),
+        settings=settings, workload=workload, variables=variables, methods=methods
     )
+
+
+def _warm_up(settings: Settings, workload: Workload, variables: Variables) -> Variables:
+    """Return x_0 of the paper's protocol: some passes over the first clients' data."""
+    counts = workload.counts[: settings.warmup_clients]
+    steps = steps_per_task(counts, batch_size=settings.batch_size, epochs=1)
+    worker = make_worker(
+        dataclasses.replace(settings, step_size=settings.warmup_step_size),
+        workload._replace(steps=steps),
+    )
+    key = settings.make_key("warmup")
+
+    @functools.partial(jax.jit, static_argnames="num_steps")
+    def train(worker, variables, client, key, num_steps):
+        return worker(variables, client, key, num_steps)[0]
+
+    passes = itertools.product(range(settings.warmup_epochs), enumerate(steps))
+    for task, (_, (client, num_steps)) in enumerate(passes):
+        task_key = jax.random.fold_in(key, task)
+        variables = train(worker, variables, client, task_key, int(num_steps))
+    return variables
 
 
 def run_method(
@@ -111,15 +109,20 @@ def run_method(
     Args:
       experiment: what it belongs to.
       method: one of ``experiment.methods``.
-      batching: see ``engine.run``.
+      batching: see ``engine.run``; default: what suits the workload.
       on_row: called with every line of metrics as soon as it is there.
     """
+    settings, workload = experiment.settings, experiment.workload
+    scales = _make_step_scales(settings)
     rows: list[dict[str, Any]] = []
     begin = time.perf_counter()
 
     def add_row(evaluation: Evaluation, updates: Updates) -> None:
         rejected = rows[-1]["rejected"] if rows else 0
         row = _make_row(method, evaluation, updates, rejected)
+        row |= _judge(evaluation, is_text=workload.is_text)
+        scale = scales.at(np.array([evaluation.version]))[0] if scales else 1.0
+        row["step_size"] = settings.step_size * float(scale)
         row["wall_seconds"] = time.perf_counter() - begin
         rows.append(row)
         on_row(row)
@@ -129,11 +132,12 @@ def run_method(
         method.local_update,
         method.mixer,
         experiment.variables,
-        experiment.settings.make_key("tasks"),
-        batching=batching,
-        evaluate_fn=experiment.evaluate,
+        settings.make_key("tasks"),
+        batching=batching or choose_batching(large_tasks=workload.large_tasks),
+        evaluate_fn=workload.evaluate,
         eval_every=method.eval_every,
         callback=add_row,
+        step_scales=scales,
     )
     return Outcome(method, result, rows, time.perf_counter() - begin)
 
@@ -143,10 +147,16 @@ def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
 
     Args:
       outcome: the method that has run.
-      num_last: last evaluations whose accuracy is summed up.
+      num_last: last evaluations that are summed up.
     """
     last = outcome.rows[-1]
-    accuracy = [row["test_accuracy"] for row in outcome.rows[-num_last:]]
+    tail = outcome.rows[-num_last:]
+    accuracy = [row["test_accuracy"] for row in tail]
+    perplexity = [
+        np.nan if row["test_perplexity"] is None else row["test_perplexity"]
+        for row in tail
+        if "test_perplexity" in row
+    ]
     is_async = outcome.method.staleness_fn is not None
     return {
         "method": outcome.method.name,
@@ -154,6 +164,7 @@ def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
         "virtual_time": last["virtual_time"],
         "test_accuracy_mean": float(np.mean(accuracy)),
         "test_accuracy_min": float(np.min(accuracy)),
+        **(_sum_up_perplexity(perplexity) if perplexity else {}),
         "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
         "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
         "rejected": last["rejected"],
@@ -195,10 +206,8 @@ def _make_row(
         "method": method.name,
         "version": version,
         "updates": version if method.counts_updates else None,
-        "gradients": int(trace.num_steps[:version].sum()),
+        "gradients": round(trace.num_steps[:version].sum() * method.gradients_per_step),
         "virtual_time": _time_of(method, version) if method.has_clock else None,
-        "test_accuracy": float(evaluation.metrics["correct"]),
-        "test_loss": float(evaluation.metrics["loss"]),
         "train_loss": _mean(updates.loss),
         "mean_staleness": _mean(method.staleness[recent]),
         "mean_alpha": _mean(updates.alpha),
@@ -206,12 +215,42 @@ def _make_row(
     }
 
 
+def _judge(evaluation: Evaluation, *, is_text: bool) -> dict[str, float | None]:
+    """Return the metrics of a model as they are written down."""
+    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+    row = {"test_accuracy": metrics["correct"], "test_loss": _finite(metrics["loss"])}
+    if "valid_loss" in metrics:
+        row["valid_loss"] = _finite(metrics["valid_loss"])
+    if is_text:
+        with np.errstate(over="ignore"):
+            row["test_perplexity"] = _finite(float(np.exp(metrics["loss"])))
+    return row
+
+
+def _sum_up_perplexity(values: list[float]) -> dict[str, float | None]:
+    return {
+        "test_perplexity_mean": _finite(float(np.mean(values))),
+        "test_perplexity_max": _finite(float(np.max(values))),
+    }
+
+
+def _make_step_scales(settings: Settings) -> StepScales | None:
+    if settings.plateau_factor is None:
+        return None
+    metric = "valid_loss" if settings.plateau_on == "validation" else "loss"
+    return StepScales(reduce_on_plateau(metric, settings.plateau_factor))
+
+
 def _time_of(method: Method, version: int) -> float:
     return float(method.trace.arrival_time[version - 1]) if version else 0.0
 
 
 def _mean(values: ArrayLike) -> float | None:
-    """Return the mean, None if there is none: JSON knows neither NaN nor infinity."""
+    """Return the mean, None if there is none."""
     values = np.asarray(values)
-    mean = float(np.mean(values)) if len(values) else np.nan
-    return mean if np.isfinite(mean) else None
+    return _finite(float(np.mean(values)) if len(values) else np.nan)
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, None if not finite: JSON knows neither NaN nor infinity."""
+    return value if np.isfinite(value) else None

@@ -3,6 +3,7 @@
 Here the names in the settings become schedules, local updates and mixing rules.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,11 +12,12 @@ import numpy as np
 import optax
 
 from fedasync_jax import baselines, fleet, mixing, schedule, staleness
-from fedasync_jax.base import ClientData, LocalUpdate, Mixer, Model, StalenessFn
+from fedasync_jax.base import LocalUpdate, Mixer, StalenessFn
 from fedasync_jax.config import Settings
 from fedasync_jax.data import pool_clients
-from fedasync_jax.local import add_proximal, make_local_update, steps_per_task
+from fedasync_jax.local import add_proximal, make_local_update
 from fedasync_jax.trace import Trace
+from fedasync_jax.workload import Workload
 
 
 class Method(NamedTuple):
@@ -29,6 +31,8 @@ class Method(NamedTuple):
       mixer: its Updater.
       staleness_fn: s(d) of FedAsync, None for a baseline.
       eval_every: versions between evaluations.
+      gradients_per_step: gradients that a local step counts as; more than 1 for
+        batches larger than those of the clients.
       counts_updates: whether its versions are client updates (not for SGD).
       has_clock: whether the times of the trace are simulated seconds.
     """
@@ -40,37 +44,33 @@ class Method(NamedTuple):
     mixer: Mixer
     staleness_fn: StalenessFn | None
     eval_every: int
+    gradients_per_step: float = 1.0
     counts_updates: bool = True
     has_clock: bool = True
 
 
-def make_methods(
-    settings: Settings, model: Model, clients: ClientData
-) -> Iterator[Method]:
+def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
     """Yield the methods of the settings, in their order.
 
     All FedAsync methods share one trace; every baseline gets its number of gradients.
 
     Args:
       settings: names and numbers.
-      model: what is trained.
-      clients: train samples and their owners.
+      workload: what is learned from what.
     """
     devices = _make_fleet(settings)
-    steps = _choose_steps(settings, clients)
-    trace = _make_trace(settings, devices, steps)
-    local = functools.partial(
-        _make_local_update, settings, model, clients, max_steps=int(np.max(steps))
-    )
-    plain, proximal = local(rho=0.0), local(rho=settings.rho)
+    trace = _make_trace(settings, devices, workload.steps)
+    plain = make_worker(settings, workload)
+    proximal = make_worker(settings, workload, rho=settings.proximal_weight)
+    rounds = functools.partial(_make_rounds, settings, devices, workload.steps)
     for name in settings.methods:
         match name:
             case "sgd":
-                method = _make_sgd(settings, model, clients, devices, trace)
+                method = _make_sgd(settings, workload, devices, trace)
             case "fedavg":
-                method = _make_rounds(settings, "FedAvg", devices, steps, plain)
+                method = rounds("FedAvg", plain)
             case "fedprox":
-                method = _make_rounds(settings, "FedProx", devices, steps, proximal)
+                method = rounds("FedProx", proximal)
             case _:
                 method = _make_fedasync(settings, name, trace, proximal)
         # Sampled staleness has no clock that the baselines could be compared by.
@@ -95,17 +95,24 @@ def _make_fedasync(
         trace=trace,
         staleness=trace.staleness,
         local_update=local_update,
-        mixer=mixing.fedasync(settings.alpha, staleness_fn),
+        mixer=mixing.fedasync(_make_alpha(settings), staleness_fn),
         staleness_fn=staleness_fn,
         eval_every=settings.eval_every,
     )
 
 
+def _make_alpha(settings: Settings) -> float | mixing.AlphaSchedule:
+    if settings.alpha_drop_at is None:
+        return settings.alpha
+    drops = {settings.alpha_drop_at: settings.alpha_drop}
+    return optax.piecewise_constant_schedule(settings.alpha, drops)
+
+
 def _make_rounds(
     settings: Settings,
-    name: str,
     devices: fleet.Fleet,
     steps: schedule.Steps,
+    name: str,
     local_update: LocalUpdate,
 ) -> Method:
     k = settings.clients_per_round
@@ -128,15 +135,19 @@ def _make_rounds(
 
 
 def _make_sgd(
-    settings: Settings,
-    model: Model,
-    clients: ClientData,
-    devices: fleet.Fleet,
-    asynchronous: Trace,
+    settings: Settings, workload: Workload, devices: fleet.Fleet, asynchronous: Trace
 ) -> Method:
-    """Return SGD on pooled data, cut into one task per evaluation."""
-    num_tasks = max(1, settings.num_updates // settings.eval_every)
-    steps = max(1, round(int(asynchronous.num_steps.sum()) / num_tasks))
+    """Return SGD on pooled data, cut into one task per evaluation.
+
+    Steps that are written out make one task per client update instead.
+    """
+    batch_size = settings.sgd_batch_size or settings.batch_size
+    gradients_per_step = batch_size / settings.batch_size
+    total = asynchronous.num_steps.sum() / gradients_per_step
+    updates_per_task = 1 if workload.unroll else settings.eval_every
+    num_tasks = max(1, settings.num_updates // updates_per_task)
+    steps = max(1, round(total / num_tasks))
+    num_tasks = max(1, round(total / steps))
     trace = schedule.simulate(
         baselines.single_worker(devices),
         num_tasks,
@@ -144,42 +155,63 @@ def _make_sgd(
         num_steps=steps,
         rng=settings.make_rng("schedule"),
     )
+    pooled = pool_clients(
+        workload.clients,
+        num_tasks,
+        steps * batch_size,
+        replacement=settings.sampling == "replacement",
+        rng=settings.make_rng("passes"),
+    )
+    as_sgd = dataclasses.replace(
+        settings,
+        batch_size=batch_size,
+        step_size=settings.sgd_step_size or settings.step_size,
+        sampling="epochs",
+    )
     return Method(
         name="SGD",
-        trace=trace,
+        trace=dataclasses.replace(trace, client=np.arange(num_tasks, dtype=np.int32)),
         staleness=np.zeros(num_tasks, np.int32),
-        local_update=_make_local_update(
-            settings, model, pool_clients(clients), max_steps=steps, rho=0.0
+        local_update=make_worker(
+            as_sgd, workload._replace(clients=pooled, steps=steps)
         ),
         mixer=baselines.average_rounds(1),
         staleness_fn=None,
-        eval_every=1,
+        eval_every=max(
+            1, round(num_tasks * settings.eval_every / settings.num_updates)
+        ),
+        gradients_per_step=gradients_per_step,
         counts_updates=False,
     )
 
 
-def _make_local_update(
-    settings: Settings, model: Model, clients: ClientData, *, max_steps: int, rho: float
+def make_worker(
+    settings: Settings, workload: Workload, *, rho: float = 0.0
 ) -> LocalUpdate:
-    descent = optax.sgd(settings.step_size, settings.momentum or None)
+    """Return the local update: clip, decay, proximal term, then the step of SGD.
+
+    Args:
+      settings: names and numbers.
+      workload: what is learned from what.
+      rho: weight of the proximal term.
+    """
+    chain = [
+        add_proximal(rho),
+        optax.sgd(settings.step_size, settings.momentum or None),
+    ]
+    if settings.weight_decay:
+        chain.insert(0, optax.add_decayed_weights(settings.weight_decay))
+    if settings.clip_norm is not None:
+        chain.insert(0, optax.clip_by_global_norm(settings.clip_norm))
     return make_local_update(
-        model,
-        clients,
-        optax.chain(add_proximal(rho), descent),
+        workload.model,
+        workload.clients,
+        optax.chain(*chain),
         batch_size=settings.batch_size,
-        max_steps=max_steps,
+        max_steps=int(np.max(workload.steps)),
         sampling=settings.sampling,
+        unroll=workload.unroll,
     )
-
-
-def _choose_steps(settings: Settings, clients: ClientData) -> schedule.Steps:
-    if settings.epochs is not None:
-        return steps_per_task(
-            clients.counts, batch_size=settings.batch_size, epochs=settings.epochs
-        )
-    if settings.max_steps is not None:
-        return settings.num_steps, settings.max_steps
-    return settings.num_steps
 
 
 def _make_fleet(settings: Settings) -> fleet.Fleet:

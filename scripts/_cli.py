@@ -1,17 +1,24 @@
 """What the scripts share: flags from a dataclass, and errors in one line."""
 
 import contextlib
+import functools
 import io
 import sys
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 Flags = TypeVar("Flags")
 
 
-def parse_flags(flags: Callable[..., Flags], description: str) -> Flags:
+def parse_flags(
+    flags: Callable[..., Flags],
+    description: str,
+    *,
+    args: Sequence[str] | None = None,
+    default: Flags | None = None,
+) -> Flags:
     """Return the command line as ``flags``; a bad one ends the process.
 
     tyro draws a box around an error; here an error is one line.
@@ -19,11 +26,14 @@ def parse_flags(flags: Callable[..., Flags], description: str) -> Flags:
     Args:
       flags: a dataclass; it may raise ValueError when it is made.
       description: first words of ``--help``.
+      args: the command line; default: that of the process.
+      default: values of flags that are not given; default: those of the dataclass.
     """
+    cli: Any = functools.partial(tyro.cli, flags, description=description, args=args)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(flags, description=description)
+            return cli() if default is None else cli(default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

@@ -4,7 +4,6 @@ import os
 import pickle
 import re
 import struct
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 from fedasync_jax.data import (
     Dataset,
     load_cifar10,
-    load_cifar10_tfds,
     load_dataset,
     normalize,
     prepare_cifar10,
@@ -30,7 +28,7 @@ _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _RECORDS = 10_000
 _MUST_HOLD = (
     "data_dir must hold one of: cifar10.npz | data_batch_1..5 + test_batch | "
-    "data_batch_1..5.bin + test_batch.bin"
+    "data_batch_1..5.bin + test_batch.bin | cifar10/<version> of tensorflow-datasets"
 )
 
 
@@ -452,98 +450,12 @@ def test_images_that_cannot_be_prepared():
         prepare_cifar10(data._replace(x_train=data.x_train[:, 4:28, 4:28]))
 
 
-def test_registry_gives_floats_in_0_to_1(tmp_path):
+def test_the_registry_prepares_as_the_paper_does(tmp_path):
     arrays = _arrays()
     _save(tmp_path, **arrays)
     data = load_dataset("cifar10", tmp_path)
-    assert data.x_train.dtype == data.x_test.dtype == np.float32
-    assert data.x_train.max() <= 1
-    assert np.array_equal(np.rint(data.x_test * 255), arrays["x_test"])
-    with _fails("path must name a folder for data set 'cifar10', got None"):
-        load_dataset("cifar10")
-
-
-# TensorFlow Datasets.
-
-
-def _prepared(folder: Path) -> Path:
-    """Return where the data set would be; only its info file exists, and is empty."""
-    version = folder / "cifar10" / "3.0.2"
-    version.mkdir(parents=True)
-    (version / "dataset_info.json").touch()
-    return version
-
-
-def test_tfds_that_is_not_prepared_is_told_at_once(tmp_path):
-    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
-    start = f"{tmp_path}: no cifar10/<version>/dataset_info.json found; prepare it with"
-    with _fails_like(start, ".*array_record"):
-        load_cifar10_tfds(tmp_path)
-
-
-def test_tfds_that_is_not_installed_names_the_extra(tmp_path, monkeypatch):
-    _prepared(tmp_path)
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"^load_cifar10_tfds .*extra 'tfds'"):
-        load_cifar10_tfds(tmp_path)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_tfds_that_is_damaged(tmp_path):
-    pytest.importorskip("tensorflow_datasets")
-    version = _prepared(tmp_path)
-    with _fails_like(version, ": cannot be read"):
-        load_cifar10_tfds(tmp_path)
-
-
-@pytest.fixture
-def tfds_folder(tmp_path):
-    """Twenty training and ten test images, prepared by the real builder."""
-    tfds = pytest.importorskip("tensorflow_datasets")
-    image = pytest.importorskip("PIL.Image")
-
-    def examples(split: str, count: int):
-        for i in range(count):
-            png = tmp_path / f"{split}{i}.png"
-            image.fromarray(np.full((32, 32, 3), (i, 20, 30), np.uint8)).save(png)
-            key = f"{split}_{i:05d}"
-            yield key, {"id": key, "image": png.read_bytes(), "label": i % 10}
-
-    builder: Any = tfds.builder(
-        "cifar10", data_dir=tmp_path / "data", file_format="array_record"
-    )
-    builder._split_generators = lambda dl_manager: {
-        "train": examples("train", 20),
-        "test": examples("test", 10),
-    }
-    builder.download_and_prepare()
-    return tmp_path / "data"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_tfds_is_read_without_tensorflow(tfds_folder):
-    data = load_cifar10_tfds(tfds_folder, verify=False)
-    assert data.x_train.shape == (20, 32, 32, 3)
-    assert [a.dtype.name for a in data[:4]] == ["uint8", "int32"] * 2
-    assert sorted(data.x_train[:, 0, 0, 0].tolist()) == list(range(20))
-    assert np.array_equal(data.x_train[:, 5, 6, 0] % 10, data.y_train)
-    assert np.array_equal(data.x_test[:, 5, 6, 0], data.y_test)
-    assert (data.x_train[..., 1] == 20).all()
-    assert (data.x_train[..., 2] == 30).all()
-    assert "tensorflow" not in sys.modules
-    line = "split 'train' must have 50000 images (else verify=False), got 20"
-    with _fails(f"{tfds_folder}/cifar10/3.0.2: {line}"):
-        load_cifar10_tfds(tfds_folder)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_tfds_in_another_format_or_truncated(tfds_folder):
-    version = tfds_folder / "cifar10" / "3.0.2"
-    (file,) = version.glob("*test.array_record*")
-    os.truncate(file, 1000)
-    with _fails_like(version, ": cannot be read"):
-        load_cifar10_tfds(tfds_folder, verify=False)
-    info = version / "dataset_info.json"
-    info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with _fails_like(version, ": cannot be read .*file_format=.*array_record"):
-        load_cifar10_tfds(tfds_folder, verify=False)
+    assert data.x_train.dtype == data.x_test.dtype == np.uint8
+    assert np.array_equal(data.x_test, arrays["x_test"][:, 4:28, 4:28])
+    assert data.mean_image is not None
+    expected = arrays["x_train"][:, 4:28, 4:28].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(data.mean_image, expected, rtol=1e-6)

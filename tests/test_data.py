@@ -93,7 +93,8 @@ def test_every_registered_data_set_loads(tmp_path):
         data = load_dataset(name, paths.get(name))
         assert len(data.x_train) == len(data.y_train)
         assert len(data.x_test) == len(data.y_test)
-        assert data.x_train.dtype == np.float32
+        is_uint8 = data.mean_image is not None
+        assert data.x_train.dtype == (np.uint8 if is_uint8 else np.float32)
 
 
 def test_unknown_data_set_lists_the_known_ones():
@@ -428,15 +429,34 @@ def test_clients_may_share_rows_and_leave_some_out():
     assert data.indices.tolist() == [0, 1, 1, 2]
 
 
-def test_pooled_clients_are_one_client_with_all_rows():
+def test_pooled_clients_are_passes_over_all_rows_cut_into_tasks():
     arrays = np.arange(6.0)
-    data = make_client_data(arrays, _partition([5, 0, 1, 4, 3, 2], [2, 1, 3]))
-    pooled = pool_clients(data)
+    data = make_client_data(arrays, _partition([5, 0, 1, 4], [2, 2]))
+    pooled = pool_clients(data, 5, 2, rng=np.random.default_rng(0))
     assert pooled.arrays is data.arrays
-    assert pooled.indices.tolist() == [5, 0, 1, 4, 3, 2]
-    assert pooled.offsets.tolist() == [0]
-    assert pooled.counts.tolist() == [6]
-    assert pooled.offsets.dtype == pooled.counts.dtype == np.int32
+    passes = np.asarray(pooled.indices)[:8].reshape(2, 4)
+    assert np.array_equal(np.sort(passes, axis=1), [[0, 1, 4, 5]] * 2)
+    assert passes[0].tolist() != passes[1].tolist()  # reshuffled
+    assert len(pooled.indices) == 10 and set(pooled.indices[8:]) <= {0, 1, 4, 5}
+    assert pooled.offsets.tolist() == [0, 2, 4, 6, 8]
+    assert pooled.counts.tolist() == [2] * 5
+    for leaf in pooled[1:]:
+        assert leaf.dtype == np.int32
+
+
+def test_pooled_clients_may_be_drawn_with_replacement():
+    data = make_client_data(np.zeros(4), _partition([0, 1, 2], [3]))
+    rng = np.random.default_rng(0)
+    rows = pool_clients(data, 100, 3, replacement=True, rng=rng).indices
+    assert set(rows) == {0, 1, 2}
+    assert any(len(set(task)) < 3 for task in np.reshape(rows, (100, 3)))
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (2**16, 2**15)])
+def test_pooled_clients_refuse_numbers_out_of_range(numbers):
+    data = make_client_data(np.zeros(4), _partition([0, 1, 2], [3]))
+    with pytest.raises(ValueError, match="num_tasks and samples_per_task must be >= 1"):
+        pool_clients(data, *numbers, rng=np.random.default_rng(0))
 
 
 _HUGE = np.broadcast_to(np.zeros(1, np.int8), (2**31,))  # one byte of memory

@@ -19,6 +19,7 @@ from reference import run_serially
 import fedasync_jax as fa
 from fedasync_jax import fleet, mixing, staleness
 from fedasync_jax.base import ClientData, LocalInfo, Mixer, Model, Variables
+from fedasync_jax.batching import _SMALL
 from fedasync_jax.trace import make_trace
 
 NUM_CLIENTS, NUM_UPDATES, NUM_SLOTS = 8, 40, 20
@@ -498,6 +499,29 @@ def test_a_mesh_of_two_axes_is_refused():
         fa.Batching(mesh=mesh)
 
 
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_large_and_small_leaves_travel_between_devices(one_at_a_time):
+    """A leaf beyond the size that is packed, beside small ones and none at all."""
+    large, trace = 300, sample(3)
+    start: Any = {"large": jnp.ones((large, large)), "small": jnp.arange(3.0), "no": ()}
+    assert large**2 > _SMALL
+
+    def worker(variables, client, key, num_steps) -> Any:
+        noise = jax.random.normal(key, (3,))
+        large = variables["large"] * 0.9 + 0.1 * noise[0]
+        local = {"large": large, "small": variables["small"] + noise, "no": ()}
+        return local, LocalInfo(loss=jnp.sum(noise))
+
+    expected = run_serially(trace, worker, MIXER, start, KEY)[-1]
+    batching = fa.Batching(
+        max_width=4, mesh=two_devices(), chunk=1, one_at_a_time=one_at_a_time
+    )
+    result = fa.run(trace, worker, MIXER, start, KEY, batching=batching)
+    for name in ("large", "small"):
+        found: Any = result.state.variables
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
 # --- batching ---
 
 
@@ -515,6 +539,13 @@ def test_padded_widths_are_few_and_large_enough(num_devices):
     in_chunks = fa.Batching(max_width=64, mesh=mesh, chunk=8)
     per_device = {in_chunks.padded(count) // num_devices for count in range(1, 65)}
     assert per_device == {1, 4, 16, 32, 64} - ({64} if num_devices == 2 else set())
+
+
+def test_large_tasks_are_one_to_a_device_and_one_wave_at_a_time():
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        batching = fa.choose_batching(devices, large_tasks=True)
+        assert batching.max_width == len(devices) and batching.chunk is None
+        assert batching.max_in_flight == 1
 
 
 def test_batching_is_chosen_by_the_devices():

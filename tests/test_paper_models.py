@@ -218,8 +218,8 @@ def test_running_statistics_are_mixed_as_the_parameters_are():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mean_image": np.zeros((8, 8))}, r"mean_image must be .*\(8, 8\)"),
-        ({"mean_image": np.zeros((8, 3, 3))}, r"mean_image must be .*\(8, 3, 3\)"),
+        ({"mean_image": np.zeros((8, 8))}, r"image_shape of .* must be .*\(8, 8\)"),
+        ({"mean_image": np.zeros((8, 3, 3))}, r"image_shape of .*\(8, 3, 3\)"),
         ({"num_classes": 1}, "num_classes must be >= 2, got 1"),
         ({"features": (3, 0)}, r"features and hidden must be .*\(3, 0\) and 512"),
         ({"hidden": 0}, "features and hidden must be >= 1, got .* and 0"),
@@ -420,6 +420,22 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
     dropped = _drop(jnp.ones((100, 100)), 0.2, KEY)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1.25)}
     np.testing.assert_allclose(jnp.mean(dropped == 0), 0.2, atol=0.02)
+
+
+def test_texts_that_stand_alone_are_those_of_fresh_hidden_states():
+    sizes = {"embed": 6, "hidden": 6, "dropout": 0.0}
+    alone = make_lstm_lm(9, carried=False, **sizes)
+    carried = make_lstm_lm(9, batch_size=3, **sizes)
+    variables = alone.init(KEY)
+    x = np.random.default_rng(0).integers(0, 9, (3, 6)).astype(np.int32)
+    batch = {"x": x[:, :-1], "y": x[:, 1:]}
+    turned = {name: text.T[None] for name, text in batch.items()}
+    loss, state = alone.loss(variables, batch, KEY)
+    start = variables._replace(state=carried.start_task(()))
+    assert state == () == alone.start_task(())
+    np.testing.assert_allclose(loss, carried.loss(start, turned, KEY)[0], rtol=1e-6)
+    for name, value in carried.metrics(variables, turned).items():
+        np.testing.assert_allclose(alone.metrics(variables, batch)[name], value)
 
 
 def test_language_model_runs_under_vmap_with_weights_per_task():

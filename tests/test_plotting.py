@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from fedasync_jax import plotting, run_folder
+from fedasync_jax.plotting import arrivals, curves, looks
 
 METHODS = {
     "FedAsync constant": lambda d: 0.6 + 0.0 * d,
@@ -80,7 +81,7 @@ def load(folder):
         if (arrays := run_folder.read_updates(folder, method)) is not None
         and plotting._is_asynchronous(method, arrays)
     }
-    return rows, updates, plotting._assign_styles(list(rows), set(updates))
+    return rows, updates, looks.assign_styles(list(rows), set(updates))
 
 
 # ---- pictures ----
@@ -97,14 +98,14 @@ def test_draw_run_writes_three_pictures(tmp_path):
 
 def test_accuracy_has_every_method_in_every_panel(tmp_path):
     rows, _, styles = load(write_run(tmp_path))
-    fig = plotting._draw_accuracy(rows, styles)
+    _, fig = curves.draw_scores(rows, styles)
     assert [ax.get_xlabel() for ax in fig.axes] == [
         "Gradients",
         "Server updates",
         "Simulated time (s)",
     ]
     assert fig.axes[0].get_ylabel() == "Test accuracy"
-    for ax, field in zip(fig.axes, plotting._AXES, strict=True):
+    for ax, field in zip(fig.axes, curves._AXES, strict=True):
         assert [line.get_label() for line in ax.lines] == list(METHODS)
         for line, method in zip(ax.lines, METHODS, strict=True):
             expected = [row[field] for row in rows[method]]
@@ -118,12 +119,12 @@ def test_methods_are_told_apart_and_baselines_are_dashed(tmp_path):
     _, _, styles = load(write_run(tmp_path))
     assert len(set(styles.values())) == len(METHODS)
     for method, style in styles.items():
-        assert (style.dashes == "-") == method.startswith("FedAsync")
+        assert (style.linestyle == "-") == method.startswith("FedAsync")
 
 
 def test_a_shared_trace_is_drawn_once_with_its_mean(tmp_path):
     _, updates, styles = load(write_run(tmp_path))
-    fig = plotting._draw_staleness(updates, styles)
+    fig = arrivals.draw_staleness(updates, styles)
     (ax,) = fig.axes
     assert ax.get_xlabel() == "Staleness (versions)"
     assert len(ax.patches) == 1
@@ -143,7 +144,7 @@ def test_different_traces_are_drawn_both(tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write(json.dumps(next(make_rows("FedBuff", 9))) + "\n")
     _, updates, styles = load(tmp_path)
-    fig = plotting._draw_staleness(updates, styles)
+    fig = arrivals.draw_staleness(updates, styles)
     assert len(fig.axes[0].patches) == len(fig.axes[0].lines) == 2
     labels = [text.get_text().split(":")[0] for text in fig.legends[0].get_texts()]
     assert labels == ["FedAsync constant and 2 more", "FedBuff"]
@@ -153,7 +154,7 @@ def test_histogram_is_the_share_of_each_staleness(tmp_path):
     staleness = np.array([0, 0, 0, 1, 1, 3, 3, 3, 3, 3])
     methods = {"FedAsync constant": METHODS["FedAsync constant"]}
     _, updates, styles = load(write_run(tmp_path, methods, staleness))
-    (ax,) = plotting._draw_staleness(updates, styles).axes
+    (ax,) = arrivals.draw_staleness(updates, styles).axes
     outline = ax.patches[0].get_path()
     for value, share in enumerate([0.3, 0.2, 0.0, 0.5]):
         assert outline.contains_point((value, share - 0.01)) == (share > 0)
@@ -161,23 +162,23 @@ def test_histogram_is_the_share_of_each_staleness(tmp_path):
 
 
 def test_bins_hold_all_values_but_a_thin_long_tail():
-    edges = plotting._make_bins(np.arange(25))
+    edges = arrivals._make_bins(np.arange(25))
     np.testing.assert_array_equal(edges, np.arange(26) - 0.5)
-    edges = plotting._make_bins(np.array([0] * 500 + [100] * 500 + [2500]))
+    edges = arrivals._make_bins(np.array([0] * 500 + [100] * 500 + [2500]))
     assert edges[-1] > 100 and edges[-1] < 105
     assert len(edges) <= 62
 
 
 @pytest.mark.parametrize(("longest", "scale"), [(40.0, "linear"), (60.0, "log")])
 def test_curves_of_very_different_length_get_a_logarithmic_axis(longest, scale):
-    ax = plotting.Figure().subplots()
-    plotting._scale_counts(ax, [0.0, 10.0, longest])
+    ax = arrivals.Figure().subplots()
+    looks.scale_counts(ax, [0.0, 10.0, longest])
     assert ax.get_xscale() == scale
 
 
 def test_alpha_has_one_panel_per_asynchronous_method(tmp_path):
     _, updates, styles = load(write_run(tmp_path))
-    fig = plotting._draw_alpha(updates, styles)
+    fig = arrivals.draw_alpha(updates, styles)
     panels = [ax for ax in fig.axes if ax.get_visible()]
     titles = [ax.get_title(loc="left") for ax in panels]
     assert titles == [m for m in METHODS if m.startswith("FedAsync")]
@@ -199,14 +200,14 @@ def test_weights_that_span_much_get_a_logarithmic_axis(smallest, scale):
         "alpha": np.array([0.6, 0.3, smallest]),
         "applied": np.ones(3, bool),
     }
-    styles = plotting._assign_styles(["FedAsync"], {"FedAsync"})
-    fig = plotting._draw_alpha({"FedAsync": arrays}, styles)
+    styles = looks.assign_styles(["FedAsync"], {"FedAsync"})
+    fig = arrivals.draw_alpha({"FedAsync": arrays}, styles)
     assert fig.axes[0].get_yscale() == scale
 
 
 def test_running_mean_is_the_mean_of_each_window():
     y = np.arange(60.0) ** 2
-    x, mean = plotting._running_mean(np.arange(1, 61), y)
+    x, mean = arrivals._running_mean(np.arange(1, 61), y)
     np.testing.assert_allclose(mean[7], y[7:10].mean())
     assert x[7] == 9  # the middle of 8, 9, 10
     assert len(x) == len(mean) == 58

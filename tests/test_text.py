@@ -314,8 +314,8 @@ def test_sizes_out_of_range(tmp_path, kwargs, line):
 
 def test_no_speaker_says_enough(tmp_path):
     path = _play(tmp_path) / "input.txt"
-    line = "must have a speaker of 1000 characters (min_characters) or more, got 21"
-    with _fails(f"{path}: {line} at most"):
+    line = "must have 1 speaker(s) of 1000 characters (min_characters) or more, got 0"
+    with _fails(f"{path}: {line} of 3"):
         load_shakespeare(tmp_path)
 
 
@@ -329,3 +329,16 @@ def test_text_that_is_no_play(tmp_path, text):
 def test_play_that_is_missing(tmp_path):
     with _fails(f"{tmp_path}: no file input.txt (plain, .xz or .gz)"):
         load_shakespeare(tmp_path)
+
+
+def test_those_who_say_most_are_chosen_in_their_order(tmp_path):
+    folder = _play(tmp_path, _PLAY + f"\nDora:\n{'uv' * 20}\n")
+    everyone = load_shakespeare(folder, seq_len=2, min_characters=4)
+    texts = dict(zip(everyone.speakers, everyone.partition.counts, strict=True))
+    assert len(texts) > 2
+    two = load_shakespeare(folder, seq_len=2, min_characters=4, num_speakers=2)
+    assert sorted(two.partition.counts) == sorted(texts.values())[-2:]
+    assert list(two.speakers) == [name for name in texts if name in two.speakers]
+    number = len(texts) + 1
+    with pytest.raises(ValueError, match=rf"must have {number} speaker\(s\)"):
+        load_shakespeare(folder, seq_len=2, min_characters=4, num_speakers=number)

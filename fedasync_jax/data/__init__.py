@@ -3,6 +3,7 @@
 from fedasync_jax.data.cifar10 import load_cifar10, normalize, prepare_cifar10
 from fedasync_jax.data.clients import make_client_data, pool_clients
 from fedasync_jax.data.datasets import Dataset, load_digits
+from fedasync_jax.data.fetch_tfds import fetch_cifar10
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     Partition,
@@ -32,6 +33,7 @@ __all__ = [
     "batchify",
     "deal_batches",
     "dirichlet",
+    "fetch_cifar10",
     "iid",
     "label_counts",
     "load_cifar10",

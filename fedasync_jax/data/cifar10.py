@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fedasync_jax.base import Array
+from fedasync_jax.data.cifar10_images import NUM_CLASSES, check_images
 from fedasync_jax.data.cifar10_pickle import read_pickled_batch
 from fedasync_jax.data.datasets import Dataset
 from fedasync_jax.data.npz import check_lengths, read_arrays, to_labels
-
-NUM_CLASSES = 10
-IMAGE_SHAPE = (32, 32, 3)
+from fedasync_jax.data.tfds import find_prepared, load_cifar10_tfds
 
 _BATCH_SIZE = 10_000
 _PIXELS = 3 * 32 * 32
@@ -38,7 +37,7 @@ _MD5 = {
 }
 _MUST_HOLD = (
     "data_dir must hold one of: cifar10.npz | data_batch_1..5 + test_batch | "
-    "data_batch_1..5.bin + test_batch.bin"
+    "data_batch_1..5.bin + test_batch.bin | cifar10/<version> of tensorflow-datasets"
 )
 
 
@@ -52,14 +51,18 @@ def load_cifar10(data_dir: str | os.PathLike[str], *, verify: bool = True) -> Da
        without trust; nothing that they name is called.
     3. The binary version, the same names with ``.bin``, in ``data_dir`` or in its
        folder ``cifar-10-batches-bin``.
+    4. What TensorFlow Datasets has prepared, ``cifar10/<version>/dataset_info.json``,
+       as ``load_cifar10_tfds`` reads it; in another order than the others.
 
     Args:
       data_dir: a folder, or an ``.npz`` file.
       verify: compare the files of the python version with their published md5, before
-        they are opened. For the others no sum per file was published.
+        they are opened, and the number of images of the fourth layout. For the
+        others no sum per file was published.
 
     Raises:
-      ValueError: in one line, if files are missing, damaged or not of CIFAR-10.
+      ValueError: in one line, if files are missing, damaged or not of CIFAR-10, or if
+        the fourth layout is found and the extra ``tfds`` is not installed.
 
     Returns:
       x_train uint8 [50000, 32, 32, 3] and x_test uint8 [10000, 32, 32, 3], both in
@@ -70,14 +73,11 @@ def load_cifar10(data_dir: str | os.PathLike[str], *, verify: bool = True) -> Da
         if file.is_file():
             with _naming(file):
                 return _read_npz(file)
-    folder, layout = _find_layout(path)
-    batches = []
-    for name in layout.names:
-        with _naming(folder / name):
-            batches.append(layout.read(folder / name, verify))
-    *train, (x_test, y_test) = batches
-    x_train, y_train = (np.concatenate(part) for part in zip(*train, strict=True))
-    return Dataset(x_train, y_train, x_test, y_test, NUM_CLASSES)
+    if found := _find_layout(path):
+        return _read_batches(*found, verify)
+    if find_prepared(path):
+        return load_cifar10_tfds(path, verify=verify)
+    raise ValueError(f"{_describe_missing(path)}; {_MUST_HOLD}")
 
 
 def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
@@ -98,7 +98,7 @@ def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
     Optimization", OPT 2020, in their code.
     """
     for name, x in (("x_train", dataset.x_train), ("x_test", dataset.x_test)):
-        _check_images(name, x)
+        check_images(name, x)
     x_train, x_test = (
         np.ascontiguousarray(x[:, _CROP, _CROP])
         for x in (dataset.x_train, dataset.x_test)
@@ -147,27 +147,46 @@ def _naming(file: Path) -> Iterator[None]:
         raise ValueError(f"{file}: {error}") from error
 
 
-def _find_layout(path: Path) -> tuple[Path, _Layout]:
+def _find_layout(path: Path) -> tuple[Path, _Layout] | None:
     """Return the first complete layout and its folder."""
-    incomplete = []
+    for folder, layout, missing in _look_for_layouts(path):
+        if not missing:
+            return folder, layout
+    return None
+
+
+def _describe_missing(path: Path) -> str:
+    """Say what the first layout that is there in part lacks."""
+    for folder, layout, missing in _look_for_layouts(path):
+        if len(missing) < len(layout.names):
+            return f"{folder}: the {layout.title} lacks {', '.join(missing)}"
+    found = "no CIFAR-10 found" if path.is_dir() else "no such file or folder"
+    return f"{path}: {found}"
+
+
+def _look_for_layouts(path: Path) -> Iterator[tuple[Path, _Layout, list[str]]]:
+    """Yield where a layout may be, the layout, and the names that are missing there."""
     for layout in _LAYOUTS:
         for folder in (path, path / layout.folder):
             missing = [name for name in layout.names if not (folder / name).is_file()]
-            if not missing:
-                return folder, layout
-            if len(missing) < len(layout.names):
-                names = ", ".join(missing)
-                incomplete.append(f"{folder}: the {layout.title} lacks {names}")
-    found = "no CIFAR-10 found" if path.is_dir() else "no such file or folder"
-    reason = incomplete[0] if incomplete else f"{path}: {found}"
-    raise ValueError(f"{reason}; {_MUST_HOLD}")
+            yield folder, layout, missing
+
+
+def _read_batches(folder: Path, layout: _Layout, verify: bool) -> Dataset:
+    batches = []
+    for name in layout.names:
+        with _naming(folder / name):
+            batches.append(layout.read(folder / name, verify))
+    *train, (x_test, y_test) = batches
+    x_train, y_train = (np.concatenate(part) for part in zip(*train, strict=True))
+    return Dataset(x_train, y_train, x_test, y_test, NUM_CLASSES)
 
 
 def _read_npz(file: Path) -> Dataset:
     stored = read_arrays(file)
     x_train, x_test = (stored[name] for name in ("x_train", "x_test"))
-    _check_images("x_train", x_train)
-    _check_images("x_test", x_test)
+    check_images("x_train", x_train)
+    check_images("x_test", x_test)
     y_train = to_labels("y_train", stored["y_train"], NUM_CLASSES)
     y_test = to_labels("y_test", stored["y_test"], NUM_CLASSES)
     check_lengths("train", x_train, y_train)
@@ -211,14 +230,6 @@ def _to_images(data: np.ndarray) -> np.ndarray:
     """Return [N, 32, 32, 3] from rows of three planes, red, green, blue."""
     planes = data.reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-
-
-def _check_images(name: str, x: np.ndarray) -> None:
-    if x.dtype != np.uint8 or x.shape[1:] != IMAGE_SHAPE or not len(x):
-        raise ValueError(
-            f"{name} must be uint8 [N, 32, 32, 3], N >= 1, got {x.dtype} "
-            f"{list(x.shape)}"
-        )
 
 
 _LAYOUTS = (

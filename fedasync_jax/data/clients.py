@@ -48,22 +48,55 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
     )
 
 
-def pool_clients(data: ClientData) -> ClientData:
-    """Return the same samples as the data of one single client, client 0.
+def pool_clients(
+    data: ClientData,
+    num_tasks: int,
+    samples_per_task: int,
+    *,
+    replacement: bool = False,
+    rng: np.random.Generator,
+) -> ClientData:
+    """Return what single-thread SGD reads: passes over all samples, cut into tasks.
 
-    This is the data of single-thread SGD. Rows keep their order in ``indices``; a row
-    that no client owns stays out, one that two clients own counts twice.
+    "Client" i of the result owns the samples of task i. One after the other they are an
+    endless row of passes over the samples of all clients together, each pass in an
+    order of its own.
+
+    >>> data = make_client_data(np.zeros(6), Partition(np.arange(6), np.array([4, 2])))
+    >>> pooled = pool_clients(data, 3, 2, rng=np.random.default_rng(0))
+    >>> sorted(pooled.indices.tolist()), pooled.offsets.tolist()
+    ([0, 1, 2, 3, 4, 5], [0, 2, 4])
 
     Args:
-      data: M index entries over C clients.
+      data: M index entries over C clients. A row that no client owns stays out, one
+        that two clients own counts twice.
+      num_tasks: >= 1.
+      samples_per_task: >= 1; steps of a task times their batch.
+      replacement: draw every sample on its own instead.
+      rng: source of all randomness.
+
+    Raises:
+      ValueError: if a number is out of range.
 
     Returns:
-      M index entries over one client: offsets [0], counts [M]. Arrays and indices are
-      those of ``data``, not copies.
+      The arrays of ``data``, not copies, over ``num_tasks`` clients.
     """
+    rows, length = np.asarray(data.indices), num_tasks * samples_per_task
+    if min(num_tasks, samples_per_task) < 1 or length > _INT32_MAX:
+        raise ValueError(
+            f"num_tasks and samples_per_task must be >= 1, their product <= "
+            f"{_INT32_MAX}, got {num_tasks} and {samples_per_task}"
+        )
+    if replacement:
+        indices = rng.choice(rows, length)
+    else:
+        num_passes = -(-length // len(rows))
+        passes = [rng.permutation(rows) for _ in range(num_passes)]
+        indices = np.concatenate(passes)[:length]
     return data._replace(
-        offsets=np.zeros(1, np.int32),
-        counts=np.array([len(data.indices)], np.int32),
+        indices=indices.astype(np.int32),
+        offsets=np.arange(num_tasks, dtype=np.int32) * samples_per_task,
+        counts=np.full(num_tasks, samples_per_task, np.int32),
     )
 
 

@@ -17,6 +17,8 @@ class Dataset(NamedTuple):
       x_test: as ``x_train``, [T, ...].
       y_test: int32 [T], in 0..K-1.
       num_classes: K.
+      mean_image: where images are uint8: the mean of the training images, float32
+        [...], for ``models.normalize_inputs``; None otherwise.
     """
 
     x_train: np.ndarray
@@ -24,6 +26,7 @@ class Dataset(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
     num_classes: int
+    mean_image: np.ndarray | None = None
 
 
 def load_digits(*, test_fraction: float = 0.2, seed: int = SPLIT_SEED) -> Dataset:

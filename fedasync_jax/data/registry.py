@@ -6,8 +6,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fedasync_jax.data.cifar10 import load_cifar10
+from fedasync_jax.data.cifar10 import load_cifar10, prepare_cifar10
 from fedasync_jax.data.datasets import Dataset, load_digits
+from fedasync_jax.data.fetch_tfds import fetch_cifar10
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     Partition,
@@ -70,11 +71,10 @@ def _load_npz(path: Path | None) -> Dataset:
 
 
 def _load_cifar10(path: Path | None) -> Dataset:
-    """Return CIFAR-10 as float32 in 0..1, as images in an .npz file of one's own."""
-    if path is None:
-        raise ValueError("path must name a folder for data set 'cifar10', got None")
-    stored, scale = load_cifar10(path), np.float32(255)
-    return stored._replace(x_train=stored.x_train / scale, x_test=stored.x_test / scale)
+    """Return CIFAR-10 as the paper prepares it; the images stay uint8."""
+    stored = fetch_cifar10() if path is None else load_cifar10(path)
+    dataset, mean_image = prepare_cifar10(stored)
+    return dataset._replace(mean_image=mean_image)
 
 
 DATASETS: Mapping[str, LoadFn] = {
@@ -104,8 +104,9 @@ def load_dataset(name: str, path: Path | None = None) -> Dataset:
 
     Args:
       name: a key of ``DATASETS``: "digits", "npz" for a file of one's own, or
-        "cifar10" (see ``load_cifar10``; here as float32 in 0..1).
-      path: the file of "npz", the folder of "cifar10"; None otherwise.
+        "cifar10" (see ``load_cifar10`` and ``prepare_cifar10``).
+      path: the file of "npz"; the folder of "cifar10", or None for what
+        tensorflow-datasets has (see ``fetch_cifar10``); None otherwise.
 
     Raises:
       ValueError: if the name is unknown, or ``path`` does not belong to it.

@@ -39,6 +39,7 @@ def load_shakespeare(
     *,
     seq_len: int = 80,
     min_characters: int = 1000,
+    num_speakers: int | None = None,
     test_fraction: float = 0.1,
 ) -> Speakers:
     """Load plays as a text of speeches; every speaker of enough text is a client.
@@ -53,11 +54,12 @@ def load_shakespeare(
       data_dir: a folder with ``input.txt``, plain, ``.xz`` or ``.gz``, in UTF-8.
       seq_len: L, characters per window, >= 1.
       min_characters: of a speaker to become a client; enough for a training window.
+      num_speakers: if given, only so many become clients, those who say most.
       test_fraction: share of the test part of each text, in [0, 1), rounded up.
 
     Raises:
       ValueError: in one line, if an argument is out of range, the file is missing,
-        damaged, not UTF-8 or in another form, or no speaker says enough.
+        damaged, not UTF-8 or in another form, or too few speakers say enough.
 
     Returns:
       Windows of training and test text. The vocabulary is that of the whole file, names
@@ -72,7 +74,7 @@ def load_shakespeare(
     text = read_text(file)
     try:
         speeches = _collect_speeches(text)
-        chosen = _choose_speakers(speeches, min_characters)
+        chosen = _choose_speakers(speeches, min_characters, num_speakers)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     codes = np.unique(_code_points(text))
@@ -123,15 +125,17 @@ def _collect_speeches(text: str) -> dict[str, str]:
     return {name: "\n".join(parts) for name, parts in speeches.items()}
 
 
-def _choose_speakers(speeches: Mapping[str, str], minimum: int) -> dict[str, str]:
-    chosen = {name: text for name, text in speeches.items() if len(text) >= minimum}
-    if not chosen:
-        largest = max(map(len, speeches.values()))
+def _choose_speakers(
+    speeches: Mapping[str, str], minimum: int, number: int | None
+) -> dict[str, str]:
+    long = [name for name, text in speeches.items() if len(text) >= minimum]
+    if len(long) < (number or 1):
         raise ValueError(
-            f"must have a speaker of {minimum} characters (min_characters) or more, "
-            f"got {largest} at most"
+            f"must have {number or 1} speaker(s) of {minimum} characters "
+            f"(min_characters) or more, got {len(long)} of {len(speeches)}"
         )
-    return chosen
+    most = set(sorted(long, key=lambda name: -len(speeches[name]))[:number])
+    return {name: text for name, text in speeches.items() if name in most}
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -1,21 +1,25 @@
 """CIFAR-10 as TensorFlow Datasets has prepared it, read without TensorFlow.
 
-Needs the extra ``tfds``, and Pillow or OpenCV to decode the images.
+Needs the extra ``tfds``, and of it not TensorFlow itself.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedasync_jax.data.cifar10 import IMAGE_SHAPE, NUM_CLASSES
+from fedasync_jax.data.cifar10_images import NUM_CLASSES, check_images
 from fedasync_jax.data.datasets import Dataset
+from fedasync_jax.data.npz import to_labels
+
+FILE_FORMAT = "array_record"
 
 _NUM_EXAMPLES = {"train": 50_000, "test": 10_000}
 _PREPARE = (
-    "prepare it with tfds.builder('cifar10', data_dir=..., "
-    "file_format='array_record').download_and_prepare()"
+    "with tfds.builder('cifar10', data_dir=..., "
+    f"file_format='{FILE_FORMAT}').download_and_prepare()"
 )
 
 
@@ -34,67 +38,97 @@ def load_cifar10_tfds(
 
     Raises:
       ValueError: in one line, if the data set has not been prepared there, is in
-        another format, damaged or of other numbers.
-      ModuleNotFoundError: if ``tensorflow_datasets`` is not installed.
+        another format, damaged or of other numbers, or if the extra ``tfds`` is not
+        installed.
 
     Returns:
       The record of ``load_cifar10``: images uint8, in 0..255.
     """
-    folder = _find_version(Path(data_dir))
-    try:
-        import tensorflow_datasets  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"load_cifar10_tfds needs the extra 'tfds' ({error})"
-        ) from error
-    try:
-        # Of these files alone: the builder of the name would ask the network.
-        builder: Any = tensorflow_datasets.builder_from_directory(folder)
-        splits = {split: _read_split(builder, split) for split in _NUM_EXAMPLES}
-    # Whatever the libraries below raise: they have no common type.
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{folder}: cannot be read ({reason})") from error
-    for split, (x, y) in splits.items():
-        _check_split(f"{folder}: split {split!r}", x, y)
-        if verify and len(x) != _NUM_EXAMPLES[split]:
-            raise ValueError(
-                f"{folder}: split {split!r} must have {_NUM_EXAMPLES[split]} images "
-                f"(else verify=False), got {len(x)}"
-            )
-    return Dataset(*splits["train"], *splits["test"], NUM_CLASSES)
-
-
-def _find_version(data_dir: Path) -> Path:
-    """Return the folder of the newest version; nothing but this disk is asked."""
-    found = [info.parent for info in data_dir.glob("cifar10/*/dataset_info.json")]
-    versions = {tuple(map(int, p.name.split("."))): p for p in found if _is_version(p)}
-    if not versions:
+    folder = find_prepared(data_dir)
+    if folder is None:
         raise ValueError(
-            f"{data_dir}: no cifar10/<version>/dataset_info.json found; {_PREPARE}"
+            f"{data_dir}: no cifar10/<version>/dataset_info.json found; prepare it "
+            f"{_PREPARE}"
         )
-    return versions[max(versions)]
+    try:
+        return _read(folder, verify)
+    except ImportError as error:
+        raise ValueError(
+            f"{folder}: reading it needs the extra 'tfds' ({one_line(error)})"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def find_prepared(data_dir: str | os.PathLike[str]) -> Path | None:
+    """Return the folder of the newest version; nothing but this disk is asked.
+
+    What TensorFlow Datasets has not finished lies in a folder that is no version.
+    """
+    found = [p.parent for p in Path(data_dir).glob("cifar10/*/dataset_info.json")]
+    versions = {tuple(map(int, p.name.split("."))): p for p in found if _is_version(p)}
+    return versions[max(versions)] if versions else None
+
+
+def one_line(error: Exception) -> str:
+    """Return type and message of an error of any library."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _is_version(folder: Path) -> bool:
     return all(part.isdecimal() for part in folder.name.split("."))
 
 
+def _read(folder: Path, verify: bool) -> Dataset:
+    _check_format(folder)
+    splits = _read_splits(folder)
+    for split, (x, _) in splits.items():
+        check_images(f"split {split!r}", x)
+        if verify and len(x) != _NUM_EXAMPLES[split]:
+            raise ValueError(
+                f"split {split!r} must have {_NUM_EXAMPLES[split]} images "
+                f"(else verify=False), got {len(x)}"
+            )
+    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
+    y_train = to_labels("labels of split 'train'", y_train, NUM_CLASSES)
+    y_test = to_labels("labels of split 'test'", y_test, NUM_CLASSES)
+    return Dataset(x_train, y_train, x_test, y_test, NUM_CLASSES)
+
+
+def _check_format(folder: Path) -> None:
+    """Refuse what only TensorFlow can read, in clearer words than the reader has."""
+    try:
+        info = json.loads((folder / "dataset_info.json").read_bytes())
+        first = info.get("fileFormat", "tfrecord")
+        formats = [first, *info.get("alternativeFileFormats", [])]
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"dataset_info.json cannot be read ({one_line(error)})"
+        ) from error
+    if FILE_FORMAT not in formats:
+        raise ValueError(
+            f"must be in the format {FILE_FORMAT}, got {', '.join(formats)}; prepare "
+            f"it in another folder {_PREPARE}"
+        )
+
+
+def _read_splits(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    import tensorflow_datasets  # pyright: ignore[reportMissingImports]
+
+    try:
+        # Of these files alone: the builder of the name would ask the network.
+        builder: Any = tensorflow_datasets.builder_from_directory(folder)
+        return {split: _read_split(builder, split) for split in _NUM_EXAMPLES}
+    except ImportError:
+        raise
+    # Whatever the libraries below raise: they have no common type.
+    except Exception as error:
+        raise ValueError(f"cannot be read ({one_line(error)})") from error
+
+
 def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images as they are, and labels int32 [N]."""
+    """Return images and labels as they are stored."""
     source = builder.as_data_source(split=split)
     examples = [source[i] for i in range(len(source))]
     x = np.stack([example["image"] for example in examples])
-    return x, np.array([example["label"] for example in examples], np.int32)
-
-
-def _check_split(name: str, x: np.ndarray, y: np.ndarray) -> None:
-    if x.dtype != np.uint8 or x.shape[1:] != IMAGE_SHAPE:
-        raise ValueError(
-            f"{name} must have images uint8 {list(IMAGE_SHAPE)}, got {x.dtype} "
-            f"{list(x.shape[1:])}"
-        )
-    if not (0 <= y.min() and y.max() < NUM_CLASSES):
-        raise ValueError(
-            f"{name} must have labels in 0..{NUM_CLASSES - 1}, got {y.min()}..{y.max()}"
-        )
+    return x, np.array([example["label"] for example in examples])

@@ -8,6 +8,7 @@ Algorithm 1 (Updater) and section 5.2 (adaptive alpha).
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from fedasync_jax import tree
@@ -31,6 +32,12 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
     if not callable(alpha) and not 0 < alpha <= 1:
         raise ValueError(f"alpha must be in (0, 1], got {alpha}")
 
+    def base_fn(version: Array) -> ArrayLike:
+        if not callable(alpha):
+            return alpha
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules rely on it
+            return alpha(version)
+
     def init_fn(model: PyTree) -> PyTree:
         del model
         return ()
@@ -46,8 +53,7 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
         client: Array,
     ) -> tuple[PyTree, PyTree, MixInfo]:
         del start, client
-        base = alpha(version) if callable(alpha) else alpha
-        weight = jnp.asarray(base, dtype=float) * staleness_fn(staleness)
+        weight = jnp.asarray(base_fn(version), float) * staleness_fn(staleness)
         mixed = tree.lerp(current, local, weight)
         return mixed, state, MixInfo(alpha=weight, applied=jnp.asarray(True))
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
-from fedasync_jax.models.linen import cross_entropy, sum_metrics
+from fedasync_jax.models.linen import sum_metrics
+from fedasync_jax.models.output_layer import compute_logits, mean_cross_entropy
 
 
 def make_lstm_lm(
@@ -27,6 +28,7 @@ def make_lstm_lm(
     dropout: float = 0.2,
     num_biases: int = 1,
     batch_size: int = 20,
+    carried: bool = True,
 ) -> Model:
     """Make a language model: embedding, LSTM layers, the embedding again as output.
 
@@ -38,6 +40,10 @@ def make_lstm_lm(
     and the logits are h W_e^T + b_e with the embedding W_e [V, E]. In training, dropout
     works on the input of every layer and on the output of the last. Weights of a layer
     begin in U(-1/sqrt(H), 1/sqrt(H)), the embedding in U(-0.1, 0.1), biases at zero.
+
+    If not ``carried``, every text stands alone and begins with (h, c) = 0: a batch is
+    ``{"x": int [B, T], "y": int [B, T]}``, and a "sample" of a ``ClientData`` is one
+    text. What follows is about the other case: texts that go on from batch to batch.
 
     A batch is ``{"x": int [N, T, B], "y": int [N, T, B]}``, y the tokens that follow x.
     So one "sample" of a ``ClientData`` is B texts of T tokens, and
@@ -64,7 +70,8 @@ def make_lstm_lm(
       dropout: share of entries set to zero, in [0, 1).
       num_biases: vectors that b is the sum of, 1 or 2. cuDNN has two, and so 7,332,078
         parameters: the same function, but b moves twice as far in a step of SGD.
-      batch_size: B in training; ``metrics`` takes any.
+      batch_size: B in training; ``metrics`` takes any. Not read if not ``carried``.
+      carried: whether (h, c) pass from batch to batch.
 
     Raises:
       ValueError: if a number is out of range.
@@ -93,18 +100,29 @@ def make_lstm_lm(
         x, y = (_join_texts(batch[name]) for name in ("x", "y"))
         carries = lax.stop_gradient(variables.state) or _zeros(widths, x.shape[1])
         _require_width(carries, x.shape[1])
-        logits, carries = _compute_logits(variables.params, x, carries, dropout, key)
-        return jnp.mean(cross_entropy(logits, y)), carries if variables.state else ()
+        params = variables.params
+        outputs, carries = _compute_outputs(params, x, carries, dropout, key)
+        mean = mean_cross_entropy(
+            outputs.reshape(-1, embed),
+            params["embedding"],
+            params["output_bias"],
+            y.reshape(-1),
+        )
+        return mean, carries if variables.state else ()
 
     def metrics(variables: Variables, batch: PyTree) -> dict[str, Array]:
         def step(carries: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, Array]]:
-            logits, carries = _compute_logits(variables.params, batch["x"], carries)
+            params = variables.params
+            outputs, carries = _compute_outputs(params, batch["x"], carries)
+            logits = compute_logits(outputs, params["embedding"], params["output_bias"])
             return carries, sum_metrics(logits, batch["y"])
 
         start = _zeros(widths, batch["x"].shape[2])
         _, sums = lax.scan(step, start, {name: batch[name] for name in ("x", "y")})
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
 
+    if not carried:
+        return _make_uncarried(Model(init, loss, metrics))
     return Model(
         init,
         loss,
@@ -112,6 +130,21 @@ def make_lstm_lm(
         start_task=lambda state: _zeros(widths, batch_size),
         end_task=lambda state: (),
     )
+
+
+def _make_uncarried(model: Model) -> Model:
+    """Return a model of batches [B, T], from one of a single batch [1, T, B]."""
+
+    def turn(batch: PyTree) -> PyTree:
+        return {name: batch[name].T[None] for name in ("x", "y")}
+
+    def loss(variables: Variables, batch: PyTree, key: Array) -> tuple[Array, PyTree]:
+        return model.loss(variables, turn(batch), key)
+
+    def metrics(variables: Variables, batch: PyTree) -> dict[str, Array]:
+        return model.metrics(variables, turn(batch))
+
+    return model._replace(loss=loss, metrics=metrics)
 
 
 class _Carry(NamedTuple):
@@ -166,14 +199,14 @@ def _join_texts(tokens: Array) -> Array:
     return tokens.reshape(-1, tokens.shape[2])
 
 
-def _compute_logits(
+def _compute_outputs(
     params: PyTree,
     tokens: Array,
     carries: PyTree,
     dropout: float = 0.0,
     key: Array | None = None,
 ) -> tuple[Array, PyTree]:
-    """Return logits [T, B, V] of tokens [T, B], and what the layers remember."""
+    """Return outputs [T, B, E] on tokens [T, B], and what the layers remember."""
     num_drops = len(params["layers"]) + 1
     keys = [None] * num_drops if key is None else jax.random.split(key, num_drops)
     outputs = params["embedding"][tokens]
@@ -181,9 +214,7 @@ def _compute_logits(
     for layer, carry, layer_key in zip(params["layers"], carries, keys, strict=False):
         outputs, end = _run_layer(layer, _drop(outputs, dropout, layer_key), carry)
         ends.append(end)
-    outputs = _drop(outputs, dropout, keys[-1])
-    logits = outputs @ params["embedding"].T + params["output_bias"][None, None]
-    return logits, tuple(ends)
+    return _drop(outputs, dropout, keys[-1]), tuple(ends)
 
 
 def _run_layer(layer: PyTree, inputs: Array, carry: _Carry) -> tuple[Array, _Carry]:

@@ -105,11 +105,32 @@ def make_paper_cnn(
     Returns:
       A model of batches ``{"x": uint8 or float [B, H, W, C], "y": int [B]}``.
     """
-    mean = np.asarray(mean_image, np.float32)
-    if mean.ndim != 3 or min(mean.shape[:2]) < 2 ** len(features):
+    shape = np.shape(mean_image)
+    module = make_paper_module(
+        shape, num_classes, features, hidden, dropout, conv_general_dilated
+    )
+    return normalize_inputs(from_linen(module, jnp.zeros((1, *shape))), mean_image)
+
+
+def make_paper_module(
+    image_shape: Sequence[int],
+    num_classes: int,
+    features: Sequence[int],
+    hidden: int,
+    dropout: float,
+    conv_general_dilated: Callable[..., Array],
+) -> PaperCNN:
+    """Return the checked network for images of a shape; see ``PaperCNN``.
+
+    Raises:
+      ValueError: if the shape is not [H, W, C] or vanishes in the blocks' pooling, or a
+        number is out of range.
+    """
+    smallest = 2 ** len(features)
+    if len(image_shape) != 3 or min(image_shape[:2]) < smallest:
         raise ValueError(
-            "mean_image must be [H, W, C] with H and W >= "
-            f"{2 ** len(features)}, got shape {mean.shape}"
+            f"image_shape of paper-cnn must be [H, W, C] with H and W >= {smallest}, "
+            f"got {tuple(image_shape)}"
         )
     if num_classes < 2:
         raise ValueError(f"num_classes must be >= 2, got {num_classes}")
@@ -119,13 +140,18 @@ def make_paper_cnn(
         )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    module = PaperCNN(
-        num_classes, tuple(features), hidden, dropout, conv_general_dilated
-    )
-    return _normalize_inputs(from_linen(module, jnp.zeros((1, *mean.shape))), mean)
+    return PaperCNN(num_classes, tuple(features), hidden, dropout, conv_general_dilated)
 
 
-def _normalize_inputs(model: Model, mean: np.ndarray) -> Model:
+def normalize_inputs(model: Model, mean_image: ArrayLike) -> Model:
+    """Return the model on (x - mean image) / 128, brought to that scale by the batch.
+
+    Args:
+      model: a model of batches ``{"x": float [B, ...], ...}``.
+      mean_image: on the scale of the inputs, [...].
+    """
+    mean = np.asarray(mean_image, np.float32)
+
     def normalize(batch: PyTree) -> PyTree:
         x = (batch["x"].astype(mean.dtype) - mean[None]) / 128
         return {**batch, "x": x}
