@@ -12,6 +12,7 @@ Algorithm 1.
 """
 
 import collections
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -117,7 +118,8 @@ def run(
         raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
     batching = batching or choose_batching()
     if state is None:
-        state = init_state(trace, mixer, variables)
+        # Every device fills its own slots.
+        state = init_state(trace, mixer, replicate(variables, batching.mesh))
     observe = None if step_scales is None else step_scales.observe
     history = History(state.version, evaluate_fn, callback, observe)
     if state.version == 0:
@@ -177,8 +179,8 @@ def iterate(
 ) -> Iterator[tuple[RunState, Wave]]:
     """Yield after every wave the state and the wave: Algorithm 1's host loop.
 
-    Only enqueues device work, at most ``batching.max_in_flight`` waves at a time. A
-    state is used up by the next iteration: copy what should last.
+    Only enqueues device work, at most ``batching.max_in_flight`` waves at a time. State
+    and versions are used up by the next iteration: copy what should last.
 
     ``scales_of(begin, end)`` may give the factors on the step sizes of those rows,
     float [end - begin]; it is asked just before the wave starts.
@@ -195,14 +197,19 @@ def iterate(
     plan = Plan(mixer, structure, _common_steps(trace), batching)
     start_wave = compile_waves(plan)
     in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
+    spares: dict[int, PyTree] = {}  # by width
     for begin, end in waves:
         # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
         # and the versions that they started from all exist. Worker and Updater:
         width = batching.padded(end - begin)
         scales = _pad(scales_of(begin, end), width)
+        if batching.one_at_a_time and width not in spares:
+            spares[width] = _blank_versions(device_state.variables, width)
         device_state, versions, updates = start_wave(
-            device_state, inputs, scales, width=width
+            device_state, inputs, scales, spares.get(width), width=width
         )
+        if batching.one_at_a_time:
+            spares[width] = versions
         in_flight.append(updates)
         if len(in_flight) == batching.max_in_flight:
             jax.block_until_ready(in_flight.popleft())
@@ -219,6 +226,13 @@ def _copy(values: PyTree) -> PyTree:
 
 
 _pick = jax.jit(tree.take)
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def _blank_versions(variables: Variables, width: int) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape)), variables
+    )
 
 
 def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:

@@ -102,14 +102,21 @@ def compile_waves(plan: Plan) -> Callable:
         device_state: DeviceState,
         inputs: Inputs,
         step_scales: ArrayLike | None = None,  # float [W]
+        spare: PyTree = None,  # versions that nobody reads any more
         *,
         width: int,
     ) -> tuple[DeviceState, PyTree, Updates]:
+        del spare  # its memory becomes that of the new versions
         one_device = functools.partial(_run_wave, plan, width)
         on_devices = on_mesh(one_device, plan.batching.mesh)
         return on_devices(device_state, inputs, step_scales)
 
-    return jax.jit(run_wave, static_argnames="width", donate_argnums=0)
+    return jax.jit(
+        run_wave,
+        static_argnames="width",
+        donate_argnames=("device_state", "spare"),
+        keep_unused=True,
+    )
 
 
 def _run_wave(

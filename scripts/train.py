@@ -16,6 +16,7 @@ from typing import Any
 import _devices
 import jax
 from _cli import fail, parse_flags
+from _machine import device_peak_mb, host_peak_mb
 from _versions import describe_versions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -48,6 +49,7 @@ def main() -> None:
     console.print(_make_table(rows))
     what = "perplexity" if built.workload.is_text else "accuracy"
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
+    console.print(_describe_memory(), highlight=False)
     _draw(console, folder.path)
 
 
@@ -191,6 +193,13 @@ def _format_rate(rate: float) -> str:
 
 def _format(value: float | None, spec: str, unit: str = "") -> str:
     return "-" if value is None else format(value, spec) + unit
+
+
+def _describe_memory() -> str:
+    device = device_peak_mb()
+    return f"peak memory {host_peak_mb():,.0f} MB" + (
+        "" if device is None else f", of the first device {device:,.0f} MB"
+    )
 
 
 def _draw(console: Console, path: Path) -> None:

@@ -8,8 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +17,6 @@ from fedasync_jax.data import (
     Dataset,
     load_cifar10,
     load_dataset,
-    normalize,
     prepare_cifar10,
 )
 from fedasync_jax.data.cifar10_pickle import read_pickled_batch
@@ -420,26 +417,6 @@ def test_centre_crop_and_mean_of_the_training_images():
     assert mean_image.dtype == np.float32
     mean = np.mean(data.x_train[:, 6, 8, 1].astype(float))
     assert mean_image[2, 4, 1] == np.float32(mean)
-
-
-def test_normalized_training_images_have_mean_zero():
-    cropped, mean_image = prepare_cifar10(_dataset())
-    x = normalize(cropped.x_train, mean_image)
-    assert isinstance(x, np.ndarray)
-    assert x.dtype == np.float32
-    assert np.abs(x.mean(axis=0)).max() < 1e-6
-    first = (np.float32(cropped.x_train[0, 0, 0, 0]) - mean_image[0, 0, 0]) / 128
-    assert x[0, 0, 0, 0] == first
-
-
-@pytest.mark.parametrize("shape", [(24, 24, 3), (6, 24, 24, 3), (2, 3, 24, 24, 3)])
-def test_normalize_is_the_same_in_jit_for_any_number_of_axes(shape):
-    cropped, mean_image = prepare_cifar10(_dataset())
-    x = np.resize(cropped.x_train, shape)
-    for mean in (mean_image, jnp.asarray(mean_image)):
-        result = jax.jit(lambda x, mean=mean: normalize(x, mean))(x)
-        assert result.dtype == jnp.float32
-        np.testing.assert_allclose(result, normalize(x, mean_image), rtol=1e-6)
 
 
 def test_images_that_cannot_be_prepared():

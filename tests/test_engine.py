@@ -522,6 +522,34 @@ def test_large_and_small_leaves_travel_between_devices(one_at_a_time):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("max_width", [1, 2, 8])
+def test_evaluations_are_the_same_where_versions_are_written_over(
+    num_devices, max_width
+):
+    mesh = two_devices() if num_devices == 2 else None
+    trace = all_traces("same")["max 16"]
+
+    def evaluations(one_at_a_time):
+        result = fa.run(
+            trace,
+            LOCAL_UPDATE,
+            MIXER,
+            make_variables(),
+            KEY,
+            batching=fa.Batching(
+                max_width=max_width, mesh=mesh, one_at_a_time=one_at_a_time
+            ),
+            evaluate_fn=jax.jit(lambda variables: {"w": variables.params["w"]}),
+            eval_every=1,
+        )
+        return np.stack([e.metrics["w"] for e in result.evaluations])
+
+    found = evaluations(True)
+    assert len(np.unique(found[:, 0])) > NUM_UPDATES // 2
+    np.testing.assert_array_equal(found, evaluations(False))
+
+
 # --- batching ---
 
 

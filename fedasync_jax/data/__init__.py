@@ -1,6 +1,6 @@
 """Data sets, their partition over clients, and the record that training reads."""
 
-from fedasync_jax.data.cifar10 import load_cifar10, normalize, prepare_cifar10
+from fedasync_jax.data.cifar10 import load_cifar10, prepare_cifar10
 from fedasync_jax.data.clients import make_client_data, pool_clients
 from fedasync_jax.data.datasets import Dataset, load_digits
 from fedasync_jax.data.fetch_tfds import fetch_cifar10
@@ -45,7 +45,6 @@ __all__ = [
     "load_wikitext2",
     "make_client_data",
     "make_partition",
-    "normalize",
     "pool_clients",
     "prepare_cifar10",
     "quantity_skew",

@@ -1,7 +1,7 @@
 """CIFAR-10 from files that are there already; nothing is downloaded.
 
 Images stay uint8, a quarter of the memory of float32, and become float32 batch by
-batch in the loss (``normalize``).
+batch in the loss (``models.normalize_inputs``).
 
 Reference: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.base import Array
 from fedasync_jax.data.cifar10_images import NUM_CLASSES, check_images
 from fedasync_jax.data.cifar10_pickle import read_pickled_batch
 from fedasync_jax.data.datasets import Dataset
@@ -92,7 +91,7 @@ def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
     Returns:
       The data set with rows and columns 4..27, uint8 [*, 24, 24, 3], and the mean of
       its training images per pixel and channel, float32 [24, 24, 3] in 0..255, for
-      ``normalize``.
+      ``models.normalize_inputs``.
 
     Reference: the experiments of Xie, Koyejo, Gupta, "Asynchronous Federated
     Optimization", OPT 2020, in their code.
@@ -106,25 +105,6 @@ def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
     mean_image = x_train.sum(axis=0, dtype=np.int64) / len(x_train)
     cropped = dataset._replace(x_train=x_train, x_test=x_test)
     return cropped, mean_image.astype(np.float32)
-
-
-def normalize(
-    x: Array | np.ndarray, mean_image: Array | np.ndarray
-) -> Array | np.ndarray:
-    """Return (x - mean_image) / 128 as float32, in -2..2; inside of jit or outside.
-
-    >>> normalize(np.full((1, 1, 1, 1), 192, np.uint8), np.full((1, 1, 1), 64.0)).item()
-    1.0
-
-    Args:
-      x: uint8 [..., H, W, 3].
-      mean_image: float32 [H, W, 3].
-
-    Returns:
-      float [..., H, W, 3] of the kind of ``x``: JAX or NumPy.
-    """
-    mean = mean_image.reshape((1,) * (x.ndim - mean_image.ndim) + mean_image.shape)
-    return (x.astype(mean.dtype) - mean) / 128
 
 
 class _Layout(NamedTuple):
