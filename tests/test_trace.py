@@ -31,7 +31,7 @@ def _num_alive(last_reader: np.ndarray) -> int:
     """Count versions alive at once: made up to row t, still to be read after it."""
     version = np.arange(len(last_reader))
     rows = range(-1, len(last_reader) - 1)
-    return max(((version <= t + 1) & (last_reader > t)).sum() for t in rows)
+    return int(max(((version <= t + 1) & (last_reader > t)).sum() for t in rows))
 
 
 def _longest_chain(start: np.ndarray) -> int:
