@@ -5,7 +5,7 @@ Every part is usable alone; ``run`` is Algorithm 1 over a ``Trace``. See the REA
 
 from importlib.metadata import version
 
-from fedasync_jax import baselines, data, fleet, mixing, models, staleness
+from fedasync_jax import availability, baselines, data, fleet, mixing, models, staleness
 from fedasync_jax.base import (
     ClientData,
     LocalInfo,
@@ -19,17 +19,14 @@ from fedasync_jax.base import (
 from fedasync_jax.batching import Batching, choose_batching
 from fedasync_jax.engine import RunResult, RunState, Wave, init_state, iterate, run
 from fedasync_jax.evaluation import make_evaluate
-from fedasync_jax.fleet import Fleet, make_fleet
+from fedasync_jax.fleet import Fleet, Network, make_fleet, make_network
 from fedasync_jax.history import Evaluation, Updates
+from fedasync_jax.invariants import find_violations
 from fedasync_jax.local import add_proximal, make_local_update, steps_per_task
-from fedasync_jax.schedule import (
-    Immediate,
-    Periodic,
-    Rounds,
-    sampled_staleness,
-    simulate,
-)
+from fedasync_jax.schedule import sampled_staleness, simulate
+from fedasync_jax.schedulers import Immediate, Periodic, Rounds
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
+from fedasync_jax.steps import TimeBudget
 from fedasync_jax.trace import Trace, assign_slots, make_waves
 
 __version__ = version("fedasync-jax")
@@ -45,12 +42,14 @@ __all__ = [
     "MixInfo",
     "Mixer",
     "Model",
+    "Network",
     "Periodic",
     "Rounds",
     "RunResult",
     "RunState",
     "StalenessFn",
     "StepScales",
+    "TimeBudget",
     "Trace",
     "Updates",
     "Variables",
@@ -58,15 +57,18 @@ __all__ = [
     "__version__",
     "add_proximal",
     "assign_slots",
+    "availability",
     "baselines",
     "choose_batching",
     "data",
+    "find_violations",
     "fleet",
     "init_state",
     "iterate",
     "make_evaluate",
     "make_fleet",
     "make_local_update",
+    "make_network",
     "make_waves",
     "mixing",
     "models",

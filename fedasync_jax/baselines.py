@@ -3,7 +3,7 @@
 A synchronous method is a schedule and a mixing rule like any other, so engine, clock
 and counts are the same for all methods that are compared:
 
-* FedAvg: the scheduler ``Rounds(k)`` and the rule ``average_rounds(k)``.
+* FedAvg: the scheduler ``Rounds(k)`` and the rule ``average_rounds()``.
 * FedProx: FedAvg with ``add_proximal`` in the local update.
 * SGD: one worker with the data of all (``data.pool_clients``): FedAvg with k = 1.
 
@@ -20,40 +20,38 @@ import numpy as np
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Mixer, MixInfo, PyTree
 from fedasync_jax.fleet import Fleet
+from fedasync_jax.trace import Trace
 
 
 class RoundState(NamedTuple):
     """State of ``average_rounds``.
 
     Attributes:
-      round: int32 [], the round of the last arrival.
+      start_version: int32 [], the version that the round of the last arrival began
+        with.
       weight: float [], sum of the weights of its arrivals so far.
     """
 
-    round: Array
+    start_version: Array
     weight: Array
 
 
-def average_rounds(
-    clients_per_round: int, client_weights: np.ndarray | None = None
-) -> Mixer:
-    """Return the rule of FedAvg: a round ends with the mean of its k arrivals.
+def average_rounds(client_weights: np.ndarray | None = None) -> Mixer:
+    """Return the rule of FedAvg: a round ends with the mean of its arrivals.
 
     The mean runs along: the j-th arrival of a round is mixed with alpha = w_j / (w_1 +
-    .. + w_j), so the first replaces the model of the round before. Versions inside of a
-    round are means of a part of it; only every k-th version is a model of FedAvg.
+    .. + w_j), so the first replaces the model of the round before. A round is all
+    arrivals that started from the same version, however many they are. Versions inside
+    of a round are means of a part of it; only its last is a model of FedAvg (see
+    ``round_ends``).
 
     Args:
-      clients_per_round: k >= 1.
       client_weights: float [C], w of every client, > 0, such as its number of samples;
         default: the plain mean.
 
     Raises:
-      ValueError: if ``clients_per_round`` < 1 or a weight is not positive and
-        finite.
+      ValueError: if a weight is not positive and finite.
     """
-    if clients_per_round < 1:
-        raise ValueError(f"clients_per_round must be >= 1, got {clients_per_round}")
     weights = np.ones(1) if client_weights is None else np.asarray(client_weights)
     if not ((weights > 0) & (weights < np.inf)).all():
         raise ValueError(
@@ -63,7 +61,7 @@ def average_rounds(
 
     def init_fn(model: PyTree) -> RoundState:
         del model
-        return RoundState(round=jnp.int32(-1), weight=jnp.zeros((), float))
+        return RoundState(start_version=jnp.int32(-1), weight=jnp.zeros((), float))
 
     def update_fn(
         local: PyTree,
@@ -75,15 +73,21 @@ def average_rounds(
         version: Array,
         client: Array,
     ) -> tuple[PyTree, RoundState, MixInfo]:
-        del start, staleness
+        del start
         weight = jnp.asarray(weights, float)[client if len(weights) > 1 else 0]
-        this_round = version // clients_per_round
-        total = weight + jnp.where(state.round == this_round, state.weight, 0)
+        began = jnp.asarray(version - staleness, jnp.int32)
+        total = weight + jnp.where(state.start_version == began, state.weight, 0)
         mixed = tree.lerp(current, local, weight / total)
         info = MixInfo(alpha=weight / total, applied=jnp.asarray(True))
-        return mixed, RoundState(this_round, total), info
+        return mixed, RoundState(began, total), info
 
     return Mixer(init_fn, update_fn)
+
+
+def round_ends(trace: Trace) -> np.ndarray:
+    """Return the versions that end a round, rising; the last may be in the middle."""
+    last_of_round = np.flatnonzero(np.diff(trace.start_version, append=-1))
+    return last_of_round + 1
 
 
 def single_worker(fleet: Fleet) -> Fleet:

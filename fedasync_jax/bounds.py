@@ -3,9 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Collection
+from typing import Any
 
 from fedasync_jax.data import DATASETS, PARTITIONS
-from fedasync_jax.fleet import DELAY_LAWS
+from fedasync_jax.fleet import DELAY_LAWS, LOSE, PAUSE
 from fedasync_jax.models import CLASSIFIERS, CONVOLUTIONS
 from fedasync_jax.staleness import STALENESS_FNS
 
@@ -45,6 +46,7 @@ class Bounds:
 FEDASYNC = tuple(f"fedasync-{name}" for name in STALENESS_FNS)
 METHODS = (*FEDASYNC, "fedavg", "fedprox", "sgd")
 SCHEDULES = ("immediate", "periodic", "sampled")
+AVAILABILITIES = ("always", "on-off", "daily", "idle-charging-unmetered", "replay")
 
 TEXTS = ("wikitext2", "shakespeare")  # data sets of language models
 
@@ -61,6 +63,9 @@ BOUNDS = {
     "concentration": POSITIVE,
     "shards_per_client": AT_LEAST_1,
     "size_sigma": AT_LEAST_0,
+    "size_exponent": AT_LEAST_0,
+    "feature_skew": Bounds(0, 1),
+    "samples_per_client": AT_LEAST_1,
     "text_columns": AT_LEAST_1,
     "bptt": AT_LEAST_1,
     "window": AT_LEAST_1,
@@ -94,9 +99,29 @@ BOUNDS = {
     "sgd_step_size": POSITIVE,
     "interval": POSITIVE,
     "max_staleness": AT_LEAST_1,
+    "over_selection": AT_LEAST_0,
+    "round_deadline": POSITIVE,
+    "time_out": POSITIVE,
+    "time_budget": POSITIVE,
+    "max_tasks_per_client": AT_LEAST_1,
     "seconds_per_step": POSITIVE,
     "client_sigma": AT_LEAST_0,
     "task_sigma": AT_LEAST_0,
+    "network_sigma": AT_LEAST_0,
+    "client_shape": POSITIVE,
+    "task_shape": POSITIVE,
+    "network_shape": POSITIVE,
+    "downlink": POSITIVE,
+    "uplink": POSITIVE,
+    "latency": AT_LEAST_0,
+    "mean_on": POSITIVE,
+    "mean_off": POSITIVE,
+    "charging_from": Bounds(0, 24, open_high=True),
+    "charging_hours": Bounds(0, 24, open_low=True),
+    "time_zones": AT_LEAST_1,
+    "unmetered_on": POSITIVE,
+    "unmetered_off": POSITIVE,
+    "failure_rate": FRACTION,
 }
 NAMES = {
     "dataset": (*DATASETS, *TEXTS),
@@ -106,9 +131,27 @@ NAMES = {
     "plateau_on": ("validation", "test"),
     "sampling": ("epochs", "replacement"),
     "schedule": SCHEDULES,
+    "client_choice": ("uniform", "data-size"),
     "client_law": DELAY_LAWS,
     "task_law": DELAY_LAWS,
+    "network_law": DELAY_LAWS,
+    "availability": AVAILABILITIES,
+    "when_away": (PAUSE, LOSE),
 }
+
+
+def check_fields(settings: Any) -> None:
+    """Raise ValueError unless every field that is in the tables holds.
+
+    Args:
+      settings: a dataclass.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in NAMES:
+            check_name(field.name, value, NAMES[field.name])
+        if field.name in BOUNDS:
+            check_bounds(field.name, value, BOUNDS[field.name])
 
 
 def check_name(field: str, name: str, allowed: Collection[str]) -> None:

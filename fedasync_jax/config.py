@@ -5,7 +5,6 @@ run folder. It holds no objects; ``experiment`` turns it into them.
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,33 @@ import numpy as np
 
 from fedasync_jax.bounds import (
     AT_LEAST_1,
-    BOUNDS,
     METHODS,
-    NAMES,
     TEXTS,
     Bounds,
     check_bounds,
     check_name,
 )
+from fedasync_jax.schedule_settings import ScheduleSettings
 
 _DEFAULT_RHO = 0.01
 
 # The order is for ever: a generator is made from the place.
-_PURPOSES = ("partition", "fleet", "schedule", "init", "tasks", "passes", "warmup")
+_PURPOSES = (
+    "partition",
+    "fleet",
+    "schedule",
+    "init",
+    "tasks",
+    "passes",
+    "warmup",
+    "network",
+    "availability",
+    "timeline",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ScheduleSettings):
     """FedAsync and its baselines on one data set, one fleet, one number of gradients.
 
     Attributes:
@@ -50,13 +59,18 @@ class Settings:
         shakespeare: one with input.txt. Texts may be .xz or .gz.
       num_clients: Clients that the training samples are dealt to; of shakespeare: the
         speakers who say most.
-      partition: iid, shards, dirichlet (non-IID labels), quantity-skew (unequal sizes)
-        or natural, which texts have: batch i of wikitext2 belongs to client i mod C, a
-        client of shakespeare is a speaker.
+      partition: iid, shards, dirichlet (non-IID labels), quantity-skew or power-law
+        (unequal sizes), feature-skew (same labels, other styles), replacement (samples
+        that clients share, for more clients than samples) or natural: batch i of
+        wikitext2 belongs to client i mod C, a client of shakespeare is a speaker, and
+        an npz may have an array client_train.
       concentration: Concentration of dirichlet; the smaller, the fewer labels a client
         has.
       shards_per_client: Shards of sorted samples per client, of partition shards.
       size_sigma: Log-normal sigma of client sizes, of partition quantity-skew.
+      size_exponent: Exponent of client sizes by rank, of partition power-law.
+      feature_skew: How much the styles differ, in [0, 1], of partition feature-skew.
+      samples_per_client: Samples that each client draws, of partition replacement.
       text_columns: Texts side by side in a batch of wikitext2.
       bptt: Words of each of them in a batch of wikitext2.
       window: Characters of a sample of shakespeare.
@@ -79,10 +93,11 @@ class Settings:
         occurs.
       exponential_a: a of exponential staleness, exp(-a d).
       linear_a: a of linear staleness, 1 / (a d + 1).
-      clients_per_round: Clients per round of fedavg and fedprox (k).
       num_steps: Local steps of a task (H).
       max_steps: If set, H is drawn per task, uniformly from num_steps to max_steps.
       epochs: If set, H follows from this many passes over the client's own samples.
+      time_budget: If set, H is what a device can do in these simulated seconds of
+        training, from num_steps to max_steps.
       batch_size: Samples of a local step; 1 for wikitext2, whose samples are batches.
       sampling: epochs (reshuffled passes over the client's samples) or replacement.
       step_size: Step size of local SGD (gamma).
@@ -106,21 +121,6 @@ class Settings:
       sgd_batch_size: Samples of a step of sgd. Default: batch_size. A step of twice
         batch_size counts as two gradients.
       sgd_step_size: Step size of sgd. Default: step_size.
-      schedule: immediate (every arrival is replaced at once), periodic (triggers at an
-        interval) or sampled (the paper's: staleness drawn, no clock).
-      concurrency: Tasks in flight, of schedule immediate.
-      interval: Simulated seconds between triggers, of schedule periodic.
-      num_triggered: Idle workers triggered at a time, of schedule periodic.
-      max_staleness: Newest versions to draw the start from, of schedule sampled.
-      seconds_per_step: Simulated seconds of one local step on a client of factor 1.
-      client_law: Law of how slow a client is for good: constant, uniform, exponential
-        or log-normal factors.
-      client_sigma: Log-normal sigma of the client factors.
-      client_range: Lowest and highest of uniform client factors.
-      task_law: Law of the factor on every single task: constant, uniform, exponential
-        or log-normal.
-      task_sigma: Log-normal sigma of the task factors.
-      task_range: Lowest and highest of uniform task factors.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.
@@ -146,6 +146,9 @@ class Settings:
     concentration: float = 0.3
     shards_per_client: int = 2
     size_sigma: float = 1.0
+    size_exponent: float = 1.0
+    feature_skew: float = 1.0
+    samples_per_client: int = 20
 
     text_columns: int = 20
     bptt: int = 35
@@ -169,11 +172,11 @@ class Settings:
     hinge_b: float = 4.0
     exponential_a: float = 0.3
     linear_a: float = 1.0
-    clients_per_round: int = 10
 
     num_steps: int = 5
     max_steps: int | None = None
     epochs: float | None = None
+    time_budget: float | None = None
     batch_size: int = 10
     sampling: str = "epochs"
     step_size: float = 0.2
@@ -190,25 +193,9 @@ class Settings:
     sgd_batch_size: int | None = None
     sgd_step_size: float | None = None
 
-    schedule: str = "immediate"
-    concurrency: int = 20
-    interval: float = 5.0
-    num_triggered: int = 10
-    max_staleness: int = 4
-    seconds_per_step: float = 1.0
-    client_law: str = "log-normal"
-    client_sigma: float = 1.0
-    client_range: tuple[float, float] = (0.5, 1.5)
-    task_law: str = "constant"
-    task_sigma: float = 0.25
-    task_range: tuple[float, float] = (0.5, 1.5)
-
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, allowed in NAMES.items():
-            check_name(name, getattr(self, name), allowed)
-        for name, bounds in BOUNDS.items():
-            check_bounds(name, getattr(self, name), bounds)
+        super().__post_init__()
         for method in self.methods:
             check_name("methods", method, METHODS)
         if not self.methods or len(set(self.methods)) < len(self.methods):
@@ -244,19 +231,22 @@ class Settings:
                 )
         if self.max_steps is not None:
             check_bounds("max_steps", self.max_steps, Bounds(self.num_steps))
-        for name in ("client_range", "task_range"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise ValueError(
-                    f"{name} must be 0 < low <= high < inf, got {low} {high}"
-                )
+        if self.time_budget is not None and (
+            self.max_steps is None or self.schedule == "sampled"
+        ):
+            raise ValueError(
+                "time_budget must be set together with max_steps and another schedule "
+                f"than sampled, got {self.time_budget} with max_steps "
+                f"{self.max_steps}, schedule {self.schedule}"
+            )
 
     def _check_data(self) -> None:
         """Check what fits the data set."""
         is_text = self.dataset in TEXTS
         wrong = {
             "model": (self.model == "lstm") != is_text,
-            "partition": (self.partition == "natural") != is_text,
+            "partition": is_text != (self.partition == "natural")
+            and (self.dataset != "npz" or is_text),
             "batch_size": self.dataset == "wikitext2" and self.batch_size != 1,
             "sgd_batch_size": self.dataset == "wikitext2"
             and self.sgd_batch_size not in (None, 1),

@@ -85,7 +85,7 @@ def run(
     *,
     batching: Batching | None = None,
     evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
-    eval_every: int | None = None,
+    eval_every: int | np.ndarray | None = None,
     callback: Callback | None = None,
     step_scales: StepScales | None = None,
     state: RunState | None = None,
@@ -100,8 +100,8 @@ def run(
       key: root key; task n trains with ``fold_in(key, n)``.
       batching: default: ``choose_batching()``.
       evaluate_fn: jitted function of a model; its result is fetched late.
-      eval_every: versions between evaluations (version 0 and the last are always
-        evaluated); None: only those two.
+      eval_every: versions between evaluations, or int [n], the versions themselves
+        (version 0 and the last are always evaluated); None: only those two.
       callback: see ``Callback``.
       step_scales: a factor on the step size that follows from the evaluations; the
         host then waits for an evaluation before it starts tasks from that version. Of
@@ -111,11 +111,10 @@ def run(
         used up.
 
     Raises:
-      ValueError: if ``eval_every`` < 1, a leaf of ``variables`` is not a float array or
-        ``state`` does not fit the trace.
+      ValueError: if ``eval_every`` is out of range, a leaf of ``variables`` is not a
+        float array or ``state`` does not fit the trace.
     """
-    if eval_every is not None and eval_every < 1:
-        raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
+    is_due = _choose_versions(eval_every, trace.num_updates)
     batching = batching or choose_batching()
     if state is None:
         # Every device fills its own slots.
@@ -138,9 +137,9 @@ def run(
     for newest, wave in loop:
         state = newest
         history.add(wave.end - wave.begin, wave.updates)
-        for version in _versions_due(wave, eval_every, trace.num_updates):
-            place = np.int32(version - wave.begin - 1)
-            history.evaluate(version, _pick(wave.versions, place))
+        for place in np.flatnonzero(is_due[wave.begin + 1 : wave.end + 1]).tolist():
+            version = wave.begin + 1 + place
+            history.evaluate(version, _pick(wave.versions, np.int32(place)))
     history.flush()
     return RunResult(state, history.updates(), history.evaluations)
 
@@ -239,13 +238,25 @@ def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
     return rows if rows is None else np.resize(rows, width)
 
 
-def _versions_due(
-    wave: Wave, eval_every: int | None, num_updates: int
-) -> Iterator[int]:
-    for version in range(wave.begin + 1, wave.end + 1):
-        every = eval_every is not None and version % eval_every == 0
-        if every or version == num_updates:
-            yield version
+def _choose_versions(
+    eval_every: int | np.ndarray | None, num_updates: int
+) -> np.ndarray:
+    """Return bool [T + 1]: which versions are evaluated."""
+    is_due = np.zeros(num_updates + 1, bool)
+    is_due[[0, num_updates]] = True
+    if isinstance(eval_every, np.ndarray):
+        outside = (eval_every < 0) | (eval_every > num_updates)
+        if outside.any():
+            raise ValueError(
+                f"eval_every must be versions in 0..{num_updates}, "
+                f"got {eval_every[outside][0]}"
+            )
+        is_due[eval_every] = True
+    elif eval_every is not None:
+        if eval_every < 1:
+            raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
+        is_due[::eval_every] = True
+    return is_due
 
 
 def _make_table(trace: Trace, waves: list[tuple[int, int]]) -> np.ndarray:

@@ -22,9 +22,8 @@ from fedasync_jax.history import Evaluation, Updates
 from fedasync_jax.local import steps_per_task
 from fedasync_jax.methods import Method, make_methods, make_worker
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
+from fedasync_jax.trace import UNFINISHED, Trace
 from fedasync_jax.workload import Workload, make_workload
-
-_TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,60 +141,6 @@ def run_method(
     return Outcome(method, result, rows, time.perf_counter() - begin)
 
 
-def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
-    """Return a method's line of the final table.
-
-    Args:
-      outcome: the method that has run.
-      num_last: last evaluations that are summed up.
-    """
-    last = outcome.rows[-1]
-    tail = outcome.rows[-num_last:]
-    accuracy = [row["test_accuracy"] for row in tail]
-    perplexity = [
-        np.nan if row["test_perplexity"] is None else row["test_perplexity"]
-        for row in tail
-        if "test_perplexity" in row
-    ]
-    is_async = outcome.method.staleness_fn is not None
-    return {
-        "method": outcome.method.name,
-        "gradients": last["gradients"],
-        "virtual_time": last["virtual_time"],
-        "test_accuracy_mean": float(np.mean(accuracy)),
-        "test_accuracy_min": float(np.min(accuracy)),
-        **(_sum_up_perplexity(perplexity) if perplexity else {}),
-        "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
-        "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
-        "rejected": last["rejected"],
-        "wall_seconds": outcome.wall_seconds,
-    }
-
-
-def arrivals(outcome: Outcome) -> dict[str, np.ndarray]:
-    """Return what is saved of every arrival, arrays [T] by name."""
-    trace, updates = outcome.method.trace, outcome.result.updates
-    names = ("client", "start_version", "start_time", "arrival_time", "num_steps")
-    columns = {name: getattr(trace, name) for name in names}
-    return {**columns, "staleness": outcome.method.staleness, **updates._asdict()}
-
-
-def warn_of_staleness(method: Method) -> str | None:
-    """Return a line if most arrivals are too stale for the method's s(d), else None."""
-    if method.staleness_fn is None:
-        return None
-    weights = np.asarray(method.staleness_fn(method.staleness))
-    share = float(np.mean(weights < _TOO_LITTLE))
-    if share < 0.5:
-        return None
-    median, mean = np.median(method.staleness), method.staleness.mean()
-    return (
-        f"{method.name}: {share:.0%} of the arrivals will count for less than "
-        f"{_TOO_LITTLE:.0%} of alpha; their staleness is {mean:.0f} in the mean, "
-        f"{median:.0f} in the median, which this function hardly tolerates"
-    )
-
-
 def _make_row(
     method: Method, evaluation: Evaluation, updates: Updates, rejected: int
 ) -> dict[str, Any]:
@@ -212,26 +157,20 @@ def _make_row(
         "mean_staleness": _mean(method.staleness[recent]),
         "mean_alpha": _mean(updates.alpha),
         "rejected": rejected + int(np.sum(~updates.applied)),
+        "lost": _count_lost(trace, version),
     }
 
 
 def _judge(evaluation: Evaluation, *, is_text: bool) -> dict[str, float | None]:
     """Return the metrics of a model as they are written down."""
     metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-    row = {"test_accuracy": metrics["correct"], "test_loss": _finite(metrics["loss"])}
+    row = {"test_accuracy": metrics["correct"], "test_loss": finite(metrics["loss"])}
     if "valid_loss" in metrics:
-        row["valid_loss"] = _finite(metrics["valid_loss"])
+        row["valid_loss"] = finite(metrics["valid_loss"])
     if is_text:
         with np.errstate(over="ignore"):
-            row["test_perplexity"] = _finite(float(np.exp(metrics["loss"])))
+            row["test_perplexity"] = finite(float(np.exp(metrics["loss"])))
     return row
-
-
-def _sum_up_perplexity(values: list[float]) -> dict[str, float | None]:
-    return {
-        "test_perplexity_mean": _finite(float(np.mean(values))),
-        "test_perplexity_max": _finite(float(np.max(values))),
-    }
 
 
 def _make_step_scales(settings: Settings) -> StepScales | None:
@@ -241,6 +180,13 @@ def _make_step_scales(settings: Settings) -> StepScales | None:
     return StepScales(reduce_on_plateau(metric, settings.plateau_factor))
 
 
+def _count_lost(trace: Trace, version: int) -> int:
+    """Return how many tasks were lost until a version was made."""
+    lost = trace.lost
+    until = lost.end_time <= (trace.arrival_time[version - 1] if version else -1.0)
+    return int(np.sum(until & (lost.reason != UNFINISHED)))
+
+
 def _time_of(method: Method, version: int) -> float:
     return float(method.trace.arrival_time[version - 1]) if version else 0.0
 
@@ -248,9 +194,9 @@ def _time_of(method: Method, version: int) -> float:
 def _mean(values: ArrayLike) -> float | None:
     """Return the mean, None if there is none."""
     values = np.asarray(values)
-    return _finite(float(np.mean(values)) if len(values) else np.nan)
+    return finite(float(np.mean(values)) if len(values) else np.nan)
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """Return the value, None if not finite: JSON knows neither NaN nor infinity."""
     return value if np.isfinite(value) else None

@@ -5,17 +5,21 @@ Here the names in the settings become schedules, local updates and mixing rules.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import optax
 
-from fedasync_jax import baselines, fleet, mixing, schedule, staleness
+from fedasync_jax import baselines, mixing, schedule, schedulers, staleness
 from fedasync_jax.base import LocalUpdate, Mixer, StalenessFn
 from fedasync_jax.config import Settings
 from fedasync_jax.data import pool_clients
+from fedasync_jax.devices import make_fleet
+from fedasync_jax.fleet import Fleet
 from fedasync_jax.local import add_proximal, make_local_update
+from fedasync_jax.steps import largest_steps
 from fedasync_jax.trace import Trace
 from fedasync_jax.workload import Workload
 
@@ -25,12 +29,13 @@ class Method(NamedTuple):
 
     Attributes:
       name: as it is shown.
+      fleet: its devices.
       trace: its schedule.
       staleness: int32 [T], d of each arrival; zero for a synchronous method.
       local_update: its Worker.
       mixer: its Updater.
       staleness_fn: s(d) of FedAsync, None for a baseline.
-      eval_every: versions between evaluations.
+      eval_every: versions between evaluations, or the versions themselves.
       gradients_per_step: gradients that a local step counts as; more than 1 for
         batches larger than those of the clients.
       counts_updates: whether its versions are client updates (not for SGD).
@@ -38,12 +43,13 @@ class Method(NamedTuple):
     """
 
     name: str
+    fleet: Fleet
     trace: Trace
     staleness: np.ndarray
     local_update: LocalUpdate
     mixer: Mixer
     staleness_fn: StalenessFn | None
-    eval_every: int
+    eval_every: int | np.ndarray
     gradients_per_step: float = 1.0
     counts_updates: bool = True
     has_clock: bool = True
@@ -58,11 +64,11 @@ def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
       settings: names and numbers.
       workload: what is learned from what.
     """
-    devices = _make_fleet(settings)
-    trace = _make_trace(settings, devices, workload.steps)
+    devices = make_fleet(settings)
+    trace = _make_trace(settings, workload, devices)
     plain = make_worker(settings, workload)
     proximal = make_worker(settings, workload, rho=settings.proximal_weight)
-    rounds = functools.partial(_make_rounds, settings, devices, workload.steps)
+    rounds = functools.partial(_make_rounds, settings, workload, devices)
     for name in settings.methods:
         match name:
             case "sgd":
@@ -72,13 +78,17 @@ def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
             case "fedprox":
                 method = rounds("FedProx", proximal)
             case _:
-                method = _make_fedasync(settings, name, trace, proximal)
+                method = _make_fedasync(settings, name, devices, trace, proximal)
         # Sampled staleness has no clock that the baselines could be compared by.
         yield method._replace(has_clock=settings.schedule != "sampled")
 
 
 def _make_fedasync(
-    settings: Settings, name: str, trace: Trace, local_update: LocalUpdate
+    settings: Settings,
+    name: str,
+    devices: Fleet,
+    trace: Trace,
+    local_update: LocalUpdate,
 ) -> Method:
     kind = name.removeprefix("fedasync-")
     arguments = {
@@ -92,6 +102,7 @@ def _make_fedasync(
     numbers = ", ".join(f"{number:g}" for number in arguments)
     return Method(
         name=f"FedAsync {kind}({numbers})" if numbers else f"FedAsync {kind}",
+        fleet=devices,
         trace=trace,
         staleness=trace.staleness,
         local_update=local_update,
@@ -110,32 +121,33 @@ def _make_alpha(settings: Settings) -> float | mixing.AlphaSchedule:
 
 def _make_rounds(
     settings: Settings,
-    devices: fleet.Fleet,
-    steps: schedule.Steps,
+    workload: Workload,
+    devices: Fleet,
     name: str,
     local_update: LocalUpdate,
 ) -> Method:
     k = settings.clients_per_round
-    trace = schedule.simulate(
-        devices,
-        max(1, settings.num_updates // k) * k,
-        scheduler=schedule.Rounds(k),
-        num_steps=steps,
-        rng=settings.make_rng("schedule"),
+    scheduler = schedulers.Rounds(
+        k, settings.over_selection, settings.round_deadline or math.inf
     )
+    num_updates = max(1, settings.num_updates // k) * k
+    trace = _simulate(settings, workload, devices, num_updates, scheduler)
+    ends = baselines.round_ends(trace)  # only whole rounds are models
+    every = -(-settings.eval_every // k)
     return Method(
         name=name,
+        fleet=devices,
         trace=trace,
         staleness=np.zeros(trace.num_updates, np.int32),
         local_update=local_update,
-        mixer=baselines.average_rounds(k),
+        mixer=baselines.average_rounds(),
         staleness_fn=None,
-        eval_every=-(-settings.eval_every // k) * k,  # only whole rounds are models
+        eval_every=ends[every - 1 :: every],
     )
 
 
 def _make_sgd(
-    settings: Settings, workload: Workload, devices: fleet.Fleet, asynchronous: Trace
+    settings: Settings, workload: Workload, devices: Fleet, asynchronous: Trace
 ) -> Method:
     """Return SGD on pooled data, cut into one task per evaluation.
 
@@ -148,10 +160,11 @@ def _make_sgd(
     num_tasks = max(1, settings.num_updates // updates_per_task)
     steps = max(1, round(total / num_tasks))
     num_tasks = max(1, round(total / steps))
+    worker = baselines.single_worker(devices)
     trace = schedule.simulate(
-        baselines.single_worker(devices),
+        worker,
         num_tasks,
-        scheduler=schedule.Rounds(1),
+        scheduler=schedulers.Rounds(1),
         num_steps=steps,
         rng=settings.make_rng("schedule"),
     )
@@ -170,12 +183,13 @@ def _make_sgd(
     )
     return Method(
         name="SGD",
+        fleet=worker,
         trace=dataclasses.replace(trace, client=np.arange(num_tasks, dtype=np.int32)),
         staleness=np.zeros(num_tasks, np.int32),
         local_update=make_worker(
             as_sgd, workload._replace(clients=pooled, steps=steps)
         ),
-        mixer=baselines.average_rounds(1),
+        mixer=baselines.average_rounds(),
         staleness_fn=None,
         eval_every=max(
             1, round(num_tasks * settings.eval_every / settings.num_updates)
@@ -208,48 +222,43 @@ def make_worker(
         workload.clients,
         optax.chain(*chain),
         batch_size=settings.batch_size,
-        max_steps=int(np.max(workload.steps)),
+        max_steps=largest_steps(workload.steps),
         sampling=settings.sampling,
         unroll=workload.unroll,
     )
 
 
-def _make_fleet(settings: Settings) -> fleet.Fleet:
-    return fleet.make_fleet(
-        settings.num_clients,
-        rng=settings.make_rng("fleet"),
-        client_law=_make_law(settings, "client"),
-        task_law=_make_law(settings, "task"),
-        seconds_per_step=settings.seconds_per_step,
+def _simulate(
+    settings: Settings,
+    workload: Workload,
+    devices: Fleet,
+    num_updates: int,
+    scheduler: schedulers.Scheduler,
+) -> Trace:
+    return schedule.simulate(
+        devices,
+        num_updates,
+        scheduler=scheduler,
+        num_steps=workload.steps,
+        num_bytes=workload.num_bytes,
+        weights=workload.counts if settings.client_choice == "data-size" else None,
+        max_tasks=settings.max_tasks_per_client,
+        time_out=settings.time_out or math.inf,
+        rng=settings.make_rng("schedule"),
     )
 
 
-def _make_law(settings: Settings, of: str) -> fleet.DelayLaw:
-    match getattr(settings, f"{of}_law"):
-        case "uniform":
-            return fleet.uniform(*getattr(settings, f"{of}_range"))
-        case "log-normal":
-            return fleet.log_normal(getattr(settings, f"{of}_sigma"))
-        case name:
-            return fleet.DELAY_LAWS[name]()
-
-
-def _make_trace(
-    settings: Settings, devices: fleet.Fleet, steps: schedule.Steps
-) -> Trace:
-    rng = settings.make_rng("schedule")
+def _make_trace(settings: Settings, workload: Workload, devices: Fleet) -> Trace:
     if settings.schedule == "sampled":
         return schedule.sampled_staleness(
             settings.num_clients,
             settings.num_updates,
             max_staleness=settings.max_staleness,
-            num_steps=steps,
-            rng=rng,
+            num_steps=workload.steps,
+            rng=settings.make_rng("schedule"),
         )
     if settings.schedule == "periodic":
-        scheduler = schedule.Periodic(settings.interval, settings.num_triggered)
+        scheduler = schedulers.Periodic(settings.interval, settings.num_triggered)
     else:
-        scheduler = schedule.Immediate(settings.concurrency)
-    return schedule.simulate(
-        devices, settings.num_updates, scheduler=scheduler, num_steps=steps, rng=rng
-    )
+        scheduler = schedulers.Immediate(settings.concurrency)
+    return _simulate(settings, workload, devices, settings.num_updates, scheduler)

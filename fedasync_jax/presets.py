@@ -122,17 +122,68 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def make_settings(preset: str = "digits", **overrides: Any) -> Settings:
+FLEETS: Mapping[str, Preset] = {
+    "stragglers": Preset(
+        "20% of the devices are 8 times slower, and no task lasts quite like another",
+        {
+            "client_law": "tiers",
+            "tier_shares": (0.2,),
+            "tier_factors": (8.0,),
+            "task_law": "log-normal",
+            "task_sigma": 0.25,
+        },
+    ),
+    "mobile": Preset(
+        "phones around the world that train while idle, charging and on Wi-Fi, and "
+        "drop the task when they are not",
+        {
+            "seconds_per_step": 20.0,
+            "client_law": "log-normal",
+            "client_sigma": 0.5,
+            "task_law": "log-normal",
+            "task_sigma": 0.25,
+            "downlink": 1e6,
+            "uplink": 2.5e5,
+            "latency": 0.2,
+            "network_law": "log-normal",
+            "network_sigma": 1.0,
+            "availability": "idle-charging-unmetered",
+            "mean_on": 7200.0,
+            "mean_off": 600.0,
+            "charging_from": 22.0,
+            "charging_hours": 8.0,
+            "time_zones": 24,
+            "unmetered_on": 28800.0,
+            "unmetered_off": 7200.0,
+            "when_away": "lose",
+            "failure_rate": 0.02,
+        },
+    ),
+}
+
+
+def make_settings(
+    preset: str = "digits", fleet: str | None = None, **overrides: Any
+) -> Settings:
     """Return the settings of a preset, some of them replaced.
 
     A rho of the preset gives way to a ``gamma_rho``.
 
+    Args:
+      preset: a name in ``PRESETS``.
+      fleet: a name in ``FLEETS``, whose devices replace those of the preset.
+      **overrides: fields of ``Settings``.
+
     Raises:
-      ValueError: if the preset is unknown or a setting out of range.
+      ValueError: if a name is unknown or a setting out of range.
     """
     if preset not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    if fleet is not None and fleet not in FLEETS:
+        raise ValueError(f"fleet must be one of {', '.join(FLEETS)}, got {fleet!r}")
     fields = {**PRESETS[preset].fields}
+    if fleet is not None:
+        fields |= FLEETS[fleet].fields
     if overrides.get("gamma_rho") is not None:
         fields.pop("rho", None)
     return dataclasses.replace(Settings(), **{**fields, **overrides})

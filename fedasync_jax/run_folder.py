@@ -3,11 +3,19 @@
 ``config.json``     settings and versions of the software
 ``metrics.jsonl``   one JSON object a line, one line per evaluation of a method
 ``summary.json``    the table that is printed at the end
-``<slug>/``         per method: ``updates.npz``, arrays [T] with one entry per arrival,
-                    and ``model.npz``, the final model, one array per leaf
+``clients.npz``     ``num_samples`` int32 [C] and, of K classes, ``label_counts`` int32
+                    [C, K]
+``<slug>/``         per method:
+    ``updates.npz``     arrays [T], one entry per arrival
+    ``lost.npz``        arrays [L], one entry per task that never arrived: ``client``,
+                        ``start_time``, ``end_time``, ``reason`` (of ``LOSS_REASONS``)
+    ``timeline.npz``    arrays [N], what some of the clients did and when: ``client``,
+                        ``start``, ``end``, ``activity`` (of ``ACTIVITIES``)
+    ``model.npz``       the final model, one array per leaf
 ``plots/``          pictures
 
-Arrays are never unpickled.
+Times are simulated seconds. Only metrics are sure to be there: what a run does not know
+it does not write. Arrays are never unpickled.
 """
 
 import json
@@ -21,9 +29,21 @@ from zipfile import BadZipFile
 import jax
 import numpy as np
 
-from fedasync_jax.base import PyTree
+from fedasync_jax.base import ArrayLike, PyTree
+from fedasync_jax.timeline import ACTIVITIES
+from fedasync_jax.trace import LOSS_REASONS
 
 Row = Mapping[str, Any]
+
+_UPDATES = (
+    "client",
+    "start_version",
+    "start_time",
+    "arrival_time",
+    "staleness",
+    "alpha",
+    "applied",
+)
 
 
 def require_new(path: str | Path) -> None:
@@ -69,23 +89,39 @@ class RunFolder:
         """Write ``summary.json``."""
         self._write_json("summary.json", rows)
 
+    def write_arrays(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
+        """Write an archive of arrays, such as ``clients.npz``.
+
+        Args:
+          name: path in the run folder.
+          arrays: arrays by name.
+        """
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        on_host: dict[str, Any] = {key: np.asarray(a) for key, a in arrays.items()}
+        np.savez_compressed(path, **on_host)
+
     def write_method(
-        self, method: str, updates: Mapping[str, np.ndarray], model: PyTree
+        self,
+        method: str,
+        updates: Mapping[str, np.ndarray],
+        model: PyTree,
+        **others: Mapping[str, np.ndarray],
     ) -> None:
-        """Write the arrivals and the final model of a method.
+        """Write what is known of a method: its arrivals, its final model and more.
 
         Args:
           method: its name; the folder is its slug.
           updates: arrays [T] by name.
           model: pytree of arrays; an array is saved under its path in the tree.
+          **others: arrays by name, by the name of their archive: ``lost``,
+            ``timeline``.
         """
-        folder = self.path / slugify(method)
-        folder.mkdir()
-        _save_arrays(folder / "updates.npz", updates)
         leaves = jax.tree_util.tree_leaves_with_path(model)
-        _save_arrays(
-            folder / "model.npz", {_leaf_name(path): leaf for path, leaf in leaves}
-        )
+        variables = {_leaf_name(path): leaf for path, leaf in leaves}
+        archives = {"updates": updates, **others, "model": variables}
+        for name, arrays in archives.items():
+            self.write_arrays(f"{slugify(method)}/{name}.npz", arrays)
 
     def _write_json(self, name: str, content: Any) -> None:
         # Written beside and moved, so that nobody ever reads half a file.
@@ -156,7 +192,7 @@ def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
 
 
 def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
-    """Read the arrivals of a method, arrays [T] by name.
+    """Read the arrivals of a method.
 
     Args:
       run_dir: the run folder.
@@ -166,19 +202,28 @@ def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | No
       ValueError: if the file is there but cannot be read.
 
     Returns:
-      The arrays of ``updates.npz``; None if there is no such file or T is 0.
+      The arrays [T] of ``updates.npz``; None if there is no such file or T is 0.
     """
-    path = Path(run_dir) / slugify(method) / "updates.npz"
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {k: archive[k] for k in ("staleness", "alpha", "applied")}
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be an archive of staleness, alpha and applied, got {error}"
-        ) from error
-    return arrays if arrays["staleness"].size else None
+    return _read_arrays(Path(run_dir) / slugify(method) / "updates.npz", _UPDATES)
+
+
+def read_lost(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
+    """Read the tasks of a method that never arrived, as ``read_updates`` does."""
+    path = Path(run_dir) / slugify(method) / "lost.npz"
+    arrays = _read_arrays(path, ("client", "start_time", "end_time", "reason"))
+    return _check_index(arrays, "reason", LOSS_REASONS, path)
+
+
+def read_timeline(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
+    """Read what clients did while a method ran, as ``read_updates`` does."""
+    path = Path(run_dir) / slugify(method) / "timeline.npz"
+    arrays = _read_arrays(path, ("client", "start", "end", "activity"))
+    return _check_index(arrays, "activity", ACTIVITIES, path)
+
+
+def read_clients(run_dir: str | Path) -> dict[str, np.ndarray] | None:
+    """Read what data the clients have, as ``read_updates`` does."""
+    return _read_arrays(Path(run_dir) / "clients.npz", ("num_samples",))
 
 
 def slugify(method: str) -> str:
@@ -199,9 +244,34 @@ def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
         raise ValueError(f"{path}, line {number}, must be JSON, got {error}") from error
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    on_host: dict[str, Any] = {name: np.asarray(a) for name, a in arrays.items()}
-    np.savez_compressed(path, **on_host)
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """Return all arrays of an archive, all of one length; None if that is 0."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in {*archive.files, *names}}
+            lengths = {len(array) for array in arrays.values()}
+    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be an archive of {', '.join(names)}, got {error}"
+        ) from error
+    if len(lengths) > 1:
+        raise ValueError(f"{path} must hold arrays of one length, got {lengths}")
+    return arrays if lengths != {0} else None
+
+
+def _check_index(
+    arrays: dict[str, np.ndarray] | None, name: str, words: Sequence[str], path: Path
+) -> dict[str, np.ndarray] | None:
+    """Return the arrays if all numbers of one are positions in ``words``."""
+    if arrays is not None:
+        low, high = arrays[name].min(), arrays[name].max()
+        if not 0 <= low <= high < len(words):
+            raise ValueError(
+                f"{name} in {path} must be in 0..{len(words) - 1}, got {low} to {high}"
+            )
+    return arrays
 
 
 def _leaf_name(path: Sequence[Any]) -> str:

@@ -7,9 +7,49 @@ Shapes: T updates. Row t of a trace is the arrival that makes version t + 1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
+
+# Why a task's model was never mixed; ``LostTasks.reason`` has the place in this list.
+# left: its device went away. failed: the task itself. timed out: the server gave it up.
+# late: the round was over. unfinished: the run was over.
+LOSS_REASONS = ("left", "failed", "timed out", "late", "unfinished")
+LEFT, FAILED, TIMED_OUT, LATE, UNFINISHED = range(len(LOSS_REASONS))
+
+
+class LostTasks(NamedTuple):
+    """Tasks that were triggered and whose models were not mixed, L of them.
+
+    Attributes:
+      client: int32 [L], the client that trained.
+      task: int32 [L], number of the task in the order of the triggers.
+      start_version: int32 [L], tau, the version that the worker received.
+      num_steps: int32 [L], H, local steps that it was given.
+      start_time: float64 [L], when it was triggered, simulated seconds.
+      end_time: float64 [L], when it ended; of an unfinished one: when it would have.
+      reason: int8 [L], place in ``LOSS_REASONS``.
+    """
+
+    client: np.ndarray
+    task: np.ndarray
+    start_version: np.ndarray
+    num_steps: np.ndarray
+    start_time: np.ndarray
+    end_time: np.ndarray
+    reason: np.ndarray
+
+
+def make_lost_tasks(**columns: np.ndarray) -> LostTasks:
+    """Return the record of the columns, with their types; of none: no task."""
+    types = {"reason": np.int8, "start_time": np.float64, "end_time": np.float64}
+    return LostTasks(
+        *(
+            np.asarray(columns.get(name, ()), types.get(name, np.int32))
+            for name in LostTasks._fields
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,25 +61,33 @@ class Trace:
       task: int32 [T], number of the task in the order of the triggers; its random key
         is made from it.
       start_version: int32 [T], tau, the version that the worker received.
-      start_time: float64 [T], when the task was triggered, simulated seconds (for
-        sampled staleness: the number of updates).
+      start_time: float64 [T], when the task was triggered and its download began,
+        simulated seconds (for sampled staleness: the number of updates).
+      work_start_time: float64 [T], when the model was there and training began.
+      work_end_time: float64 [T], when training ended and the upload began.
       arrival_time: float64 [T], when its model arrived, never falling.
       num_steps: int32 [T], H, local steps.
       read_slot: int32 [T], where the start model lies in the store.
       write_slot: int32 [T], where version t + 1 goes; ``num_slots`` if no task ever
         starts from it.
       num_slots: start models that the store holds; version 0 begins in slot 0.
+      lost: tasks that did not arrive.
+      ended: why there are fewer arrivals than asked for; empty if there are not.
     """
 
     client: np.ndarray
     task: np.ndarray
     start_version: np.ndarray
     start_time: np.ndarray
+    work_start_time: np.ndarray
+    work_end_time: np.ndarray
     arrival_time: np.ndarray
     num_steps: np.ndarray
     read_slot: np.ndarray
     write_slot: np.ndarray
     num_slots: int
+    lost: LostTasks = field(default_factory=make_lost_tasks)
+    ended: str = ""
 
     @property
     def num_updates(self) -> int:
@@ -53,19 +101,36 @@ class Trace:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
-        names = (field.name for field in fields(self) if field.name != "num_slots")
-        return {name: getattr(self, name) for name in names}
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: v for k, v in arrays.items() if isinstance(v, np.ndarray)}
 
 
-def make_trace(*, last_reader: np.ndarray, **columns: np.ndarray) -> Trace:
-    """Return a trace of the columns, its slots assigned (see ``assign_slots``)."""
-    times = ("start_time", "arrival_time")
+def make_trace(
+    *,
+    last_reader: np.ndarray,
+    lost: LostTasks | None = None,
+    ended: str = "",
+    **columns: np.ndarray,
+) -> Trace:
+    """Return a trace of the columns, its slots assigned (see ``assign_slots``).
+
+    Transfers take no time unless ``work_start_time`` and ``work_end_time`` are given.
+    """
+    columns.setdefault("work_start_time", columns["start_time"])
+    columns.setdefault("work_end_time", columns["arrival_time"])
     typed = {
-        name: np.asarray(column, np.float64 if name in times else np.int32)
+        name: np.asarray(column, np.float64 if name.endswith("_time") else np.int32)
         for name, column in columns.items()
     }
     read, write, num_slots = assign_slots(typed["start_version"], last_reader)
-    return Trace(**typed, read_slot=read, write_slot=write, num_slots=num_slots)
+    return Trace(
+        **typed,
+        read_slot=read,
+        write_slot=write,
+        num_slots=num_slots,
+        lost=make_lost_tasks() if lost is None else lost,
+        ended=ended,
+    )
 
 
 def make_waves(

@@ -11,7 +11,7 @@ from fedasync_jax.base import Array, ClientData, Model, PyTree, Variables
 from fedasync_jax.config import Settings
 from fedasync_jax.evaluation import make_evaluate
 from fedasync_jax.local import steps_per_task
-from fedasync_jax.schedule import Steps
+from fedasync_jax.steps import Steps, TimeBudget
 
 # Steps that are written out at most: more take long to compile.
 _MAX_UNROLLED = 20
@@ -25,6 +25,7 @@ class Workload(NamedTuple):
       model: what is trained.
       clients: train samples and their owners, on the device.
       counts: int [C], samples of every client.
+      label_counts: int [C, K], how many of each label; None of a text.
       evaluate: metrics of a model: ``loss`` and ``correct`` of the test set, and, if
         there is a validation set, its ``valid_loss``.
       steps: H, as the scheduler takes it.
@@ -37,12 +38,19 @@ class Workload(NamedTuple):
     model: Model
     clients: ClientData
     counts: np.ndarray
+    label_counts: np.ndarray | None
     evaluate: Callable[[Variables], dict[str, Array]]
     steps: Steps
     unroll: bool
     large_tasks: bool
     is_text: bool
     description: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of a model as it travels: parameters and statistics."""
+        shapes = jax.eval_shape(self.model.init, jax.random.key(0))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def make_workload(settings: Settings) -> Workload:
@@ -57,15 +65,7 @@ def make_workload(settings: Settings) -> Workload:
 
 def _make_images(settings: Settings) -> Workload:
     dataset = data.load_dataset(settings.dataset, settings.data_path)
-    partition = data.make_partition(
-        settings.partition,
-        dataset.y_train,
-        settings.num_clients,
-        concentration=settings.concentration,
-        shards_per_client=settings.shards_per_client,
-        sigma=settings.size_sigma,
-        rng=settings.make_rng("partition"),
-    )
+    partition = _deal(settings, dataset)
     steps = _choose_steps(settings, partition.counts)
     convolution = _choose_convolution(settings, steps)
     model = models.make_classifier(
@@ -86,12 +86,36 @@ def _make_images(settings: Settings) -> Workload:
         model=model,
         clients=jax.device_put(data.make_client_data(samples, partition)),
         counts=partition.counts,
+        label_counts=data.label_counts(partition, dataset.y_train, dataset.num_classes),
         evaluate=make_evaluate(model, test),
         steps=steps,
         unroll=convolution.unroll,
         large_tasks=convolution.unroll,
         is_text=False,
         description=_describe(settings, samples, test, "samples"),
+    )
+
+
+def _deal(settings: Settings, dataset: data.Dataset) -> data.Partition:
+    if settings.partition == "natural":
+        if dataset.client_train is None:
+            raise ValueError(
+                f"partition natural needs an array client_train in "
+                f"{settings.data_path}, got none"
+            )
+        return data.natural(dataset.client_train, num_clients=settings.num_clients)
+    return data.make_partition(
+        settings.partition,
+        dataset.y_train,
+        settings.num_clients,
+        concentration=settings.concentration,
+        shards_per_client=settings.shards_per_client,
+        sigma=settings.size_sigma,
+        exponent=settings.size_exponent,
+        skew=settings.feature_skew,
+        features=dataset.x_train,
+        samples_per_client=settings.samples_per_client,
+        rng=settings.make_rng("partition"),
     )
 
 
@@ -111,6 +135,7 @@ def _make_wikitext2(settings: Settings) -> Workload:
         model=model,
         clients=jax.device_put(data.make_client_data(train, partition)),
         counts=partition.counts,
+        label_counts=None,
         evaluate=_join(
             make_evaluate(model, test, **columns),
             make_evaluate(model, valid, **columns),
@@ -136,6 +161,7 @@ def _make_shakespeare(settings: Settings) -> Workload:
         model=model,
         clients=jax.device_put(data.make_client_data(train, text.partition)),
         counts=text.partition.counts,
+        label_counts=None,
         evaluate=make_evaluate(model, test, batch_size=_EVALUATED_TEXTS),
         steps=_choose_steps(settings, text.partition.counts),
         unroll=False,
@@ -172,15 +198,20 @@ def _choose_steps(settings: Settings, counts: np.ndarray) -> Steps:
         return steps_per_task(
             counts, batch_size=settings.batch_size, epochs=settings.epochs
         )
-    if settings.max_steps is not None:
+    if settings.max_steps is None:
+        return settings.num_steps
+    if settings.time_budget is None:
         return settings.num_steps, settings.max_steps
-    return settings.num_steps
+    return TimeBudget(settings.time_budget, settings.num_steps, settings.max_steps)
 
 
 def _choose_convolution(settings: Settings, steps: Steps) -> models.Convolution:
     """Return the convolution; steps that are many or differ are not written out."""
     name, platform = settings.convolution, jax.default_backend()
-    few_and_equal = np.min(steps) == np.max(steps) <= _MAX_UNROLLED
+    few_and_equal = (
+        not isinstance(steps, TimeBudget)
+        and np.min(steps) == np.max(steps) <= _MAX_UNROLLED
+    )
     if name == "auto" and not (settings.model == "paper-cnn" and few_and_equal):
         name = "patches"
     chosen = models.choose_convolution(name, platform)

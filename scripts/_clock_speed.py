@@ -27,13 +27,13 @@ SAMPLED = {4: 2.2, 16: 4.7}
 
 
 def measure_clock(num_updates: int, repeats: int, seed: int) -> tuple[float, Table]:
-    """Measure the virtual clock; an event is an arrival and the task that replaces it.
+    """Measure the virtual clock; a task is an arrival and what replaces it.
 
     Returns:
-      Events per second, the median over all delays and concurrencies, and the table.
+      Tasks per second, the median over all delays and concurrencies, and the table.
     """
     table = Table(title=f"schedule, {num_updates:,} updates")
-    for column in ("delays", "in flight", "mean wave", "expected", "events/s"):
+    for column in ("delays", "in flight", "mean wave", "expected", "tasks/s"):
         table.add_column(column, justify="left" if column == "delays" else "right")
     table.caption = "mean wave: updates in it; expected: over 20,000 updates"
     rates = []

@@ -90,22 +90,23 @@ class Job(NamedTuple):
     sizes: CNNSizes | LSTMSizes | None = None
 
 
-def make_mlp_job(num_updates: int, seed: int) -> Job:
-    """Make 100 clients with 18 samples each for a 64-64-10 network."""
-    num_clients, num_samples, num_steps = 100, 1800, 5
+def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> Job:
+    """Make clients with 18 of 1800 samples each for a 64-64-10 network."""
+    num_samples, num_steps = 1800, 5
     rng = np.random.default_rng(seed)
     arrays = {
         "x": rng.normal(size=(num_samples, 64)).astype(np.float32),
         "y": rng.integers(10, size=num_samples).astype(np.int32),
     }
-    clients = fa.data.make_client_data(
-        arrays, fa.data.iid(num_samples, num_clients, rng=rng)
+    partition = fa.data.with_replacement(
+        num_samples, num_clients, samples_per_client=18, rng=rng
     )
+    clients = jax.device_put(fa.data.make_client_data(arrays, partition))
     model = fa.models.make_classifier("mlp", (64,), 10, hidden=(64,))
     local_update = fa.make_local_update(
         model, clients, optax.sgd(0.05), batch_size=10, max_steps=num_steps
     )
-    trace = _simulate(num_clients, num_clients, num_updates, num_steps, rng)
+    trace = _simulate(num_clients, min(100, num_clients), num_updates, num_steps, rng)
     federation = _federate(model, local_update, trace, seed)
     return Job(federation, clients, _WIDTHS, host_loop=False)
 

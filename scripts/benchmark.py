@@ -4,6 +4,7 @@
     python scripts/benchmark.py --workload cnn        on a convolutional network
     python scripts/benchmark.py --workload lstm       on the paper's language model
     python scripts/benchmark.py --workload schedule   virtual clock and width of waves
+    python scripts/benchmark.py --clients 100 10000 1000000    the engine by fleet size
 
 A workload is one entry in ``WORKLOADS``. Speeds are medians over repeats that take
 turns with those of the ceilings and, with ``--against torch``, of PyTorch, so that a
@@ -30,6 +31,7 @@ import jax
 from _cli import fail, parse_flags
 from _clock_speed import measure_clock
 from _engine_speed import EngineSpeed, make_table, measure_engine
+from _fleet_sizes import SIZES, measure_engine_sizes, measure_fleets
 from _machine import describe_hardware, device_peak_mb, host_peak_mb
 from _timing import Candidate
 from _versions import describe_versions
@@ -61,11 +63,14 @@ class Settings:
     24x24x3, 10 steps of batch 50; lstm: the paper's language model, 2 steps of 20 texts
     of 35 tokens; schedule: only the clock."""
     num_updates: int | None = None
-    """Client updates in one repeat. Default: 20,000, for cnn 24, for lstm 32."""
+    """Client updates in one repeat. Default: 20,000, for cnn 24, for lstm 64."""
     repeats: int | None = None
     """Timed repeats, of which the median counts. Default: 5, for cnn and lstm 3."""
     seed: int = 0
     """Seed of data, schedule and training."""
+    clients: tuple[int, ...] = ()
+    """Numbers of clients to compare, of mlp and schedule. Default: 100, for schedule
+    also 10,000 and 1,000,000."""
     json: Path | None = None
     """File to write the JSON object to as well. Default: none."""
     against: str | None = None
@@ -94,6 +99,11 @@ class Settings:
             _require_one_of("workload against torch", self.workload, large)
             if importlib.util.find_spec(_TORCH) is None:
                 raise ValueError("against torch needs PyTorch: pip install torch")
+        if self.clients:
+            _require_one_of("workload by clients", self.workload, ("mlp", "schedule"))
+        for count in self.clients:
+            if count < 1:
+                raise ValueError(f"clients must be >= 1, got {count}")
         for name, low in _LOWEST.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -155,7 +165,7 @@ def make_lstm_job(settings: Settings) -> _workloads.Job:
 WORKLOADS: Mapping[str, Workload] = {
     "mlp": Workload(make_mlp_job, False, 20_000, 5),
     "cnn": Workload(make_cnn_job, True, 24, 3),
-    "lstm": Workload(make_lstm_job, True, 32, 3),
+    "lstm": Workload(make_lstm_job, True, 64, 3),
     "schedule": Workload(None, False, 20_000, 5),
 }
 
@@ -188,19 +198,27 @@ def make_batching(settings: Settings) -> fa.Batching:
 
 def measure(
     settings: Settings, batching: fa.Batching
-) -> tuple[dict[str, float | None], Table]:
-    """Return the speeds under their keys, and the table for people."""
+) -> tuple[dict[str, Any], list[Table]]:
+    """Return the speeds under their keys, and the tables for people."""
     num_updates, repeats = settings.count_updates(), settings.count_repeats()
     make_job = WORKLOADS[settings.workload].make_job
     if make_job is None:
+        sizes = settings.clients or SIZES
         rate, table = measure_clock(num_updates, repeats, settings.seed)
-        return report_speeds(rate), table
+        rows, fleets = measure_fleets(sizes, num_updates, repeats, settings.seed)
+        return report_speeds(rate) | {"by_clients": rows}, [table, fleets]
+    if settings.clients:
+        rows, table = measure_engine_sizes(
+            settings.clients, batching, num_updates, repeats, settings.seed
+        )
+        slowest = min(row["updates_per_s"] for row in rows)
+        return report_speeds(slowest) | {"by_clients": rows}, [table]
     job = make_job(settings)
     others = [make_torch_loops] if settings.against == _TORCH else []
     measured = measure_engine(job, batching, repeats, *others)
     title = f"{settings.workload}, {num_updates:,} updates"
     table = make_table(title, measured, repeats)
-    return report_speeds(measured.speeds["engine"].median, measured), table
+    return report_speeds(measured.speeds["engine"].median, measured), [table]
 
 
 def make_torch_loops(job: _workloads.Job) -> Mapping[str, Candidate]:
@@ -210,9 +228,7 @@ def make_torch_loops(job: _workloads.Job) -> Mapping[str, Candidate]:
     return _torch_loops.make_torch_loops(job, _devices.count_usable_cores())
 
 
-def report_speeds(
-    speed: float, measured: EngineSpeed | None = None
-) -> dict[str, float | None]:
+def report_speeds(speed: float, measured: EngineSpeed | None = None) -> dict[str, Any]:
     """Return speeds and ratios, None for what was not measured."""
 
     def rate(key: str) -> float | None:
@@ -235,11 +251,12 @@ def report_speeds(
         "ratio_torch": ratio("torch"),
         "compile_s": None if measured is None else measured.compile_s,
         "engine_peak_mb": None if measured is None else measured.engine_peak_mb,
+        "by_clients": None,
     }
 
 
 def report(
-    settings: Settings, batching: fa.Batching, speeds: dict[str, float | None]
+    settings: Settings, batching: fa.Batching, speeds: dict[str, Any]
 ) -> dict[str, Any]:
     """Return all that is worth keeping, under keys that never change."""
     asked = dataclasses.asdict(settings)
@@ -274,9 +291,9 @@ def main() -> None:
     except ValueError as error:
         fail(error)
     with Console(stderr=True).status(f"measuring {settings.workload}"):
-        speeds, table = measure(settings, batching)
+        speeds, tables = measure(settings, batching)
     line = json.dumps(report(settings, batching, speeds))
-    Console().print(table)
+    Console().print(*tables)
     print(line)
     if settings.json is not None:
         settings.json.write_text(line + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Compare FedAsync with its baselines on one data set and one fleet of clients.
 
 Without a flag: handwritten digits, 100 clients, slow and fast ones. The results go into
-a new folder under runs/. ``--preset NAME`` starts from other settings:
+a new folder under runs/. ``--preset NAME`` starts from other settings, ``--fleet NAME``
+replaces the devices, ``--check`` tests every schedule for what must always hold.
 """
 
 import argparse
@@ -11,63 +12,92 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import _devices
 import jax
 from _cli import fail, parse_flags
 from _machine import device_peak_mb, host_peak_mb
+from _results import describe_score, make_table
 from _versions import describe_versions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from fedasync_jax import experiment, run_folder
+from fedasync_jax import experiment, report, run_folder
 from fedasync_jax.config import Settings
-from fedasync_jax.presets import PRESETS, make_settings
+from fedasync_jax.data import summarize_label_counts
+from fedasync_jax.presets import FLEETS, PRESETS, make_settings
+from fedasync_jax.trace import UNFINISHED
 
 _WINDOW = 10.0  # seconds over which updates/s is taken
+
+
+class Command(NamedTuple):
+    """The command line.
+
+    Attributes:
+      preset: name of the settings it starts from.
+      fleet: name of the devices that replace those of the preset; None: none.
+      check: whether to test every schedule.
+      settings: of the experiment.
+    """
+
+    preset: str
+    fleet: str | None
+    check: bool
+    settings: Settings
 
 
 def main() -> None:
     """Run the job."""
     _devices.use_all_cores()
-    preset, settings = parse_settings(sys.argv[1:])
+    command = parse_command(sys.argv[1:])
+    settings = command.settings
     console = Console()
     path = settings.run_dir or _new_run_dir(settings)
     try:
         run_folder.require_new(path)
         with console.status("reading data, making schedules, warming up"):
             built = experiment.build(settings)
-        folder = run_folder.RunFolder(path, _describe(preset, settings))
+        folder = run_folder.RunFolder(path, _describe(command))
     except ValueError as error:
         fail(error)
     _print_header(console, built, folder.path)
+    _write_clients(folder, built)
     outcomes = _run_all(console, built, folder)
-    rows = [experiment.summarize(outcome) for outcome in outcomes]
+    rows = report.summarize_all(outcomes)
     folder.write_summary(rows)
-    console.print(_make_table(rows))
+    console.print(make_table(rows))
     what = "perplexity" if built.workload.is_text else "accuracy"
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
     console.print(_describe_memory(), highlight=False)
     _draw(console, folder.path)
+    if command.check:
+        _check(console, outcomes)
 
 
-def parse_settings(args: Sequence[str]) -> tuple[str, Settings]:
-    """Return the preset's name and the settings."""
+def parse_command(args: Sequence[str]) -> Command:
+    """Return the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="digits", nargs="?")
+    parser.add_argument("--fleet", default=None, nargs="?", const="")
+    parser.add_argument("--check", action="store_true")
     known, rest = parser.parse_known_args(args)
     flags = {arg.split("=")[0].replace("_", "-") for arg in rest}
     # A rho of the preset gives way to a gamma_rho of the user's, not one of the user's.
     overrides = {"rho": None} if "--gamma-rho" in flags else {}
     try:
-        default = make_settings(known.preset, **overrides)
+        default = make_settings(known.preset, known.fleet, **overrides)
     except ValueError as error:
         fail(error)
-    lines = [f"{name}: {preset.description}" for name, preset in PRESETS.items()]
+    lines = [
+        f"{flag} {name}: {preset.description}"
+        for flag, presets in (("--preset", PRESETS), ("--fleet", FLEETS))
+        for name, preset in presets.items()
+    ]
     description = "\n\n".join([__doc__ or "", *lines])
-    return known.preset, parse_flags(Settings, description, args=rest, default=default)
+    settings = parse_flags(Settings, description, args=rest, default=default)
+    return Command(known.preset, known.fleet, known.check, settings)
 
 
 def _run_all(
@@ -90,10 +120,46 @@ def _run_all(
                 bar.show(row)
 
             outcome = experiment.run_method(built, method, on_row=note)
-            final = outcome.result.state.variables
-            folder.write_method(method.name, experiment.arrivals(outcome), final)
+            _write_outcome(folder, built, outcome)
             outcomes.append(outcome)
     return outcomes
+
+
+def _write_clients(folder: run_folder.RunFolder, built: experiment.Experiment) -> None:
+    workload = built.workload
+    arrays = {"num_samples": workload.counts}
+    if workload.label_counts is not None:
+        arrays["label_counts"] = workload.label_counts
+    folder.write_arrays("clients.npz", arrays)
+
+
+def _write_outcome(
+    folder: run_folder.RunFolder,
+    built: experiment.Experiment,
+    outcome: experiment.Outcome,
+) -> None:
+    method, lost = outcome.method, outcome.method.trace.lost
+    is_lost = lost.reason != UNFINISHED
+    others = {"lost": {k: v[is_lost] for k, v in lost._asdict().items()}}
+    timeline = report.sample_timeline(built, method)
+    if timeline is not None:
+        others["timeline"] = timeline._asdict()
+    final = outcome.result.state.variables
+    folder.write_method(method.name, report.arrivals(outcome), final, **others)
+
+
+def _check(console: Console, outcomes: Sequence[experiment.Outcome]) -> None:
+    """Print what is wrong with the runs; end with exit code 1 if anything is."""
+    lines = [line for outcome in outcomes for line in report.check(outcome)]
+    for line in lines:
+        console.print(f"violated: {line}", style="red", highlight=False, soft_wrap=True)
+    if lines:
+        sys.exit(1)
+    tasks = sum(
+        outcome.method.trace.num_updates + len(outcome.method.trace.lost.task)
+        for outcome in outcomes
+    )
+    console.print(f"checked: {tasks:,} tasks, all in order", highlight=False)
 
 
 class _Bar:
@@ -114,13 +180,14 @@ class _Bar:
             self.recent.popleft()
         (first, then), (last, now) = self.recent[0], self.recent[-1]
         rate = (last - first) / (now - then)
-        status = _describe_score(row)
+        status = describe_score(row)
         if self.is_async and row["mean_staleness"] is not None:
             status += f"  d {row['mean_staleness']:.1f}"
         if row["updates"]:
             status += f"  {_format_rate(rate)}/s"
-        if row["rejected"]:
-            status = f"{row['rejected']} rejected  {status}"
+        for what in ("lost", "rejected"):
+            if row[what]:
+                status = f"{row[what]:,} {what}  {status}"
         self.progress.update(self.task, completed=row["version"], status=status)
 
 
@@ -134,65 +201,26 @@ def _print_header(console: Console, built: experiment.Experiment, path: Path) ->
         highlight=False,
         soft_wrap=True,
     )
+    if built.workload.label_counts is not None:
+        summary = summarize_label_counts(built.workload.label_counts)
+        labels = summary.num_labels
+        console.print(
+            f"labels per client: {labels.minimum} to {labels.maximum}, median "
+            f"{labels.median:g}; distance from the mix of all: "
+            f"{summary.mean_distance:.2f} of 1",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"run folder: {path}", highlight=False, soft_wrap=True)
     for method in built.methods:
-        warning = experiment.warn_of_staleness(method)
-        if warning:
+        for note in report.list_notes(method):
             console.print(
-                f"note: {warning}", style="yellow", highlight=False, soft_wrap=True
+                f"note: {note}", style="yellow", highlight=False, soft_wrap=True
             )
-
-
-def _make_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    rejected = any(row["rejected"] for row in rows)
-    is_text = "test_perplexity_mean" in rows[0]
-    table.add_column("method", no_wrap=True)
-    for name in (
-        "gradi-\nents",
-        "virtual\ntime",
-        *(("perplexity\nmean", "\nmax") if is_text else ("accuracy\nmean", "\nmin")),
-        "mean\nd",
-        "mean\nalpha_t",
-        *(["rejec-\nted"] if rejected else []),
-        "wall\ntime",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [
-            row["method"],
-            f"{row['gradients']:,}",
-            _format(row["virtual_time"], ",.0f", " s"),
-            *_format_scores(row),
-            _format(row["mean_staleness"], ".1f"),
-            _format(row["mean_alpha"], ".3f"),
-            *([str(row["rejected"])] if rejected else []),
-            f"{row['wall_seconds']:.1f} s",
-        ]
-        table.add_row(*cells)
-    return table
-
-
-def _describe_score(row: dict[str, Any]) -> str:
-    if "test_perplexity" in row:
-        return f"perplexity {_format(row['test_perplexity'], ',.1f')}"
-    return f"accuracy {row['test_accuracy']:.1%}"
-
-
-def _format_scores(row: dict[str, Any]) -> list[str]:
-    """Return mean and worst."""
-    if "test_perplexity_mean" in row:
-        names = ("test_perplexity_mean", "test_perplexity_max")
-        return [_format(row[name], ",.1f") for name in names]
-    return [f"{row[name]:.1%}" for name in ("test_accuracy_mean", "test_accuracy_min")]
 
 
 def _format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-
-
-def _format(value: float | None, spec: str, unit: str = "") -> str:
-    return "-" if value is None else format(value, spec) + unit
 
 
 def _describe_memory() -> str:
@@ -212,11 +240,12 @@ def _draw(console: Console, path: Path) -> None:
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
 
 
-def _describe(preset: str, settings: Settings) -> dict[str, Any]:
+def _describe(command: Command) -> dict[str, Any]:
     devices = jax.devices()
     return {
-        "preset": preset,
-        "settings": settings.to_json(),
+        "preset": command.preset,
+        "fleet": command.fleet,
+        "settings": command.settings.to_json(),
         "versions": describe_versions(),
         "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
     }

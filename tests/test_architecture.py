@@ -18,14 +18,37 @@ _PACKAGE = Path(fedasync_jax.__file__).parent
 _SCRIPTS = _PACKAGE.parent / "scripts"
 
 # A room is a module of the package or a folder. A room that is missing here fails.
-_NUMPY_ONLY = {"fleet", "trace", "schedule"}
+_NUMPY_ONLY = {
+    "availability",
+    "on_off",
+    "fleet",
+    "trace",
+    "steps",
+    "idle",
+    "clock",
+    "schedulers",
+    "schedule",
+    "invariants",
+    "timeline",
+}
 _LAYERS = {
     0: {"base", "tree", "staleness", "batching", "history", "step_scales"}
     | _NUMPY_ONLY,
     1: {"data", "models", "local", "mixing", "evaluation"},
     2: {"wave", "engine", "baselines"},
     3: {"run_folder"},
-    4: {"bounds", "config", "presets", "workload", "methods", "experiment"},
+    4: {
+        "bounds",
+        "fleet_settings",
+        "schedule_settings",
+        "config",
+        "presets",
+        "workload",
+        "devices",
+        "methods",
+        "experiment",
+        "report",
+    },
     5: {"plotting", "flower"},  # the edge
 }
 _LAYER_OF = {room: layer for layer, rooms in _LAYERS.items() for room in rooms}

@@ -7,7 +7,12 @@ import pytest
 
 import fedasync_jax as fa
 from fedasync_jax import fleet
-from fedasync_jax.baselines import RoundState, average_rounds, single_worker
+from fedasync_jax.baselines import (
+    RoundState,
+    average_rounds,
+    round_ends,
+    single_worker,
+)
 from fedasync_jax.fleet import Fleet, make_fleet
 
 _NUM_CLIENTS = 6
@@ -15,13 +20,13 @@ _WEIGHTS = np.array([500, 18, 3, 77, 1, 250])
 _VALUES = np.random.default_rng(0).normal(size=(_NUM_CLIENTS, 3)).astype(np.float32)
 
 
-def _arrive(rule, state, current, client, version):
+def _arrive(rule, state, current, client, version, k):
     return rule.update(
         jnp.asarray(_VALUES[client]),
         state,
         current,
         start=jnp.full(3, 1e6),  # FedAvg does not look at it
-        staleness=jnp.int32(version % 4),
+        staleness=jnp.int32(version % k),
         version=jnp.int32(version),
         client=jnp.int32(client),
     )
@@ -30,36 +35,36 @@ def _arrive(rule, state, current, client, version):
 @pytest.mark.parametrize("weights", [None, _WEIGHTS, _WEIGHTS / 7, 5.0 * _WEIGHTS])
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_every_round_ends_with_the_mean_of_its_arrivals(k, weights):
-    rule = average_rounds(k, weights)
+    rule = average_rounds(weights)
     current = jnp.full(3, 7.0)
     state = rule.init(current)
     clients = np.random.default_rng(1).integers(0, _NUM_CLIENTS, 5 * k)
     for version, client in enumerate(clients.tolist()):
-        current, state, info = _arrive(rule, state, current, client, version)
+        current, state, info = _arrive(rule, state, current, client, version, k)
         arrived = clients[version // k * k : version + 1]
         w = np.ones(_NUM_CLIENTS) if weights is None else weights
         mean = np.average(_VALUES[arrived], axis=0, weights=w[arrived])
         np.testing.assert_allclose(current, mean, rtol=1e-4, atol=1e-5)
         assert float(info.alpha) == pytest.approx(w[client] / w[arrived].sum())
         assert bool(info.applied)
-        assert int(state.round) == version // k
+        assert int(state.start_version) == version // k * k
         assert float(state.weight) == pytest.approx(w[arrived].sum())
 
 
 def test_first_arrival_of_a_round_replaces_the_model_exactly():
-    rule = average_rounds(3)
+    rule = average_rounds()
     current = jnp.full(3, 1e20)
     state = rule.init(current)
     for version in (0, 3, 6):
-        mixed, _, info = _arrive(rule, state, current, 2, version)
+        mixed, _, info = _arrive(rule, state, current, 2, version, 3)
         np.testing.assert_array_equal(mixed, _VALUES[2])
         assert float(info.alpha) == 1
 
 
 def test_the_first_round_is_not_continued_from_the_initial_state():
-    state = average_rounds(3).init(jnp.zeros(3))
+    state = average_rounds().init(jnp.zeros(3))
     assert isinstance(state, RoundState)
-    assert (int(state.round), float(state.weight)) == (-1, 0)
+    assert (int(state.start_version), float(state.weight)) == (-1, 0)
 
 
 def _table_update(table):
@@ -87,7 +92,7 @@ def _run_rounds(table, k, num_rounds, weights=None):
     result = fa.run(
         trace,
         _table_update(table),
-        average_rounds(k, weights),
+        average_rounds(weights),
         first,
         jax.random.key(0),
         evaluate_fn=lambda variables: {"x": variables.params},
@@ -140,11 +145,42 @@ def test_a_round_without_a_finite_arrival_leaves_the_model():
     np.testing.assert_array_equal(models, [np.arange(3.0)] * 3)
 
 
-@pytest.mark.parametrize("k", [0, -1])
-def test_round_size_error(k):
-    with pytest.raises(ValueError) as error:
-        average_rounds(k)
-    assert str(error.value) == f"clients_per_round must be >= 1, got {k}"
+def _run_late_rounds(table):
+    """Run rounds of 4 that begin with 6 workers and end at a deadline."""
+    devices = make_fleet(
+        _NUM_CLIENTS, rng=np.random.default_rng(0), task_law=fleet.exponential()
+    )
+    trace = fa.simulate(
+        devices,
+        60,
+        scheduler=fa.Rounds(4, over_selection=0.5, deadline=0.8),
+        rng=np.random.default_rng(1),
+    )
+    result = fa.run(
+        trace,
+        _table_update(table),
+        average_rounds(),
+        fa.Variables(jnp.arange(3.0)),
+        jax.random.key(0),
+        evaluate_fn=lambda variables: {"x": variables.params},
+        eval_every=round_ends(trace),
+    )
+    return trace, result
+
+
+def test_rounds_of_any_size_are_means_of_what_arrived_in_time():
+    trace, result = _run_late_rounds(_VALUES)
+    ends = round_ends(trace)
+    sizes = np.diff(ends, prepend=0)
+    assert len(set(sizes.tolist())) > 2  # some are cut short by the deadline
+    assert sizes.max() == 4
+    assert sum(sizes) == 60
+    models = [evaluation.metrics["x"] for evaluation in result.evaluations]
+    expected = [np.arange(3.0)]
+    for begin, end in zip(ends - sizes, ends, strict=True):
+        assert set(trace.start_version[begin:end]) == {begin}
+        expected.append(expected[-1] + _VALUES[trace.client[begin:end]].mean(axis=0))
+    np.testing.assert_allclose(models, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [0.0, -2.0, np.nan, np.inf])
@@ -152,7 +188,7 @@ def test_weight_error(bad):
     with pytest.raises(
         ValueError, match=r"^client_weights must be finite and > 0, "
     ) as e:
-        average_rounds(2, np.array([1.0, bad]))
+        average_rounds(np.array([1.0, bad]))
     assert str(bad) in str(e.value)
     assert "\n" not in str(e.value)
 

@@ -28,6 +28,7 @@ KEYS = [
     "ratio_torch",
     "compile_s",
     "engine_peak_mb",
+    "by_clients",
     "peak_mb",
     "device_peak_mb",
     "hardware",
@@ -80,6 +81,7 @@ def test_mlp_reports_engine_and_ceiling(tmp_path):
         "num_updates": 30,
         "repeats": 1,
         "seed": 0,
+        "clients": [],
         "against": None,
         "tiny": False,
         "convolution": "auto",
@@ -268,13 +270,48 @@ def test_schedule_reports_events_and_waves():
     assert list(result) == KEYS
     assert result["updates_per_s"] > 0
     measured = {key for key in KEYS if key in UNKNOWN and result[key] is not None}
-    assert not measured
+    assert measured == {"by_clients"}
+    sizes = [row["clients"] for row in result["by_clients"]]
+    assert sizes == [100, 100, 10_000, 10_000, 1_000_000, 1_000_000]
     # Equal delays: a wave is all that is in flight. Sampled staleness: see SAMPLED.
-    rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line]
+    waves_table = done.stdout.split("fleets, ")[0].splitlines()
+    rows = [line.split("│")[1:-1] for line in waves_table if "│" in line]
     waves = {(row[0].strip(), row[1].strip()): float(row[2]) for row in rows}
     for concurrency in (10, 100, 1000):
         assert waves["equal", str(concurrency)] == concurrency
     assert waves["sampled staleness, max 4", ""] == pytest.approx(2.2, abs=0.1)
+
+
+def test_the_engine_is_compared_by_numbers_of_clients():
+    args = ("--workload", "mlp", "--num-updates", "200", "--num-devices", "1")
+    done, result = measure(*args, "--clients", "10", "1000")
+    assert list(result) == KEYS
+    rows = result["by_clients"]
+    assert [row["clients"] for row in rows] == [10, 1000]
+    for row in rows:
+        assert set(row) == {"clients", "updates_per_s", "make_s"}
+        assert row["updates_per_s"] > 0 and row["make_s"] > 0
+    assert result["updates_per_s"] == min(row["updates_per_s"] for row in rows)
+    assert result["settings"]["clients"] == [10, 1000]
+    assert {key for key in UNKNOWN if result[key] is not None} == {"by_clients"}
+    assert "1,000" in done.stdout
+
+
+def test_the_clock_is_compared_by_numbers_of_clients():
+    args = ("--workload", "schedule", "--num-updates", "500")
+    done, result = measure(*args, "--clients", "10", "1000")
+    assert list(result) == KEYS
+    rows = result["by_clients"]
+    assert [row["clients"] for row in rows] == [10, 10, 1000, 1000]
+    for row in rows:
+        assert row["tasks_per_s"] > 0 and row["make_s"] > 0 and row["peak_mb"] > 50
+        assert row["events_per_s"] == pytest.approx(4 * row["tasks_per_s"])
+    half, mobile = rows[2:]
+    assert half["there"] == pytest.approx(0.5, abs=0.05)
+    # 8 of 24 hours, 8 of 10 and 6 of 7 parts of the time.
+    assert mobile["there"] == pytest.approx(8 / 24 * 8 / 10 * 12 / 13, abs=0.05)
+    assert result["settings"]["clients"] == [10, 1000]
+    assert "500 updates, 20 in flight" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -284,6 +321,15 @@ def test_schedule_reports_events_and_waves():
         (("--against", "x"), "against must be one of torch, got 'x'"),
         (("--against", "torch"), "workload against torch must be one of cnn, lstm"),
         (("--convolution", "x"), "convolution must be one of auto, xla, patches"),
+        (
+            ("--workload", "cnn", "--clients", "5"),
+            "workload by clients must be one of mlp, schedule, got 'cnn'",
+        ),
+        (
+            ("--workload", "lstm", "--clients", "5"),
+            "workload by clients must be one of mlp, schedule, got 'lstm'",
+        ),
+        (("--clients", "10", "0"), "clients must be >= 1, got 0"),
         (("--num-updates", "0"), "num_updates must be >= 1, got 0"),
         (("--num-updates", "x"), "Error parsing --num-updates"),
         (("--repeats", "-1"), "repeats must be >= 1, got -1"),
@@ -306,7 +352,14 @@ def test_bad_value_is_one_line_and_exit_code_2(args, message):
 def test_help_explains_every_flag():
     done = run_benchmark("--help")
     assert done.returncode == 0
-    for flag in ("--workload", "--num-updates", "--chunk", "--against", "--json"):
+    for flag in (
+        "--workload",
+        "--num-updates",
+        "--chunk",
+        "--against",
+        "--json",
+        "--clients",
+    ):
         assert flag in done.stdout
 
 

@@ -245,6 +245,33 @@ def test_evaluations_are_of_the_right_versions_and_change_nothing(num_devices):
     assert_equal(silent.state.variables, every.state.variables)
 
 
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ([], [0, 40]),
+        ([3], [0, 3, 40]),
+        ([1, 2, 3, 17, 39], [0, 1, 2, 3, 17, 39, 40]),
+        ([40, 0, 9, 9], [0, 9, 40]),
+    ],
+)
+def test_evaluations_may_be_of_any_versions(versions, expected):
+    trace = all_traces("drawn")["exponential immediate"]
+    batching = fa.Batching(max_width=7)
+    every = run(trace, batching=batching, evaluate_fn=the_model, eval_every=1)
+    counts = []
+    result = run(
+        trace,
+        batching=batching,
+        evaluate_fn=the_model,
+        eval_every=np.array(versions, int),
+        callback=lambda evaluation, updates: counts.append(len(updates.alpha)),
+    )
+    assert [e.version for e in result.evaluations] == expected
+    assert counts == np.diff(expected, prepend=0).tolist()
+    rows = jax.tree.map(lambda leaf: leaf[expected], all_versions(every))
+    assert_equal(all_versions(result), rows)
+
+
 def test_callbacks_come_in_order_with_the_updates_in_between():
     trace = all_traces("drawn")["log-normal immediate"]
     calls = []
@@ -472,6 +499,13 @@ def test_a_state_that_does_not_fit_is_named(change, found):
     line = f"^state must be of a version in 0..40 and have 4 slots .*, {found}$"
     with pytest.raises(ValueError, match=line):
         run(trace, state=state)
+
+
+@pytest.mark.parametrize("version", [-1, 41])
+def test_versions_that_do_not_exist_are_named(version):
+    with pytest.raises(ValueError) as error:
+        run(all_traces("same")["max 4"], eval_every=np.array([3, version, 40]))
+    assert str(error.value) == (f"eval_every must be versions in 0..40, got {version}")
 
 
 @pytest.mark.parametrize("eval_every", [0, -3])

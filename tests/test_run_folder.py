@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from fedasync_jax import Variables, run_folder
+from fedasync_jax.timeline import ACTIVITIES
+from fedasync_jax.trace import LOSS_REASONS
 
 MODEL = Variables(
     {"dense": {"w": jnp.arange(6.0).reshape(2, 3)}}, {"mean": jnp.ones(2)}
@@ -13,6 +15,42 @@ MODEL = Variables(
 
 def make_folder(tmp_path):
     return run_folder.RunFolder(tmp_path / "runs" / "a", {"settings": {"alpha": 0.6}})
+
+
+UPDATES = {
+    "client": np.arange(4),
+    "start_version": np.zeros(4, int),
+    "start_time": np.zeros(4),
+    "arrival_time": np.arange(4.0),
+    "staleness": np.arange(4),
+    "alpha": np.full(4, 0.5),
+    "applied": np.array([True, False, True, True]),
+    "loss": np.ones(4),  # any other array is read, too
+}
+LOST = {
+    "client": np.array([3, 1], np.int32),
+    "start_time": np.array([0.5, 1.0]),
+    "end_time": np.array([2.0, 9.5]),
+    "reason": np.array([0, len(LOSS_REASONS) - 1], np.int8),
+}
+TIMELINE = {
+    "client": np.array([3, 3, 1], np.int32),
+    "start": np.array([0.0, 1.0, 2.0]),
+    "end": np.array([1.0, 1.5, 9.0]),
+    "activity": np.array([1, 2, len(ACTIVITIES) - 1], np.int8),
+}
+READ_FNS = {
+    "updates": run_folder.read_updates,
+    "lost": run_folder.read_lost,
+    "timeline": run_folder.read_timeline,
+}
+
+
+def assert_same(read, written):
+    assert read is not None and read.keys() == written.keys()
+    for name, array in written.items():
+        np.testing.assert_array_equal(read[name], array)
+        assert read[name].dtype == array.dtype
 
 
 def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path):
@@ -43,16 +81,9 @@ def test_config_and_metrics_are_read_back(tmp_path):
 
 def test_model_and_updates_are_read_back_exactly(tmp_path):
     folder = make_folder(tmp_path)
-    updates = {
-        "staleness": np.arange(4),
-        "alpha": np.full(4, 0.5),
-        "applied": np.array([True, False, True, True]),
-    }
-    folder.write_method("FedAsync hinge(10, 4)", updates, MODEL)
+    folder.write_method("FedAsync hinge(10, 4)", UPDATES, MODEL)
     read = run_folder.read_updates(folder.path, "FedAsync hinge(10, 4)")
-    assert read is not None
-    for name, array in updates.items():
-        np.testing.assert_array_equal(read[name], array)
+    assert_same(read, UPDATES)
     like = Variables({"dense": {"w": jnp.zeros((2, 3))}}, {"mean": jnp.zeros(2)})
     model = run_folder.read_model(folder.path, "FedAsync hinge(10, 4)", like)
     np.testing.assert_array_equal(
@@ -79,3 +110,73 @@ def test_a_model_of_another_shape_is_refused(tmp_path, like):
 def test_a_model_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run_dir must hold the model of 'SGD'"):
         run_folder.read_model(tmp_path, "SGD", MODEL)
+
+
+# ---- archives ----
+
+
+def test_what_clients_did_and_lost_is_read_back_exactly(tmp_path):
+    folder = make_folder(tmp_path)
+    folder.write_method("FedAvg", UPDATES, MODEL, lost=LOST, timeline=TIMELINE)
+    assert_same(run_folder.read_updates(folder.path, "FedAvg"), UPDATES)
+    assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
+    assert_same(run_folder.read_timeline(folder.path, "FedAvg"), TIMELINE)
+    names = {path.name for path in (folder.path / "fedavg").iterdir()}
+    assert names == {"updates.npz", "lost.npz", "timeline.npz", "model.npz"}
+
+
+def test_arrays_may_be_written_one_archive_at_a_time(tmp_path):
+    folder = make_folder(tmp_path)
+    clients = {"num_samples": np.arange(3), "label_counts": np.ones((3, 2), int)}
+    folder.write_arrays("clients.npz", clients)
+    folder.write_arrays("fedavg/lost.npz", LOST)
+    folder.write_method("FedAvg", UPDATES, MODEL)
+    assert_same(run_folder.read_clients(folder.path), clients)
+    assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
+
+
+@pytest.mark.parametrize("read_fn", READ_FNS.values(), ids=READ_FNS)
+def test_an_archive_that_is_not_there_or_empty_is_none(tmp_path, read_fn):
+    folder = make_folder(tmp_path)
+    assert read_fn(folder.path, "FedAvg") is None
+    for name, arrays in {
+        "updates": UPDATES,
+        "lost": LOST,
+        "timeline": TIMELINE,
+    }.items():
+        none = {key: array[:0] for key, array in arrays.items()}
+        folder.write_arrays(f"fedavg/{name}.npz", none)
+    assert read_fn(folder.path, "FedAvg") is None
+    assert run_folder.read_clients(folder.path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "message"),
+    [
+        ("updates", {"client": np.ones(2)}, "must be an archive of client, "),
+        (
+            "lost",
+            {**LOST, "client": np.ones(5)},
+            "must hold arrays of one length, got ",
+        ),
+        ("lost", {**LOST, "client": np.int32(5)}, "must be an archive of client, "),
+        (
+            "lost",
+            {**LOST, "reason": np.array([0, 9])},
+            r"must be in 0\.\..*, got 0 to 9",
+        ),
+        ("timeline", {**TIMELINE, "activity": np.array([0, 1, -1])}, "got -1 to 1"),
+    ],
+)
+def test_a_bad_archive_is_refused_in_one_line(tmp_path, name, arrays, message):
+    folder = make_folder(tmp_path)
+    folder.write_arrays(f"sgd/{name}.npz", arrays)
+    with pytest.raises(ValueError, match=message) as error:
+        READ_FNS[name](folder.path, "SGD")
+    assert f"{name}.npz" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_numbers_of_activities_on_the_disk_mean_what_they_meant():
+    names = ("away", "download", "work", "upload", "lost")
+    assert names == ACTIVITIES

@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 
 from fedasync_jax import fleet
-from fedasync_jax.fleet import Fleet, make_fleet
-from fedasync_jax.schedule import (
-    Immediate,
-    Periodic,
-    Rounds,
-    sampled_staleness,
-    simulate,
-)
+from fedasync_jax.fleet import Fleet, Network, make_fleet
+from fedasync_jax.schedule import sampled_staleness, simulate
+from fedasync_jax.schedulers import Immediate, Periodic, Rounds
+from fedasync_jax.steps import TimeBudget
 from fedasync_jax.trace import Trace, make_waves
 
 _NUM_CLIENTS = 12
@@ -304,6 +300,26 @@ def test_rounds_are_synchronous(k):
     assert trace.num_slots == 1
 
 
+@pytest.mark.parametrize(
+    ("k", "over_selection", "expected"),
+    [
+        (4, 0.0, 4),
+        (4, 0.5, 6),
+        (3, 0.5, 5),
+        (10, 0.1, 11),
+        (50, 0.1, 55),
+        (4, 99.0, 60),
+    ],
+)
+def test_a_round_triggers_a_share_of_workers_besides(k, over_selection, expected):
+    devices = make_fleet(60, rng=_rng(), task_law=fleet.exponential())
+    trace = simulate(devices, k, scheduler=Rounds(k, over_selection), rng=_rng())
+    assert trace.num_updates == k
+    first = trace.lost.start_version == 0
+    tasks = np.append(trace.task, trace.lost.task[first])
+    assert sorted(tasks.tolist()) == list(range(expected))
+
+
 def test_idle_workers_are_drawn_uniformly():
     devices = make_fleet(_NUM_CLIENTS, rng=_rng())
     trace = simulate(devices, 12_000, scheduler=Immediate(1), rng=_rng())
@@ -399,12 +415,107 @@ def test_waves_of_sampled_staleness(max_staleness, width):
             Rounds(13),
             "clients_per_round must be in 1..12 (the number of clients), got 13",
         ),
+        (Rounds(2, -0.1), "over_selection must be finite and >= 0, got -0.1"),
+        (Rounds(2, np.nan), "over_selection must be finite and >= 0, got nan"),
+        (Rounds(2, np.inf), "over_selection must be finite and >= 0, got inf"),
     ],
 )
 def test_scheduler_errors(scheduler, message):
     with pytest.raises(ValueError) as error:
         _simulate(scheduler)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 4.0, np.nan])
+@pytest.mark.parametrize("name", ["deadline", "time_out"])
+def test_a_limit_must_leave_time_to_train(name, seconds):
+    """Of two clients the fastest needs 1 + 4 / 2 + 4 / 4 = 4 seconds for transfers."""
+    network = Network(np.array([2.0, 1.0]), np.array([4.0, 9.0]), np.array([0.5, 1]))
+    devices = make_fleet(2, rng=_rng(), network=network)
+    scheduler = Rounds(1, deadline=seconds) if name == "deadline" else Immediate(1)
+    arguments = {"time_out": seconds} if name == "time_out" else {}
+    with pytest.raises(ValueError) as error:
+        simulate(devices, 5, scheduler=scheduler, num_bytes=4, rng=_rng(), **arguments)
+    assert str(error.value) == (
+        f"{name} must be > 4 seconds, as long as the fastest client needs to get and "
+        f"send the model, got {seconds}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(11), "weights must have shape (12,), got (11,)"),
+        (np.ones((12, 1)), "weights must have shape (12,), got (12, 1)"),
+        (
+            np.zeros(12),
+            "weights must be finite and >= 0, one of them > 0, "
+            "got values in [0.0, 0.0]",
+        ),
+        (
+            np.arange(-1.0, 11),
+            "weights must be finite and >= 0, one of them > 0, "
+            "got values in [-1.0, 10.0]",
+        ),
+        (
+            np.append(np.ones(11), np.inf),
+            "weights must be finite and >= 0, one of them > 0, "
+            "got values in [1.0, inf]",
+        ),
+        (
+            np.append(np.ones(11), np.nan),
+            "weights must be finite and >= 0, one of them > 0, "
+            "got values in [nan, nan]",
+        ),
+    ],
+)
+def test_weight_errors(weights, message):
+    with pytest.raises(ValueError) as error:
+        _simulate(Immediate(1), weights=weights)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("scheduler", [Immediate(5), Periodic(0.1, 5), Rounds(5)])
+def test_clients_of_no_weight_do_not_count(scheduler):
+    weights = np.append(np.zeros(7), np.ones(5))
+    trace = _simulate(scheduler, weights=weights)
+    assert set(trace.client.tolist()) == set(range(7, 12))
+    field = "num_triggered" if isinstance(scheduler, Periodic) else scheduler._fields[0]
+    one_more = scheduler._replace(**{field: 6})
+    with pytest.raises(ValueError, match=r" must be in 1\.\.5 \(the number of client"):
+        _simulate(one_more, weights=weights)
+
+
+@pytest.mark.parametrize("max_tasks", [0, -1])
+def test_a_client_gets_a_task_at_least(max_tasks):
+    with pytest.raises(ValueError) as error:
+        _simulate(Immediate(1), max_tasks=max_tasks)
+    assert str(error.value) == f"max_tasks must be >= 1, got {max_tasks}"
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (TimeBudget(0.0, 1, 2), "seconds must be finite and > 0, got 0.0"),
+        (TimeBudget(np.inf, 1, 2), "seconds must be finite and > 0, got inf"),
+        (TimeBudget(np.nan, 1, 2), "seconds must be finite and > 0, got nan"),
+        (TimeBudget(1.0, 0, 2), "num_steps must be 1 <= H_min <= H_max, got (0, 2)"),
+        (TimeBudget(1.0, 3, 2), "num_steps must be 1 <= H_min <= H_max, got (3, 2)"),
+    ],
+)
+def test_time_budget_errors(budget, message):
+    with pytest.raises(ValueError) as error:
+        _simulate(Immediate(1), num_steps=budget)
+    assert str(error.value) == message
+
+
+def test_sampled_staleness_has_no_time_to_budget():
+    with pytest.raises(ValueError) as error:
+        _sample(num_steps=TimeBudget(5.0, 1, 3))
+    assert str(error.value) == (
+        "num_steps must be numbers where staleness is sampled and nothing takes time, "
+        "got TimeBudget(seconds=5.0, low=1, high=3)"
+    )
 
 
 @pytest.mark.parametrize("make", [_sample, lambda **kw: _simulate(Rounds(2), **kw)])

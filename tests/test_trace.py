@@ -167,9 +167,9 @@ def test_trace_types_its_columns_and_defines_staleness():
     assert trace.staleness.dtype == np.int32
     assert set(trace.columns()) == {
         field.name for field in dataclasses.fields(trace)
-    } - {"num_slots"}
+    } - {"num_slots", "lost", "ended"}
     for name, column in trace.columns().items():
-        is_time = name in ("start_time", "arrival_time")
+        is_time = name.endswith("_time")
         assert column.dtype == (np.float64 if is_time else np.int32), name
     with pytest.raises(dataclasses.FrozenInstanceError):
         trace.num_slots = 7  # pyright: ignore[reportAttributeAccessIssue]

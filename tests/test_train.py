@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedasync_jax import experiment, run_folder
+from fedasync_jax import experiment, report, run_folder
 from fedasync_jax.config import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -30,12 +30,45 @@ def finished(tmp_path_factory):
 def test_the_run_folder_is_complete(finished):
     path, _ = finished
     names = {p.name for p in path.iterdir()}
-    assert {"config.json", "metrics.jsonl", "summary.json", "plots"} <= names
-    pictures = {p.name for p in (path / "plots").iterdir()}
-    assert pictures == {"accuracy.png", "staleness.png", "alpha.png"}
+    files = {"config.json", "metrics.jsonl", "summary.json", "clients.npz", "plots"}
+    assert files <= names
+    pictures = {p.stem for p in (path / "plots").iterdir()}
+    assert pictures == {
+        "accuracy",
+        "staleness",
+        "alpha",
+        "staleness_over_time",
+        "timeline",
+        "participation",
+        "labels",
+    }
+    for method in run_folder.read_metrics(path):
+        found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
+        timeline = set() if method == "SGD" else {"timeline.npz"}
+        assert found == {"updates.npz", "lost.npz", "model.npz"} | timeline
     config = json.loads((path / "config.json").read_text())
     assert config["settings"]["num_updates"] == 200
+    assert (config["preset"], config["fleet"]) == ("digits", None)
     assert {"python", "jax", "flax", "optax"} <= set(config["versions"])
+
+
+def test_the_archives_hold_clients_tasks_and_what_clients_did(finished):
+    path, _ = finished
+    clients = run_folder.read_clients(path)
+    assert clients is not None
+    assert clients["num_samples"].shape == (100,)
+    np.testing.assert_array_equal(
+        clients["label_counts"].sum(axis=1), clients["num_samples"]
+    )
+    assert clients["num_samples"].sum() == 1437
+    for method in ("FedAsync hinge(10, 4)", "FedAvg"):
+        updates = run_folder.read_updates(path, method)
+        timeline = run_folder.read_timeline(path, method)
+        assert updates is not None and timeline is not None
+        assert 20 < len(set(timeline["client"].tolist())) <= 30
+        assert timeline["end"].max() <= updates["arrival_time"][-1]
+        # Nobody is ever away, and what the end of the run cuts off is not lost.
+        assert run_folder.read_lost(path, method) is None
 
 
 def test_all_methods_get_the_same_number_of_gradients(finished):
@@ -96,6 +129,13 @@ def test_the_pictures_can_be_drawn_again(finished):
         (["--alpha", "much"], "--alpha"),
         (["--alhpa", "0.5"], "--alhpa"),
         (["--dataset", "npz", "--data-path", "missing.npz"], "missing.npz"),
+        (["--fleet", "cars"], "fleet must be one of stragglers, mobile, got 'cars'"),
+        (["--fleet"], "fleet must be one of stragglers, mobile, got ''"),
+        (["--fleet", "mobile", "--latency", "-1"], "latency must be finite and >= 0"),
+        (
+            ["--availability", "replay", "--availability-path", "missing.csv"],
+            "missing.csv",
+        ),
         (["--run-dir", "."], "run_dir must be a folder that does not exist"),
     ],
 )
@@ -105,6 +145,79 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+SMALL = (
+    *("--methods", "fedasync-polynomial", "fedavg", "sgd"),
+    *("--num-updates", 60, "--eval-every", 20),
+    *("--num-clients", 8, "--clients-per-round", 2, "--concurrency", 4),
+)
+
+
+def run_with_windows(tmp_path, *windows):
+    """Run a small job on clients that are there from a start to an end."""
+    rows = [",".join(map(str, window)) for window in windows]
+    table = tmp_path / "windows.csv"
+    table.write_text("\n".join(["client,start,end", *rows]) + "\n")
+    path = tmp_path / "run"
+    habit = ("--availability", "replay", "--availability-path", table)
+    return path, run_script(
+        "train.py", *SMALL, *habit, "--run-dir", path, "--check", cwd=tmp_path
+    )
+
+
+def test_a_fleet_of_phones_that_is_checked(tmp_path):
+    path = tmp_path / "run"
+    done = run_script(
+        "train.py", *SMALL, "--fleet", "mobile", "--check", "--run-dir", path
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((path / "config.json").read_text())
+    assert config["fleet"] == "mobile"
+    assert config["settings"]["availability"] == "idle-charging-unmetered"
+    assert config["settings"]["num_clients"] == 8
+    rows = json.loads((path / "summary.json").read_text())
+    assert rows[0]["lost"] > 0
+    counted = 0
+    for row in rows[:2]:
+        lost = run_folder.read_lost(path, row["method"])
+        assert (0 if lost is None else len(lost["client"])) >= row["lost"]
+        counted += 60 + row["lost"]
+    (line,) = [li for li in done.stdout.splitlines() if li.startswith("checked: ")]
+    count, rest = line.removeprefix("checked: ").split(" ", 1)
+    assert rest == "tasks, all in order"
+    assert int(count.replace(",", "")) > counted
+    assert (path / "plots" / "lost.png").is_file()
+
+
+def test_a_run_whose_clients_are_gone_ends_with_a_note_and_its_results(tmp_path):
+    windows = [(client, 0, 30 + client) for client in range(8)]
+    path, done = run_with_windows(tmp_path, *windows)
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    methods = run_folder.read_metrics(path)
+    assert len(notes) == 2
+    for method, note in zip(("FedAsync polynomial(0.5)", "FedAvg"), notes, strict=True):
+        last = methods[method][-1]
+        updates = run_folder.read_updates(path, method)
+        assert updates is not None
+        assert 0 < last["updates"] == len(updates["client"]) < 60
+        assert last["virtual_time"] < 38
+        start = f"note: {method} ends after {last['updates']} updates: "
+        assert note.startswith(f"{start}nobody is available after ")
+        assert method in done.stdout
+    assert len(json.loads((path / "summary.json").read_text())) == 3
+    assert "checked: " in done.stdout
+
+
+def test_a_fleet_of_which_nobody_is_ever_there_is_one_line(tmp_path):
+    path, done = run_with_windows(tmp_path, (3, 1e12, 2e12))
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: fleet must bring back a model, but none ever arrives: nobody is "
+        "available after 0 s\n"
+    )
+    assert not path.exists()
 
 
 def test_a_users_own_data_and_a_cnn_and_no_clock(tmp_path):
@@ -136,7 +249,7 @@ def test_a_users_own_data_and_a_cnn_and_no_clock(tmp_path):
     )
     built = experiment.build(settings)
     outcomes = [experiment.run_method(built, method) for method in built.methods]
-    gradients = [experiment.summarize(outcome)["gradients"] for outcome in outcomes]
+    gradients = [report.summarize(outcome)["gradients"] for outcome in outcomes]
     assert gradients == [20, 20]  # 15 samples: half a pass is one batch of 10
     assert outcomes[0].rows[-1]["virtual_time"] is None
     assert outcomes[0].method.trace.staleness.max() <= 3

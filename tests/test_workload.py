@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedasync_jax import experiment
+from fedasync_jax import experiment, report
 from fedasync_jax.config import Settings
 from fedasync_jax.methods import make_worker
 from fedasync_jax.presets import make_settings
@@ -154,7 +154,7 @@ def test_clients_are_speakers_and_perplexity_falls(play):
         first, last = outcome.rows[0], outcome.rows[-1]
         assert last["test_perplexity"] < 0.8 * first["test_perplexity"]
         assert last["test_perplexity"] == pytest.approx(np.exp(last["test_loss"]))
-        summary = experiment.summarize(outcome)
+        summary = report.summarize(outcome)
         assert summary["test_perplexity_max"] >= summary["test_perplexity_mean"]
 
 

@@ -43,9 +43,8 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
             f"counts must sum to {len(indices)} (the number of indices), got {ends[-1]}"
         )
     offsets = (ends - counts).astype(np.int32)
-    return ClientData(
-        arrays, indices.astype(np.int32), offsets, counts.astype(np.int32)
-    )
+    indices, counts = (a.astype(np.int32, copy=False) for a in (indices, counts))
+    return ClientData(arrays, indices, offsets, counts)
 
 
 def pool_clients(
@@ -129,9 +128,8 @@ def _as_integers(name: str, values: object) -> np.ndarray:
 
 
 def _check_range(name: str, values: np.ndarray, low: int, high: int) -> None:
-    outside = (values < low) | (values > high)
-    if outside.any():
-        where = int(np.argmax(outside))
+    if values.min() < low or values.max() > high:
+        where = int(np.argmax((values < low) | (values > high)))
         raise ValueError(
             f"{name} must be in {low}..{high}, got {values[where]} at position {where}"
         )

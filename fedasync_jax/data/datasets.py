@@ -19,6 +19,8 @@ class Dataset(NamedTuple):
       num_classes: K.
       mean_image: where images are uint8: the mean of the training images, float32
         [...], for ``models.normalize_inputs``; None otherwise.
+      client_train: where the data tell: whose each training sample is, int or string
+        [N], keys for ``natural``; None otherwise.
     """
 
     x_train: np.ndarray
@@ -27,6 +29,7 @@ class Dataset(NamedTuple):
     y_test: np.ndarray
     num_classes: int
     mean_image: np.ndarray | None = None
+    client_train: np.ndarray | None = None
 
 
 def load_digits(*, test_fraction: float = 0.2, seed: int = SPLIT_SEED) -> Dataset:

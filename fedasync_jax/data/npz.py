@@ -6,12 +6,15 @@ one line that names the file and the array.
 
 import os
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
 from fedasync_jax.data.datasets import Dataset
+from fedasync_jax.data.partition.by_key import check_keys
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
+_KEYS = "client_train"
 _MAX_CLASSES = np.iinfo(np.int32).max
 
 
@@ -22,34 +25,39 @@ def load_npz(
 
     Samples become float32. Those stored as uint8 are taken for images and divided by
     255 into 0..1; all others keep their values. Labels are whole numbers and become
-    int32. Other arrays in the file are left alone.
+    int32. An array client_train, if there is one, becomes the keys of the natural
+    partition. Other arrays in the file are left alone.
 
     Args:
       path: made by ``np.savez`` or ``np.savez_compressed``. x_*: numbers [N, ...] with
-        at least one axis for the sample; y_*: whole numbers [N].
+        at least one axis for the sample; y_*: whole numbers [N]; client_train: whose
+        each training sample is, integers or strings [N].
       num_classes: K; default the largest label + 1.
 
     Raises:
       ValueError: in one line, if the file cannot be read, an array is missing, empty,
-        damaged or not of numbers, lengths or sample shapes differ, a sample is not
+        damaged or of a wrong kind, lengths or sample shapes differ, a sample is not
         finite, or a label is not in 0..K-1.
     """
     if num_classes is not None and not 1 <= num_classes <= _MAX_CLASSES:
         raise ValueError(f"num_classes must be in 1..{_MAX_CLASSES}, got {num_classes}")
     try:
-        return _make_dataset(read_arrays(path), num_classes)
+        return _make_dataset(read_arrays(path, optional=(_KEYS,)), num_classes)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Return the four arrays as they are stored."""
+def read_arrays(
+    path: str | os.PathLike[str], *, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Return the four arrays, and those ``optional`` ones that are there, as stored."""
     with _open_archive(path) as archive:
         members = archive.namelist()
         missing = [name for name in _NAMES if f"{name}.npy" not in members]
         if missing:
             raise ValueError(f"the arrays {', '.join(missing)} are missing")
-        return {name: _read_array(archive, name) for name in _NAMES}
+        found = [name for name in optional if f"{name}.npy" in members]
+        return {name: _read_array(archive, name) for name in (*_NAMES, *found)}
 
 
 def _open_archive(path: str | os.PathLike[str]) -> zipfile.ZipFile:
@@ -87,7 +95,13 @@ def _make_dataset(stored: dict[str, np.ndarray], num_classes: int | None) -> Dat
     check_lengths("test", x_test, y_test)
     _check_alike(stored["x_train"], stored["x_test"])
     num_classes = num_classes or int(max(y_train.max(), y_test.max())) + 1
-    return Dataset(x_train, y_train, x_test, y_test, num_classes)
+    keys = stored.get(_KEYS)
+    if keys is not None and len(check_keys(_KEYS, keys)) != len(x_train):
+        raise ValueError(
+            f"x_train and {_KEYS} must have one length, "
+            f"got {len(x_train)} and {len(keys)}"
+        )
+    return Dataset(x_train, y_train, x_test, y_test, num_classes, client_train=keys)
 
 
 def _to_samples(name: str, array: np.ndarray) -> np.ndarray:

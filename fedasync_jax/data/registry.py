@@ -13,9 +13,12 @@ from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     Partition,
     dirichlet,
+    feature_skew,
     iid,
+    power_law,
     quantity_skew,
     shards,
+    with_replacement,
 )
 
 Path = str | os.PathLike[str]
@@ -29,18 +32,26 @@ class LoadFn(Protocol):
         ...
 
 
-class Skew(NamedTuple):
+class Options(NamedTuple):
     """Settings of all partitions; each reads its own.
 
     Attributes:
       concentration: see ``dirichlet``.
       shards_per_client: see ``shards``.
       sigma: see ``quantity_skew``.
+      exponent: see ``power_law``.
+      skew: see ``feature_skew``.
+      features: see ``feature_skew``; None for a caller without any.
+      samples_per_client: see ``with_replacement``.
     """
 
     concentration: float
     shards_per_client: int
     sigma: float
+    exponent: float
+    skew: float
+    features: np.ndarray | None
+    samples_per_client: int
 
 
 class PartitionFn(Protocol):
@@ -50,11 +61,11 @@ class PartitionFn(Protocol):
         self,
         labels: np.ndarray,
         num_clients: int,
-        skew: Skew,
+        options: Options,
         rng: np.random.Generator,
         /,
     ) -> Partition:
-        """Return a partition of the N samples whose labels, int [N], are given."""
+        """Deal the N samples whose labels, int [N], are given."""
         ...
 
 
@@ -77,6 +88,19 @@ def _load_cifar10(path: Path | None) -> Dataset:
     return dataset._replace(mean_image=mean_image)
 
 
+def _deal_by_feature(
+    labels: np.ndarray, num_clients: int, options: Options, rng: np.random.Generator
+) -> Partition:
+    if options.features is None:
+        raise ValueError(
+            "features must be an array of numbers [N, ...] for partition "
+            "'feature-skew', got None"
+        )
+    return feature_skew(
+        options.features, labels, num_clients, skew=options.skew, rng=rng
+    )
+
+
 DATASETS: Mapping[str, LoadFn] = {
     "digits": _load_digits,
     "npz": _load_npz,
@@ -84,17 +108,24 @@ DATASETS: Mapping[str, LoadFn] = {
 }
 
 PARTITIONS: Mapping[str, PartitionFn] = {
-    "iid": lambda labels, num_clients, skew, rng: iid(
+    "iid": lambda labels, num_clients, options, rng: iid(
         len(labels), num_clients, rng=rng
     ),
-    "shards": lambda labels, num_clients, skew, rng: shards(
-        labels, num_clients, shards_per_client=skew.shards_per_client, rng=rng
+    "shards": lambda labels, num_clients, options, rng: shards(
+        labels, num_clients, shards_per_client=options.shards_per_client, rng=rng
     ),
-    "dirichlet": lambda labels, num_clients, skew, rng: dirichlet(
-        labels, num_clients, concentration=skew.concentration, rng=rng
+    "dirichlet": lambda labels, num_clients, options, rng: dirichlet(
+        labels, num_clients, concentration=options.concentration, rng=rng
     ),
-    "quantity-skew": lambda labels, num_clients, skew, rng: quantity_skew(
-        len(labels), num_clients, sigma=skew.sigma, rng=rng
+    "quantity-skew": lambda labels, num_clients, options, rng: quantity_skew(
+        len(labels), num_clients, sigma=options.sigma, rng=rng
+    ),
+    "power-law": lambda labels, num_clients, options, rng: power_law(
+        len(labels), num_clients, exponent=options.exponent, rng=rng
+    ),
+    "feature-skew": _deal_by_feature,
+    "replacement": lambda labels, num_clients, options, rng: with_replacement(
+        len(labels), num_clients, samples_per_client=options.samples_per_client, rng=rng
     ),
 }
 
@@ -124,25 +155,45 @@ def make_partition(
     concentration: float = 0.5,
     shards_per_client: int = 2,
     sigma: float = 1.0,
+    exponent: float = 1.0,
+    skew: float = 1.0,
+    features: np.ndarray | None = None,
+    samples_per_client: int = 20,
     rng: np.random.Generator,
 ) -> Partition:
     """Deal samples by the partition called ``name``, which reads its own settings.
 
     Args:
-      name: a key of ``PARTITIONS``: "iid", "shards", "dirichlet" or "quantity-skew".
+      name: a key of ``PARTITIONS``: "iid", "shards", "dirichlet", "quantity-skew",
+        "power-law", "feature-skew" or "replacement".
       labels: int [N].
-      num_clients: C, in 1..N.
+      num_clients: C, in 1..N; of "replacement" in 1..2147483647.
       concentration: of "dirichlet".
       shards_per_client: of "shards".
       sigma: of "quantity-skew".
+      exponent: of "power-law".
+      skew: of "feature-skew".
+      features: [N, ...], of "feature-skew", which needs them.
+      samples_per_client: of "replacement".
       rng: source of all randomness.
 
     Raises:
       ValueError: if the name is unknown or a setting that it reads is out of range.
+
+    Returns:
+      A true partition of the N samples, except for "replacement".
     """
     if name not in PARTITIONS:
         raise ValueError(
             f"partition must be one of {', '.join(PARTITIONS)}, got {name!r}"
         )
-    skew = Skew(concentration, shards_per_client, sigma)
-    return PARTITIONS[name](labels, num_clients, skew, rng)
+    options = Options(
+        concentration=concentration,
+        shards_per_client=shards_per_client,
+        sigma=sigma,
+        exponent=exponent,
+        skew=skew,
+        features=features,
+        samples_per_client=samples_per_client,
+    )
+    return PARTITIONS[name](labels, num_clients, options, rng)

@@ -1,24 +1,38 @@
-"""Pictures of a run folder: how good the models are, staleness and mixing weights."""
+"""Pictures of run folders: how good the models are, and how the fleet behaved."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from fedasync_jax.plotting.arrivals import Updates, draw_alpha, draw_staleness
+from fedasync_jax.plotting.compare import draw_comparison
+from fedasync_jax.plotting.contents import Arrays, Run, read_run
 from fedasync_jax.plotting.curves import draw_scores
-from fedasync_jax.plotting.looks import STYLE, assign_styles
-from fedasync_jax.run_folder import read_metrics, read_updates, slugify
+from fedasync_jax.plotting.labels import draw_labels
+from fedasync_jax.plotting.looks import STYLE
+from fedasync_jax.plotting.lost import draw_lost
+from fedasync_jax.plotting.over_time import draw_staleness_over_time
+from fedasync_jax.plotting.participation import draw_participation
+from fedasync_jax.plotting.staleness import draw_staleness
+from fedasync_jax.plotting.timeline import draw_timeline
+from fedasync_jax.plotting.weights import draw_alpha
 
-__all__ = ["draw_run"]
+__all__ = ["compare_runs", "draw_run"]
 
 
 def draw_run(run_dir: str | Path) -> list[Path]:
     """Draw a run folder and write the pictures into its folder ``plots``.
 
-    ``accuracy.png``, or ``perplexity.png`` of language models, is always drawn;
-    ``staleness.png`` and ``alpha.png`` if there is an
-    asynchronous method with an ``updates.npz``.
+    A picture is drawn if the run folder has what it shows:
+
+    * ``accuracy.png``, or ``perplexity.png`` of language models: always.
+    * ``staleness.png``, ``alpha.png``, ``staleness_over_time.png``: the arrivals of
+      asynchronous methods; the last one also has the tasks that got lost.
+    * ``lost.png``: lost tasks, of methods with rounds, too.
+    * ``timeline.png``: what some clients did.
+    * ``participation.png``: arrivals against the clients' numbers of samples.
+    * ``labels.png``: the labels of the clients' samples.
 
     Args:
       run_dir: the run folder.
@@ -29,29 +43,82 @@ def draw_run(run_dir: str | Path) -> list[Path]:
     Returns:
       Paths of the pictures, PNG at 150 dots per inch.
     """
-    run_dir = Path(run_dir)
-    rows = read_metrics(run_dir)
-    updates = {
-        method: arrays
-        for method in rows
-        if (arrays := read_updates(run_dir, method)) is not None
-    }
-    updates = {m: u for m, u in updates.items() if _is_asynchronous(m, u)}
-    styles = assign_styles(list(rows), set(updates))
+    run = read_run(run_dir)
     with matplotlib.rc_context(STYLE):
-        figures = dict([draw_scores(rows, styles)])
-        if updates:
-            figures["staleness"] = draw_staleness(updates, styles)
-            figures["alpha"] = draw_alpha(updates, styles)
-        return [_save(fig, run_dir, name) for name, fig in figures.items()]
+        return [
+            _save(fig, Path(run_dir) / "plots", name) for name, fig in _draw_all(run)
+        ]
 
 
-def _is_asynchronous(method: str, updates: Updates) -> bool:
-    return slugify(method).startswith("fedasync") or bool(updates["staleness"].any())
+def compare_runs(run_dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Draw several runs on the same scales, as ``compare.png``.
+
+    Args:
+      run_dirs: the run folders.
+      out: folder for the picture; default: ``plots`` of the first run.
+
+    Raises:
+      ValueError: if a folder has no metrics, a file in it cannot be read or ``out``
+        cannot be made.
+
+    Returns:
+      Path of the picture.
+    """
+    paths = [Path(run_dir) for run_dir in run_dirs]
+    names = _name_runs(paths)
+    runs = {name: read_run(path) for name, path in zip(names, paths, strict=True)}
+    with matplotlib.rc_context(STYLE):
+        fig = draw_comparison(runs)
+        return _save(fig, Path(out or paths[0] / "plots"), "compare")
 
 
-def _save(fig: Figure, run_dir: Path, name: str) -> Path:
-    path = run_dir / "plots" / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
+def _draw_all(run: Run) -> Iterator[tuple[str, Figure]]:
+    """Yield the pictures with their names."""
+    yield draw_scores(run.rows, run.styles)
+    stale = {m: run.updates[m] for m in run.asynchronous if m in run.updates}
+    if stale:
+        yield "staleness", draw_staleness(stale, run.styles)
+        yield "alpha", draw_alpha(stale, run.styles)
+        has_clock = run.has_clock(next(iter(stale)))
+        fig = draw_staleness_over_time(stale, run.lost, run.styles, has_clock=has_clock)
+        yield "staleness_over_time", fig
+    lost = {m: run.lost[m] for m in run.pair if m in run.lost and m in run.updates}
+    if lost:
+        ends = {m: float(run.updates[m]["arrival_time"][-1]) for m in lost}
+        yield "lost", draw_lost(lost, ends)
+    timelines = {m: run.timelines[m] for m in run.pair if m in run.timelines}
+    if timelines:
+        synchronous = timelines.keys() & run.updates.keys() - set(run.asynchronous)
+        rounds = {method: run.find_rounds(method) for method in synchronous}
+        yield "timeline", draw_timeline(timelines, rounds)
+    if run.clients is not None:
+        yield from _draw_clients(run, run.clients)
+
+
+def _draw_clients(run: Run, clients: Arrays) -> Iterator[tuple[str, Figure]]:
+    sizes = clients["num_samples"]
+    with_updates = [method for method in run.pair if method in run.updates]
+    if with_updates:
+        arrivals = {m: run.count_arrivals(m, len(sizes)) for m in with_updates}
+        yield "participation", draw_participation(sizes, arrivals)
+    if "label_counts" in clients:
+        yield "labels", draw_labels(clients["label_counts"])
+
+
+def _name_runs(paths: Sequence[Path]) -> list[str]:
+    """Return the names of the folders, or their paths if two have one name."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _save(fig: Figure, folder: Path, name: str) -> Path:
+    path = folder / f"{name}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{name}.png needs a folder that can be made, got {folder} "
+            f"({error.strerror})"
+        ) from error
     fig.savefig(path, dpi=150)
     return path

@@ -1,12 +1,15 @@
 """Curves: how good the model is, against gradients, updates and simulated time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedasync_jax.plotting.looks import LineStyle, percent, scale_counts
+from fedasync_jax.plotting.looks import LineStyle, add_legend, percent, scale_counts
 from fedasync_jax.run_folder import Row
+
+Rows = Mapping[str, Sequence[Row]]
 
 _AXES = {
     "gradients": "Gradients",
@@ -15,12 +18,9 @@ _AXES = {
 }
 
 
-def draw_scores(
-    rows: Mapping[str, Sequence[Row]], styles: Mapping[str, LineStyle]
-) -> tuple[str, Figure]:
+def draw_scores(rows: Rows, styles: Mapping[str, LineStyle]) -> tuple[str, Figure]:
     """Draw the accuracy, or of language models the perplexity; return which, too."""
-    is_text = all("test_perplexity" in lines[-1] for lines in rows.values())
-    name = "perplexity" if is_text else "accuracy"
+    score = choose_score(rows.values())
     axes = {  # sampled staleness has no clock
         field: label
         for field, label in _AXES.items()
@@ -30,24 +30,45 @@ def draw_scores(
     panels = fig.subplots(1, len(axes), sharey=True, squeeze=False)[0]
     for ax, (field, label) in zip(panels, axes.items(), strict=True):
         for method, style in styles.items():
-            x, y = (_column(rows[method], key) for key in (field, f"test_{name}"))
-            every = max(1, x.size // 8)
-            ax.plot(x, y, **style._asdict(), markevery=every, label=method)
+            x, y = read_curve(rows[method], field, score)
+            draw_curve(ax, x, y, style, method)
         ax.set_xlabel(label)
         scale_counts(ax, [rows[method][-1][field] for method in styles])
-    panels[0].set_ylabel(f"Test {name}")
-    if is_text:
-        panels[0].set_yscale("log")
-        panels[0].yaxis.set_major_formatter("{x:,.0f}")
-        panels[0].yaxis.set_minor_formatter("{x:,.0f}")
+    panels[0].set_ylabel(f"Test {score}")
+    scale_scores(panels[0], score)
+    add_legend(fig)
+    return score, fig
+
+
+def choose_score(methods: Collection[Sequence[Row]]) -> str:
+    """Return ``perplexity`` if all methods have one, or else ``accuracy``."""
+    is_text = all("test_perplexity" in rows[-1] for rows in methods)
+    return "perplexity" if is_text else "accuracy"
+
+
+def read_curve(
+    rows: Sequence[Row], field: str, score: str, unit: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x, divided by a unit, and y as float; NaN where there is none."""
+    x, y = (
+        np.array([row[name] for row in rows], float)
+        for name in (field, f"test_{score}")
+    )
+    return x / unit, y
+
+
+def draw_curve(
+    ax: Axes, x: np.ndarray, y: np.ndarray, style: LineStyle, label: str
+) -> None:
+    """Draw a line with about eight markers."""
+    ax.plot(x, y, **style._asdict(), markevery=max(1, x.size // 8), label=label)
+
+
+def scale_scores(ax: Axes, score: str) -> None:
+    """Set the scale of y: logarithmic for perplexity, per cent for accuracy."""
+    if score == "perplexity":
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:,.0f}")
+        ax.yaxis.set_minor_formatter("{x:,.0f}")
     else:
-        panels[0].yaxis.set_major_formatter(percent)
-    handles, labels = panels[0].get_legend_handles_labels()
-    columns = -(-len(labels) // -(-len(labels) // 4))  # rows of nearly equal length
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
-    return name, fig
-
-
-def _column(rows: Sequence[Row], name: str) -> np.ndarray:
-    """Return float values; NaN where there is none."""
-    return np.array([row[name] for row in rows], float)
+        ax.yaxis.set_major_formatter(percent)

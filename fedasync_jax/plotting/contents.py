@@ -1,0 +1,119 @@
+"""What a run folder has that can be drawn."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedasync_jax import run_folder
+from fedasync_jax.plotting.looks import LineStyle, assign_styles
+from fedasync_jax.run_folder import Row
+from fedasync_jax.trace import LOSS_REASONS
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Run(NamedTuple):
+    """A run folder in memory; its archives by method, where a method has them.
+
+    Attributes:
+      rows: the metrics of every method.
+      updates: see ``run_folder.read_updates``.
+      lost: see ``run_folder.read_lost``; without tasks that only the end of the run
+        cut off.
+      timelines: see ``run_folder.read_timeline``.
+      clients: see ``run_folder.read_clients``.
+    """
+
+    rows: Mapping[str, list[Row]]
+    updates: Mapping[str, Arrays]
+    lost: Mapping[str, Arrays]
+    timelines: Mapping[str, Arrays]
+    clients: Arrays | None
+
+    @property
+    def asynchronous(self) -> list[str]:
+        """Methods whose arrivals may be stale."""
+        return [method for method in self.rows if self._is_asynchronous(method)]
+
+    @property
+    def pair(self) -> list[str]:
+        """The first asynchronous method and the first with rounds of clients.
+
+        Between them they have the schedules of all methods. SGD on pooled data has no
+        clients, and no updates of theirs.
+        """
+        with_rounds = [
+            method
+            for method, rows in self.rows.items()
+            if method not in self.asynchronous and rows[-1]["updates"] is not None
+        ]
+        return [*self.asynchronous[:1], *with_rounds[:1]]
+
+    @property
+    def styles(self) -> dict[str, LineStyle]:
+        """The looks of every method."""
+        return assign_styles(list(self.rows), self.asynchronous)
+
+    def has_clock(self, method: str) -> bool:
+        """Whether the times of a method are simulated seconds."""
+        return self.rows[method][-1]["virtual_time"] is not None
+
+    def count_arrivals(self, method: str, num_clients: int) -> np.ndarray:
+        """Return int [C], how often each client arrived.
+
+        Raises:
+          ValueError: if there are more than ``num_clients`` clients.
+        """
+        counts = np.bincount(self.updates[method]["client"], minlength=num_clients)
+        if len(counts) > num_clients:
+            raise ValueError(
+                f"clients.npz must have all clients of the arrivals, got {num_clients} "
+                f"and a client {len(counts) - 1} of {method}"
+            )
+        return counts
+
+    def find_rounds(self, method: str) -> np.ndarray:
+        """Return float64 [R], when a round began: tasks of a round share a version."""
+        start_version, start_time = (
+            self.updates[method][name] for name in ("start_version", "start_time")
+        )
+        order = np.lexsort((start_time, start_version))
+        _, firsts = np.unique(start_version[order], return_index=True)
+        return start_time[order][firsts]
+
+    def _is_asynchronous(self, method: str) -> bool:
+        if run_folder.slugify(method).startswith("fedasync"):
+            return True
+        return method in self.updates and bool(self.updates[method]["staleness"].any())
+
+
+def read_run(run_dir: str | Path) -> Run:
+    """Read everything that can be drawn.
+
+    Args:
+      run_dir: the run folder.
+
+    Raises:
+      ValueError: if the folder has no metrics, or a file in it cannot be read.
+    """
+    rows = run_folder.read_metrics(run_dir)
+
+    def read(read_fn: Callable[[str | Path, str], Arrays | None]) -> dict[str, Arrays]:
+        archives = {method: read_fn(run_dir, method) for method in rows}
+        return {method: a for method, a in archives.items() if a is not None}
+
+    lost = {m: _drop_unfinished(a) for m, a in read(run_folder.read_lost).items()}
+    return Run(
+        rows=rows,
+        updates=read(run_folder.read_updates),
+        lost={m: arrays for m, arrays in lost.items() if arrays["reason"].size},
+        timelines=read(run_folder.read_timeline),
+        clients=run_folder.read_clients(run_dir),
+    )
+
+
+def _drop_unfinished(lost: Arrays) -> Arrays:
+    kept = np.array(LOSS_REASONS)[lost["reason"]] != "unfinished"
+    return {name: array[kept] for name, array in lost.items()}

@@ -1,0 +1,26 @@
+"""Many numbers made few enough to be seen: thinned, averaged, spread apart."""
+
+import numpy as np
+
+_MAX_POINTS = 2000  # more points than this are thinned, so that pictures stay small
+
+
+def thin(array: np.ndarray) -> np.ndarray:
+    """Return every n-th entry, 2,000 to 3,999 if there are more."""
+    return array[:: max(1, len(array) // _MAX_POINTS)]
+
+
+def running_mean(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means over windows of a twentieth of y, at the windows' middles."""
+    width = max(1, y.size // 20)
+    sums = np.concatenate([np.zeros(1), np.cumsum(y)])
+    means = (sums[width:] - sums[:-width]) / width
+    middles = x[(width - 1) // 2 :][: means.size]
+    return thin(middles), thin(means)
+
+
+def jitter(values: np.ndarray, seed: int) -> np.ndarray:
+    """Move whole numbers of a small range apart, by less than a third."""
+    if not values.size or np.ptp(values) > 20:
+        return values
+    return values + np.random.default_rng(seed).uniform(-0.3, 0.3, values.shape)

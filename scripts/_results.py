@@ -1,0 +1,63 @@
+"""Results as people read them: the final table, and the score of a model in words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+
+def make_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Return the table of ``report.summarize_all``, 80 columns wide at most.
+
+    Times are simulated seconds, but for the wall time, which gives way where tasks were
+    lost or rejected.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
+    columns = _choose_columns(rows)
+    for title in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [format_cell(row) for format_cell in columns.values()]
+        table.add_row(row["method"], *cells)
+    return table
+
+
+def describe_score(row: dict[str, Any]) -> str:
+    """Return accuracy or perplexity of a line of metrics."""
+    if "test_perplexity" in row:
+        return f"perplexity {_format(row['test_perplexity'], ',.1f')}"
+    return f"accuracy {row['test_accuracy']:.1%}"
+
+
+def _choose_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what stands in each column, by its title."""
+
+    def show(name: str, spec: str) -> Any:
+        return lambda row: _format(row.get(name), spec)
+
+    columns = {
+        "gradi-\nents": show("gradients", ","),
+        "time\ns": show("virtual_time", ",.0f"),
+    }
+    if "test_perplexity_mean" in rows[0]:
+        columns["perplexity\nmean"] = show("test_perplexity_mean", ",.1f")
+        columns["\nmax"] = show("test_perplexity_max", ",.1f")
+    else:
+        columns["accuracy\nmean"] = show("test_accuracy_mean", ".1%")
+        columns["\nmin"] = show("test_accuracy_min", ".1%")
+    columns["mean\nd"] = show("mean_staleness", ".1f")
+    columns["mean\nalpha"] = show("mean_alpha", ".3f")
+    counted = [name for name in ("rejected", "lost") if any(row[name] for row in rows)]
+    for name in counted:
+        columns[{"rejected": "rejec-\nted", "lost": "lost\n"}[name]] = show(name, ",")
+    targets = {row["target_accuracy"] for row in rows if "target_accuracy" in row}
+    for target in targets:
+        columns[f"s to\n{target:.0%}"] = show("time_to_target", ",.0f")
+    if not counted:
+        columns["wall\ns"] = show("wall_seconds", ",.1f")
+    return columns
+
+
+def _format(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
