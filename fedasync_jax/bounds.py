@@ -58,6 +58,7 @@ FRACTION = Bounds(0, 1, open_high=True)
 BOUNDS = {
     "num_updates": AT_LEAST_1,
     "eval_every": AT_LEAST_1,
+    "checkpoint_every": AT_LEAST_1,
     "seed": Bounds(0, 2**32 - 1),
     "num_clients": AT_LEAST_1,
     "concentration": POSITIVE,

@@ -49,7 +49,10 @@ class Settings(ScheduleSettings):
         gradients.
       eval_every: Updates between evaluations on the test set.
       seed: Seed of everything random. Same settings and seed: same result.
-      run_dir: Folder to write to; must not exist. Default: a new one under runs/.
+      checkpoint_every: Updates between checkpoints at the least; writing them never
+        takes more than a twentieth of the time.
+      run_dir: Folder to write to: a new one, or that of a run with the same settings,
+        which then goes on. Default: a new one under runs/.
       dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
         cifar10, wikitext2 (a text by words) or shakespeare (a text by characters).
       data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
@@ -137,6 +140,7 @@ class Settings(ScheduleSettings):
     num_updates: int = 3000
     eval_every: int = 50
     seed: int = 0
+    checkpoint_every: int = 100
     run_dir: Path | None = None
 
     dataset: str = "digits"

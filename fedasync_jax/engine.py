@@ -23,7 +23,14 @@ import numpy as np
 from fedasync_jax import tree
 from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.batching import Batching, choose_batching, replicate
-from fedasync_jax.history import Callback, Evaluation, History, Updates
+from fedasync_jax.history import (
+    Callback,
+    Evaluation,
+    History,
+    Past,
+    Updates,
+    choose_versions,
+)
 from fedasync_jax.step_scales import StepScales
 from fedasync_jax.trace import Trace, make_waves
 from fedasync_jax.wave import DeviceState, Inputs, Plan, Task, compile_waves
@@ -44,6 +51,18 @@ class RunState(NamedTuple):
     variables: Variables
     store: PyTree
     mixer_state: PyTree
+
+
+class Snapshot(NamedTuple):
+    """A run between two waves, enough to go on as if it had never stopped.
+
+    Attributes:
+      state: everything on the device; used up by the next wave.
+      past: everything that has been fetched.
+    """
+
+    state: RunState
+    past: Past
 
 
 class Wave(NamedTuple):
@@ -89,6 +108,8 @@ def run(
     callback: Callback | None = None,
     step_scales: StepScales | None = None,
     state: RunState | None = None,
+    past: Past | None = None,
+    on_wave: Callable[[int, Callable[[], Snapshot]], None] | None = None,
 ) -> RunResult:
     """Run FedAsync over a whole trace.
 
@@ -109,18 +130,21 @@ def run(
         its evaluations.
       state: where to go on, from an earlier result over a prefix of this trace; it is
         used up.
+      past: what belongs to ``state``; then the result is that of the whole run.
+      on_wave: called after every wave with the newest version and a function that
+        returns a snapshot, which waits for the device.
 
     Raises:
       ValueError: if ``eval_every`` is out of range, a leaf of ``variables`` is not a
         float array or ``state`` does not fit the trace.
     """
-    is_due = _choose_versions(eval_every, trace.num_updates)
+    is_due = choose_versions(eval_every, trace.num_updates)
     batching = batching or choose_batching()
     if state is None:
         # Every device fills its own slots.
         state = init_state(trace, mixer, replicate(variables, batching.mesh))
     observe = None if step_scales is None else step_scales.observe
-    history = History(state.version, evaluate_fn, callback, observe)
+    history = History(state.version, evaluate_fn, callback, observe, past)
     if state.version == 0:
         history.evaluate(0, replicate(_copy(state.variables), batching.mesh))
 
@@ -140,6 +164,8 @@ def run(
         for place in np.flatnonzero(is_due[wave.begin + 1 : wave.end + 1]).tolist():
             version = wave.begin + 1 + place
             history.evaluate(version, _pick(wave.versions, np.int32(place)))
+        if on_wave is not None:
+            on_wave(state.version, lambda now=state: Snapshot(now, history.past()))
     history.flush()
     return RunResult(state, history.updates(), history.evaluations)
 
@@ -236,27 +262,6 @@ def _blank_versions(variables: Variables, width: int) -> PyTree:
 
 def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
     return rows if rows is None else np.resize(rows, width)
-
-
-def _choose_versions(
-    eval_every: int | np.ndarray | None, num_updates: int
-) -> np.ndarray:
-    """Return bool [T + 1]: which versions are evaluated."""
-    is_due = np.zeros(num_updates + 1, bool)
-    is_due[[0, num_updates]] = True
-    if isinstance(eval_every, np.ndarray):
-        outside = (eval_every < 0) | (eval_every > num_updates)
-        if outside.any():
-            raise ValueError(
-                f"eval_every must be versions in 0..{num_updates}, "
-                f"got {eval_every[outside][0]}"
-            )
-        is_due[eval_every] = True
-    elif eval_every is not None:
-        if eval_every < 1:
-            raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
-        is_due[::eval_every] = True
-    return is_due
 
 
 def _make_table(trace: Trace, waves: list[tuple[int, int]]) -> np.ndarray:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +16,16 @@ import numpy as np
 
 from fedasync_jax.base import ArrayLike, Variables
 from fedasync_jax.batching import Batching, choose_batching
+from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.config import Settings
-from fedasync_jax.engine import RunResult, run
-from fedasync_jax.history import Evaluation, Updates
+from fedasync_jax.engine import (
+    RunResult,
+    RunState,
+    Snapshot,
+    init_state,
+    run,
+)
+from fedasync_jax.history import Evaluation, Past, Updates, choose_versions
 from fedasync_jax.local import steps_per_task
 from fedasync_jax.methods import Method, make_methods, make_worker
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
@@ -41,6 +48,10 @@ class Experiment:
     workload: Workload
     variables: Variables
     methods: list[Method]
+
+
+class Stopped(Exception):
+    """A run was asked to stop; its checkpoint is written."""
 
 
 class Outcome(NamedTuple):
@@ -102,19 +113,29 @@ def run_method(
     *,
     batching: Batching | None = None,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+    checkpoints: Checkpoints | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Run one method.
+    """Run one method, from its newest checkpoint on if there is one.
 
     Args:
       experiment: what it belongs to.
       method: one of ``experiment.methods``.
       batching: see ``engine.run``; default: what suits the workload.
-      on_row: called with every line of metrics as soon as it is there.
+      on_row: called with every line of metrics as soon as it is there; of a run that
+        goes on, with those of the versions before as well.
+      checkpoints: where to go on from and what to write to.
+      should_stop: asked after every wave; the run then ends with ``Stopped``.
+
+    Raises:
+      Stopped: if it was asked to, after a checkpoint.
+      ValueError: if there are checkpoints but none is intact.
     """
     settings, workload = experiment.settings, experiment.workload
     scales = _make_step_scales(settings)
     rows: list[dict[str, Any]] = []
-    begin = time.perf_counter()
+    state, past, earlier = _restore(experiment, method, checkpoints)
+    begin = time.perf_counter() - earlier
 
     def add_row(evaluation: Evaluation, updates: Updates) -> None:
         rejected = rows[-1]["rejected"] if rows else 0
@@ -122,10 +143,24 @@ def run_method(
         row |= _judge(evaluation, is_text=workload.is_text)
         scale = scales.at(np.array([evaluation.version]))[0] if scales else 1.0
         row["step_size"] = settings.step_size * float(scale)
-        row["wall_seconds"] = time.perf_counter() - begin
         rows.append(row)
         on_row(row)
 
+    def save(version: int, make_snapshot: Callable[[], Snapshot]) -> None:
+        stops = should_stop()
+        is_last = version == method.trace.num_updates
+        if checkpoints and (stops or is_last or checkpoints.is_due(version)):
+            seconds = time.perf_counter() - begin
+            checkpoints.save(make_snapshot(), {"wall_seconds": seconds})
+            if stops or is_last:
+                checkpoints.wait()
+        if stops:
+            raise Stopped(f"{method.name} stopped at version {version}")
+
+    for evaluation, updates in _tell_again(past):
+        if scales is not None:
+            scales.observe(evaluation)
+        add_row(evaluation, updates)
     result = run(
         method.trace,
         method.local_update,
@@ -137,8 +172,39 @@ def run_method(
         eval_every=method.eval_every,
         callback=add_row,
         step_scales=scales,
+        state=state,
+        past=past,
+        on_wave=save,
     )
     return Outcome(method, result, rows, time.perf_counter() - begin)
+
+
+def _restore(
+    experiment: Experiment, method: Method, checkpoints: Checkpoints | None
+) -> tuple[RunState | None, Past | None, float]:
+    """Return where to go on, and after how many seconds of wall time."""
+    if checkpoints is None:
+        return None, None, 0.0
+    first = init_state(method.trace, method.mixer, experiment.variables)
+    found = checkpoints.restore(first)
+    if found is None:
+        return None, None, 0.0
+    (state, past), extra = found
+    # The last evaluation of a shorter run may not be one of a longer run.
+    due = choose_versions(method.eval_every, method.trace.num_updates)
+    evaluations = [e for e in past.evaluations if due[e.version]]
+    return state, past._replace(evaluations=evaluations), extra["wall_seconds"]
+
+
+def _tell_again(past: Past | None) -> Iterator[tuple[Evaluation, Updates]]:
+    """Yield the evaluations so far, each with the updates since the one before."""
+    before = 0
+    if past is None:
+        return
+    for evaluation in past.evaluations:
+        rows = slice(before, evaluation.version)
+        yield evaluation, Updates(*(column[rows] for column in past.updates))
+        before = evaluation.version
 
 
 def _make_row(

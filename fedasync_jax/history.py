@@ -39,6 +39,18 @@ class Evaluation(NamedTuple):
     metrics: dict[str, Any]
 
 
+class Past(NamedTuple):
+    """What a run that goes on has behind it.
+
+    Attributes:
+      updates: of NumPy arrays, one row per version so far.
+      evaluations: in order of the version; later ones may be due.
+    """
+
+    updates: Updates
+    evaluations: list[Evaluation]
+
+
 class Callback(Protocol):
     """Called after every evaluation, in order."""
 
@@ -60,10 +72,12 @@ class History:
         evaluate_fn: Callable[[Variables], dict[str, Array]] | None,
         callback: Callback | None,
         observe: Callable[[Evaluation], None] | None = None,
+        past: Past | None = None,
     ):
         """Begin at ``version``; without ``evaluate_fn`` the metrics are empty.
 
-        ``observe`` receives every evaluation, before ``callback``.
+        ``observe`` receives every evaluation, before ``callback``. With ``past``, the
+        history of the versions before belongs to this one, but is not told again.
         """
         self.evaluations: list[Evaluation] = []
         self._evaluate_fn = evaluate_fn or (lambda variables: {})
@@ -75,6 +89,11 @@ class History:
         self._rest = Updates(nothing, nothing.astype(bool), nothing)  # for later
         self._on_device: list[tuple[int, Updates]] = []  # (rows, padded)
         self._waiting: tuple[int, dict, list[tuple[int, Updates]]] | None = None
+        if past is not None:
+            self.evaluations = list(past.evaluations)
+            self._version = past.evaluations[-1].version if past.evaluations else 0
+            self._parts = [_head(past.updates, self._version)]
+            self._rest = Updates(*(column[self._version :] for column in past.updates))
 
     def add(self, num_updates: int, updates: Updates) -> None:
         """Note the first ``num_updates`` rows of ``updates``, still on the device."""
@@ -113,10 +132,50 @@ class History:
         self._observe(evaluation)
         self._callback(evaluation, self._parts[-1])
 
+    def past(self) -> Past:
+        """Fetch everything and return it."""
+        self.flush()
+        fetched = jax.device_get([updates for _, updates in self._on_device])
+        pairs = zip(fetched, self._on_device, strict=True)
+        heads = [_head(updates, count) for updates, (count, _) in pairs]
+        self._on_device = []
+        self._rest = _concatenate([self._rest, *heads])
+        updates = _concatenate([*self._parts, self._rest])
+        return Past(updates, list(self.evaluations))
+
     def updates(self) -> Updates:
         """Return all updates up to the last evaluation that was fetched."""
         nothing = _head(self._rest, 0)
         return _concatenate([nothing, *self._parts])
+
+
+def choose_versions(
+    eval_every: int | np.ndarray | None, num_updates: int
+) -> np.ndarray:
+    """Return which versions are evaluated, bool [T + 1]; 0 and T always are.
+
+    Args:
+      eval_every: versions between evaluations, the versions themselves, or None.
+      num_updates: T.
+
+    Raises:
+      ValueError: if ``eval_every`` is out of range.
+    """
+    is_due = np.zeros(num_updates + 1, bool)
+    is_due[[0, num_updates]] = True
+    if isinstance(eval_every, np.ndarray):
+        outside = (eval_every < 0) | (eval_every > num_updates)
+        if outside.any():
+            raise ValueError(
+                f"eval_every must be versions in 0..{num_updates}, "
+                f"got {eval_every[outside][0]}"
+            )
+        is_due[eval_every] = True
+    elif eval_every is not None:
+        if eval_every < 1:
+            raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
+        is_due[::eval_every] = True
+    return is_due
 
 
 def _head(updates: Updates, num_rows: int) -> Updates:

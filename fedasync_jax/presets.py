@@ -9,6 +9,7 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020, 
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.config import Settings
@@ -187,3 +188,25 @@ def make_settings(
     if overrides.get("gamma_rho") is not None:
         fields.pop("rho", None)
     return dataclasses.replace(Settings(), **{**fields, **overrides})
+
+
+def from_json(values: Mapping[str, Any], **overrides: Any) -> Settings:
+    """Return the settings that ``Settings.to_json`` gave, some of them replaced.
+
+    Raises:
+      ValueError: if a field is unknown or out of range.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    unknown = sorted(values.keys() - fields.keys())
+    if unknown:
+        raise ValueError(f"settings must be fields of Settings, got {unknown[0]}")
+
+    def convert(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        if name.endswith(("_path", "_dir")) and value is not None:
+            return Path(value)
+        return value
+
+    typed = {name: convert(name, value) for name, value in values.items()}
+    return Settings(**(typed | overrides))

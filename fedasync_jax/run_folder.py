@@ -12,6 +12,7 @@
     ``timeline.npz``    arrays [N], what some of the clients did and when: ``client``,
                         ``start``, ``end``, ``activity`` (of ``ACTIVITIES``)
     ``model.npz``       the final model, one array per leaf
+    ``checkpoints/``    see ``checkpoint``
 ``plots/``          pictures
 
 Times are simulated seconds. Only metrics are sure to be there: what a run does not know
@@ -30,6 +31,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import ArrayLike, PyTree
+from fedasync_jax.resume import check_goes_on, lock_folder
 from fedasync_jax.timeline import ACTIVITIES
 from fedasync_jax.trace import LOSS_REASONS
 
@@ -46,44 +48,45 @@ _UPDATES = (
 )
 
 
-def require_new(path: str | Path) -> None:
-    """Refuse a run folder that exists, so that nothing is overwritten.
-
-    Raises:
-      ValueError: if ``path`` exists.
-    """
-    if Path(path).exists():
-        raise ValueError(f"run_dir must be a folder that does not exist, got {path}")
-
-
 class RunFolder:
-    """A new folder that one run writes to.
+    """A folder that one run writes to, and no other process at the same time.
 
     Attributes:
       path: where it is.
     """
 
     def __init__(self, path: str | Path, config: Mapping[str, Any]):
-        """Make the folder and write ``config.json``.
+        """Make the folder, or go on in it, lock it, and write ``config.json``.
+
+        ``metrics.jsonl`` begins anew with its first line: a run that goes on tells all
+        its metrics again.
 
         Raises:
-          ValueError: if ``path`` exists or cannot be made.
+          ValueError: if ``path`` cannot be made or written to, is not an earlier part
+            of the same run, or another process writes to it.
         """
-        require_new(path)
+        check_goes_on(path, config)
         self.path = Path(path)
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(self.path)
+            self._write_json("config.json", config)
         except OSError as error:
             raise ValueError(
-                f"run_dir must be a folder that can be made, got {path} "
+                f"run_dir must be a folder that can be made and written to, got {path} "
                 f"({error.strerror})"
             ) from error
-        self._write_json("config.json", config)
+        self._mode = "w"  # of metrics.jsonl, up to its first line
 
     def add_metrics(self, row: Row) -> None:
         """Append a line to ``metrics.jsonl``, whole and at once."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.path / "metrics.jsonl").open(self._mode, encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self._mode = "a"
+
+    def checkpoint_folder(self, method: str) -> Path:
+        """Return where the checkpoints of a method are."""
+        return self.path / slugify(method) / "checkpoints"
 
     def write_summary(self, rows: Sequence[Row]) -> None:
         """Write ``summary.json``."""
@@ -99,7 +102,10 @@ class RunFolder:
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         on_host: dict[str, Any] = {key: np.asarray(a) for key, a in arrays.items()}
-        np.savez_compressed(path, **on_host)
+        scratch = path.with_name(f".{path.name}")
+        with scratch.open("wb") as file:
+            np.savez_compressed(file, **on_host)
+        os.replace(scratch, path)
 
     def write_method(
         self,

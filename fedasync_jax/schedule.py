@@ -87,8 +87,8 @@ def simulate(
 
     Events are handled in the order (time, sequence number): ties first in, first out.
     A worker is drawn from the idle ones that are there, receives the newest version,
-    and is idle again once its task has ended. The cost of an event does not depend on
-    C.
+    and is idle again once its task has ended. The cost of a task hardly depends on C,
+    but on the share of the clients that are there.
 
     The trace is shorter, and its ``ended`` says why, if nobody is available for the
     rest of time or 10,000 tasks are lost in a row.

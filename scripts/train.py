@@ -3,14 +3,16 @@
 Without a flag: handwritten digits, 100 clients, slow and fast ones. The results go into
 a new folder under runs/. ``--preset NAME`` starts from other settings, ``--fleet NAME``
 replaces the devices, ``--check`` tests every schedule for what must always hold.
+``--resume RUN`` goes on with a run that was interrupted, or with more updates.
 """
 
 import argparse
 import collections
 import datetime
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +26,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedasync_jax import experiment, report, run_folder
+from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.config import Settings
 from fedasync_jax.data import summarize_label_counts
-from fedasync_jax.presets import FLEETS, PRESETS, make_settings
+from fedasync_jax.presets import FLEETS, PRESETS, from_json, make_settings
+from fedasync_jax.resume import check_goes_on, read_config
 from fedasync_jax.trace import UNFINISHED
 
 _WINDOW = 10.0  # seconds over which updates/s is taken
@@ -56,7 +60,7 @@ def main() -> None:
     console = Console()
     path = settings.run_dir or _new_run_dir(settings)
     try:
-        run_folder.require_new(path)
+        check_goes_on(path, _describe(command))
         with console.status("reading data, making schedules, warming up"):
             built = experiment.build(settings)
         folder = run_folder.RunFolder(path, _describe(command))
@@ -64,7 +68,7 @@ def main() -> None:
         fail(error)
     _print_header(console, built, folder.path)
     _write_clients(folder, built)
-    outcomes = _run_all(console, built, folder)
+    outcomes = _run_or_stop(console, built, folder)
     rows = report.summarize_all(outcomes)
     folder.write_summary(rows)
     console.print(make_table(rows))
@@ -81,8 +85,11 @@ def parse_command(args: Sequence[str]) -> Command:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="digits", nargs="?")
     parser.add_argument("--fleet", default=None, nargs="?", const="")
+    parser.add_argument("--resume", default=None, nargs="?", const="")
     parser.add_argument("--check", action="store_true")
     known, rest = parser.parse_known_args(args)
+    if known.resume is not None:
+        return _resume(known, rest)
     flags = {arg.split("=")[0].replace("_", "-") for arg in rest}
     # A rho of the preset gives way to a gamma_rho of the user's, not one of the user's.
     overrides = {"rho": None} if "--gamma-rho" in flags else {}
@@ -100,10 +107,47 @@ def parse_command(args: Sequence[str]) -> Command:
     return Command(known.preset, known.fleet, known.check, settings)
 
 
-def _run_all(
+def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
+    """Return the command line of a run that goes on."""
+    try:
+        config = read_config(known.resume)
+        if known.preset != "digits" or known.fleet is not None:
+            raise ValueError("preset and fleet must not be given to go on with a run")
+        default = from_json(config["settings"], run_dir=Path(known.resume))
+    except ValueError as error:
+        fail(error)
+    settings = parse_flags(Settings, __doc__ or "", args=args, default=default)
+    return Command(config["preset"], config["fleet"], known.check, settings)
+
+
+def _run_or_stop(
     console: Console, built: experiment.Experiment, folder: run_folder.RunFolder
 ) -> list[experiment.Outcome]:
+    """Run all methods; when asked to stop or at an error, end the process."""
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: asked.append(number))
+    try:
+        return _run_all(console, built, folder, lambda: bool(asked))
+    except experiment.Stopped as stop:
+        console.print(
+            f"{stop}; go on with: python scripts/train.py --resume {folder.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(128 + asked[0])
+    except (ValueError, OSError) as error:
+        fail(error)
+
+
+def _run_all(
+    console: Console,
+    built: experiment.Experiment,
+    folder: run_folder.RunFolder,
+    should_stop: Callable[[], bool],
+) -> list[experiment.Outcome]:
     outcomes = []
+    every = built.settings.checkpoint_every
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=6),
@@ -119,7 +163,15 @@ def _run_all(
                 folder.add_metrics(row)
                 bar.show(row)
 
-            outcome = experiment.run_method(built, method, on_row=note)
+            where = folder.checkpoint_folder(method.name)
+            with Checkpoints(where, every=every, on_skip=progress.print) as checkpoints:
+                outcome = experiment.run_method(
+                    built,
+                    method,
+                    on_row=note,
+                    checkpoints=checkpoints,
+                    should_stop=should_stop,
+                )
             _write_outcome(folder, built, outcome)
             outcomes.append(outcome)
     return outcomes

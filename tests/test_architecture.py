@@ -36,7 +36,7 @@ _LAYERS = {
     | _NUMPY_ONLY,
     1: {"data", "models", "local", "mixing", "evaluation"},
     2: {"wave", "engine", "baselines"},
-    3: {"run_folder"},
+    3: {"checkpoint", "run_folder", "resume"},
     4: {
         "bounds",
         "fleet_settings",
@@ -128,7 +128,7 @@ def _may_import(source: str, target: str) -> bool:
         return target in _NUMPY_ONLY
     if upper in (0, 1, 2):
         return lower == 0
-    return lower < upper or (upper == lower == 4)
+    return lower < upper or (upper == lower and upper in (3, 4))
 
 
 # Imports

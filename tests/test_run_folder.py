@@ -1,10 +1,11 @@
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedasync_jax import Variables, run_folder
+from fedasync_jax import Variables, resume, run_folder
 from fedasync_jax.timeline import ACTIVITIES
 from fedasync_jax.trace import LOSS_REASONS
 
@@ -56,9 +57,10 @@ def assert_same(read, written):
 def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(
-        ValueError, match="run_dir must be a folder that does not exist"
+        ValueError,
+        match=r"^run_dir must be a new folder or a run with config\.json, got ",
     ):
-        run_folder.RunFolder(tmp_path, {})
+        run_folder.RunFolder(tmp_path, {"settings": {}})
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -180,3 +182,48 @@ def test_a_bad_archive_is_refused_in_one_line(tmp_path, name, arrays, message):
 def test_the_numbers_of_activities_on_the_disk_mean_what_they_meant():
     names = ("away", "download", "work", "upload", "lost")
     assert names == ACTIVITIES
+
+
+_CONFIG = {"settings": {"alpha": 0.6, "num_updates": 10, "hidden": [3]}}
+
+
+def _close(folder):
+    os.close(folder._lock)  # as the end of its process does
+
+
+def test_a_run_goes_on_with_the_same_settings_or_more_updates(tmp_path):
+    first = run_folder.RunFolder(tmp_path / "a", _CONFIG)
+    first.add_metrics({"method": "x", "version": 0})
+    _close(first)
+    longer = {"settings": {**_CONFIG["settings"], "num_updates": 20, "hidden": (3,)}}
+    second = run_folder.RunFolder(tmp_path / "a", longer)
+    assert resume.read_config(tmp_path / "a")["settings"]["num_updates"] == 20
+    assert len(run_folder.read_metrics(tmp_path / "a")["x"]) == 1  # until it tells more
+    for version in (0, 1):
+        second.add_metrics({"method": "x", "version": version})
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"alpha": 0.5}, "alpha must be 0.6 to go on with the run {}, got 0.5"),
+        ({"num_updates": 9}, "num_updates must be 10 to go on with the run {}, got 9"),
+        ({"new": 1}, "new must be None to go on with the run {}, got 1"),
+    ],
+)
+def test_other_settings_are_refused_by_name(tmp_path, changes, line):
+    path = tmp_path / "a"
+    _close(run_folder.RunFolder(path, _CONFIG))
+    with pytest.raises(ValueError) as error:
+        run_folder.RunFolder(path, {"settings": {**_CONFIG["settings"], **changes}})
+    assert str(error.value) == line.format(path)
+
+
+def test_a_second_writer_is_told_of_the_first(tmp_path):
+    first = run_folder.RunFolder(tmp_path / "a", _CONFIG)
+    with pytest.raises(ValueError, match=r"which process \d+ on .* writes to$"):
+        run_folder.RunFolder(tmp_path / "a", _CONFIG)
+    _close(first)
+    run_folder.RunFolder(tmp_path / "a", _CONFIG)

@@ -11,7 +11,7 @@ from fedasync_jax.fleet import Fleet, Network, make_fleet
 from fedasync_jax.schedule import sampled_staleness, simulate
 from fedasync_jax.schedulers import Immediate, Periodic, Rounds
 from fedasync_jax.steps import TimeBudget
-from fedasync_jax.trace import Trace, make_waves
+from fedasync_jax.trace import FAILED, TIMED_OUT, Trace, make_waves
 
 _NUM_CLIENTS = 12
 _SCHEDULERS = [
@@ -230,6 +230,34 @@ def test_rounds_wait_for_the_slowest():
         (1, 3, 6, 3),
     ]
     assert trace.num_slots == 1
+
+
+def test_a_time_out_counts_from_the_trigger_to_the_end_of_the_upload():
+    """The slow one would be there at 1 + 2 + 4 = 7."""
+    network = Network(np.array([np.inf, 1]), np.array([np.inf, 0.25]), np.zeros(2))
+    devices = _constant_fleet(2.0, 2.0)._replace(network=network)
+    run = {"scheduler": Immediate(2), "num_bytes": 1, "rng": _rng()}
+    trace = simulate(devices, 9, time_out=6.5, **run)
+    assert set(trace.client.tolist()) == {0}
+    lost = trace.lost
+    assert lost.end_time[lost.reason == TIMED_OUT].tolist() == [6.5, 13.0, 19.5]
+    trace = simulate(devices, 9, time_out=7.0, **run)
+    assert trace.arrival_time[trace.client == 1].tolist() == [7.0, 14.0]
+    assert TIMED_OUT not in trace.lost.reason
+
+
+def test_a_task_may_fail_at_any_moment_of_its_life():
+    """While the model is on its way, too: 1 + 2 + 5 seconds."""
+    network = Network(np.ones(1), np.array([0.2]), np.zeros(1))
+    devices = make_fleet(
+        1, rng=_rng(), seconds_per_step=2.0, network=network, failure_rate=0.5
+    )
+    trace = simulate(devices, 2000, scheduler=Immediate(1), num_bytes=1, rng=_rng())
+    np.testing.assert_allclose(trace.arrival_time - trace.start_time, 8.0)
+    failed = trace.lost.reason == FAILED
+    lives = (trace.lost.end_time - trace.lost.start_time)[failed]
+    below = [0.1, 0.25, 0.5, 0.75, 0.9]
+    np.testing.assert_allclose(np.quantile(lives / 8, below), below, atol=0.03)
 
 
 # The virtual clock: what always holds

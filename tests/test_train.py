@@ -1,8 +1,11 @@
 """The main job, end to end, as a user runs it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +48,8 @@ def test_the_run_folder_is_complete(finished):
     for method in run_folder.read_metrics(path):
         found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
         timeline = set() if method == "SGD" else {"timeline.npz"}
-        assert found == {"updates.npz", "lost.npz", "model.npz"} | timeline
+        written = {"updates.npz", "lost.npz", "model.npz", "checkpoints"}
+        assert found == written | timeline
     config = json.loads((path / "config.json").read_text())
     assert config["settings"]["num_updates"] == 200
     assert (config["preset"], config["fleet"]) == ("digits", None)
@@ -136,7 +140,7 @@ def test_the_pictures_can_be_drawn_again(finished):
             ["--availability", "replay", "--availability-path", "missing.csv"],
             "missing.csv",
         ),
-        (["--run-dir", "."], "run_dir must be a folder that does not exist"),
+        (["--run-dir", "."], "run_dir must be a new folder or a run with config"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -270,3 +274,37 @@ def test_h_per_task_and_periodic_triggers():
     np.testing.assert_array_equal(starts % settings.interval, 0)
     assert fedavg.trace.num_updates == 40
     assert (fedavg.trace.start_version % 10 == 0).all()
+
+
+_SHORT = ("--methods", "fedasync-polynomial", "--num-updates", "2000", "--eval-every")
+
+
+def _start(*args):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), *args],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, number):
+    path, whole = tmp_path / "stopped", tmp_path / "whole"
+    process = _start(*_SHORT, "10", "--run-dir", str(path))
+    while process.poll() is None and not list(path.glob("*/checkpoints/*.json")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number
+        assert f"--resume {path}" in said
+    assert not (path / "summary.json").exists()
+    for args in (("--resume", str(path)), (*_SHORT, "10", "--run-dir", str(whole))):
+        process = _start(*args)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    slug = "fedasync-polynomial-0-5"
+    for name in ("metrics.jsonl", f"{slug}/model.npz", f"{slug}/updates.npz"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes(), name

@@ -1,0 +1,80 @@
+"""Whether a run folder may be written to: the same run, and one writer at a time."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds anything but an earlier part of the same run.
+
+    Nothing is ever overwritten. A run goes on with the settings that it began with;
+    only ``num_updates`` may grow.
+
+    Raises:
+      ValueError: if ``path`` exists and is not such a run.
+    """
+    if not Path(path).exists():
+        return
+    earlier = read_config(path)["settings"]
+    settings = json.loads(json.dumps(config["settings"]))
+    for name in sorted(earlier.keys() | settings.keys()):
+        before, now = earlier.get(name), settings.get(name)
+        grows = name == "num_updates" and isinstance(before, int) and before <= now
+        if before != now and not grows and name != "run_dir":
+            raise ValueError(
+                f"{name} must be {before} to go on with the run {path}, got {now}"
+            )
+
+
+def read_config(run_dir: str | Path) -> dict[str, Any]:
+    """Read ``config.json``.
+
+    Raises:
+      ValueError: if there is no such file or it is not the config of a run.
+    """
+    path = Path(run_dir) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {**config, "settings": dict(config["settings"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"run_dir must be a new folder or a run with config.json, got {run_dir}"
+        ) from error
+
+
+def lock_folder(folder: Path) -> int:
+    """Take the lock of a folder, which is held until the process ends.
+
+    The system lets go of it however the process ends, so that nothing is left behind.
+    Where the system has no such locks, as on Windows, nothing is locked.
+
+    Args:
+      folder: it must exist.
+
+    Raises:
+      OSError: if the folder cannot be written to.
+      ValueError: if another process holds the lock.
+
+    Returns:
+      A file descriptor; closing it lets go of the lock.
+    """
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass
+    except BlockingIOError as error:
+        holder = os.read(lock, 1000).decode() or "another process"
+        os.close(lock)
+        raise ValueError(
+            f"run_dir must not be in use, got {folder}, which {holder} writes to"
+        ) from error
+    os.truncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return lock

@@ -1,0 +1,202 @@
+"""Checkpoints: runs go on bit for bit, and what is damaged is passed over."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from fedasync_jax import experiment
+from fedasync_jax.batching import Batching
+from fedasync_jax.checkpoint import Checkpoints
+from fedasync_jax.engine import init_state
+from fedasync_jax.presets import make_settings
+
+_JOB = {"num_clients": 12, "concurrency": 5, "clients_per_round": 4, "eval_every": 7}
+
+
+def _build(num_updates=60, methods=("fedasync-polynomial",), **changes):
+    settings = make_settings(
+        num_updates=num_updates, methods=methods, **_JOB, **changes
+    )
+    return experiment.build(settings)
+
+
+def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
+    """Run a method to its end, or until a wave after which it is asked to stop."""
+    rows = []
+    kwargs = {"on_row": rows.append, "batching": Batching(max_width=max_width)}
+    seen = []
+
+    def should_stop():
+        seen.append(None)
+        return stop_at is not None and len(seen) > stop_at
+
+    if folder is None:
+        return experiment.run_method(built, built.methods[method], **kwargs), rows
+    with Checkpoints(folder, every=1) as checkpoints:
+        outcome = experiment.run_method(
+            built,
+            built.methods[method],
+            checkpoints=checkpoints,
+            should_stop=should_stop,
+            **kwargs,
+        )
+    return outcome, rows
+
+
+def _stop(built, folder, waves, **kwargs):
+    with pytest.raises(experiment.Stopped):
+        _run(built, folder, stop_at=waves, **kwargs)
+
+
+def _assert_same(first, second):
+    (outcome_1, rows_1), (outcome_2, rows_2) = first, second
+    assert rows_1 == rows_2
+    results = outcome_1.result, outcome_2.result
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("fedasync-hinge", {"schedule": "sampled", "max_steps": 7}),
+        ("fedasync-constant", {"plateau_factor": 0.5, "plateau_on": "test"}),
+        ("fedavg", {"over_selection": 0.5}),
+    ],
+)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, method, changes):
+    built = _build(methods=(method,), **changes)
+    whole = _run(built)
+    for stop in (0, 3, 4):  # each goes on where the one before has stopped
+        _stop(built, tmp_path, stop)
+    _assert_same(_run(built, tmp_path), whole)
+
+
+@pytest.mark.parametrize("max_width", [1, 2])
+def test_any_width_and_any_number_of_stops_give_the_same(tmp_path, max_width):
+    built = _build()
+    whole = _run(built, max_width=max_width)
+    for stop in (1, 0, 2, 0):
+        _stop(built, tmp_path, stop, max_width=max_width)
+    _assert_same(_run(built, tmp_path, max_width=max_width), whole)
+
+
+def test_a_finished_run_tells_its_metrics_again_and_trains_nothing(tmp_path):
+    built = _build()
+    first = _run(built, tmp_path)
+    _assert_same(_run(built, tmp_path), first)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "schedule"), [(2, "immediate"), (30, "immediate"), (35, "sampled")]
+)
+def test_a_run_can_be_extended(tmp_path, shorter, schedule):
+    """Version 30 is not due in the longer run, 35 is; both go on exactly."""
+    changes = {"schedule": schedule}
+    _run(_build(num_updates=shorter, **changes), tmp_path)
+    longer = _build(num_updates=80, **changes)
+    _assert_same(_run(longer, tmp_path), _run(longer))
+
+
+def test_the_newest_are_kept(tmp_path):
+    _run(_build(), tmp_path)
+    seals = sorted(tmp_path.glob("*.json"))
+    assert 1 <= len(seals) <= 3
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == sorted(seal.stem for seal in seals)
+    assert (tmp_path / "60.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run with two checkpoints, at least."""
+    folder = tmp_path_factory.mktemp("stopped")
+    built = _build()
+    for stop in (2, 2):
+        _stop(built, folder, stop)
+    versions = sorted(int(seal.stem) for seal in folder.glob("*.json"))
+    assert len(versions) >= 2
+    return built, folder, versions
+
+
+def _files(folder, version):
+    yield folder / f"{version}.json"
+    yield from (p for p in (folder / str(version)).rglob("*") if p.is_file())
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [_flip, _cut, lambda path: path.unlink()])
+def test_a_damaged_checkpoint_is_passed_over_for_an_intact_one(
+    stopped, damage, tmp_path
+):
+    built, folder, versions = stopped
+    method = built.methods[0]
+    first = init_state(method.trace, method.mixer, built.variables)
+    for path in sorted(_files(folder, versions[-1])):
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        damage(copy / path.relative_to(folder))
+        lines = []
+        with Checkpoints(copy, every=1, on_skip=lines.append) as checkpoints:
+            found = checkpoints.restore(first)
+        assert found is not None
+        assert found[0].state.version == versions[-2], path
+        assert len(lines) == (
+            path.suffix != ".json"
+            or path.parent != folder
+            or damage.__name__ != "<lambda>"
+        )
+        shutil.rmtree(copy)
+
+
+def test_without_an_intact_checkpoint_the_run_is_refused(stopped, tmp_path):
+    built, folder, versions = stopped
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for version in versions:
+        _flip(copy / f"{version}.json")
+    with pytest.raises(ValueError, match="must hold an intact checkpoint"):
+        _run(built, copy)
+
+
+def test_a_foreign_checkpoint_is_passed_over(stopped, tmp_path):
+    """A seal that is whole but belongs to arrays of another shape."""
+    _, folder, _ = stopped
+    with pytest.raises(ValueError, match="must hold an intact checkpoint"):
+        copy = tmp_path / "copy"
+        shutil.copytree(folder, copy)
+        _run(_build(hidden=(5,)), copy)
+
+
+def test_no_checkpoint_is_a_fresh_start(tmp_path):
+    built = _build(num_updates=10)
+    _assert_same(_run(built, tmp_path / "none"), _run(built))
+
+
+def test_what_was_left_by_a_kill_counts_for_nothing(stopped, tmp_path):
+    built, folder, versions = stopped
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    shutil.copytree(copy / str(versions[-1]), copy / "59")  # without a seal
+    (copy / "59.tmp").write_text(json.dumps({}))
+    _assert_same(_run(built, copy), _run(built))
+    assert not (copy / "59").exists()
+
+
+@pytest.mark.parametrize(("every", "keep", "name"), [(0, 1, "every"), (1, 0, "keep")])
+def test_checkpoint_errors(tmp_path, every, keep, name):
+    with pytest.raises(ValueError) as error:
+        Checkpoints(tmp_path, every=every, keep=keep)
+    assert str(error.value) == f"{name} must be >= 1, got 0"
