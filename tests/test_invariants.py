@@ -149,6 +149,10 @@ def test_a_good_schedule_has_nothing_to_tell_of(devices):
             "presence: task 1 is lost, but its device stays",
         ),
         (
+            {"lost_end_time": {0: 4.5}},
+            "presence: task 1 is lost, but its device stays",
+        ),
+        (
             {"lost_reason": {1: LEFT}},
             "presence: task 5 is lost, but its device stays",
         ),

@@ -250,15 +250,18 @@ def test_a_good_run_has_nothing_to_tell_of(outcomes):
 def test_a_weight_that_is_too_large_is_told(outcomes, row):
     alpha = np.array(outcomes[0].result.updates.alpha)
     alpha[row] *= 1.001
-    (line,) = report.check(_mixed(outcomes[0], alpha=alpha))
-    assert line.startswith("FedAsync polynomial(0.5): staleness: alpha_t is not alpha ")
+    name = outcomes[0].method.name
+    assert report.check(_mixed(outcomes[0], alpha=alpha)) == [
+        f"{name}: staleness: alpha_t is not alpha s(d) at {row}"
+    ]
 
 
 @pytest.mark.parametrize("row", [0, 17, 38])
 def test_a_weight_that_is_too_small_is_told(outcomes, row):
     alpha = np.array(outcomes[0].result.updates.alpha)
     alpha[row] *= 0.999
-    assert len(report.check(_mixed(outcomes[0], alpha=alpha))) == 1
+    (line,) = report.check(_mixed(outcomes[0], alpha=alpha))
+    assert line.endswith(f"alpha_t is not alpha s(d) at {row + 1}")
 
 
 def test_the_weights_of_another_staleness_function_are_told(outcomes):
@@ -278,6 +281,9 @@ def test_the_weight_of_what_was_not_mixed_is_no_matter(outcomes):
     alpha[[5, 20]], applied[[5, 20]] = 0.0, False
     assert report.check(_mixed(outcomes[0], alpha=alpha, applied=applied)) == []
     assert len(report.check(_mixed(outcomes[0], alpha=alpha))) == 1
+    alpha[30] *= 1.1
+    (line,) = report.check(_mixed(outcomes[0], alpha=alpha, applied=applied))
+    assert line.endswith(" at 30")
 
 
 def test_the_weights_of_a_baseline_are_those_of_its_mean(outcomes):
@@ -330,3 +336,13 @@ def test_weights_that_vanish_are_in_order(outcomes, largest):
         warnings.simplefilter("error")
         lines = report.check(_mixed(outcome._replace(method=method), alpha=alpha))
     assert not [line for line in lines if "alpha_t" in line]
+
+
+def test_language_models_are_not_timed_by_their_accuracy(outcomes):
+    told = [
+        outcome._replace(rows=[{**row, "test_perplexity": 9.0} for row in outcome.rows])
+        for outcome in outcomes
+    ]
+    for row in report.summarize_all(told):
+        assert row["test_perplexity_mean"] == 9.0
+        assert "time_to_target" not in row

@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fedasync_jax import fleet
+from fedasync_jax import availability, fleet
 from fedasync_jax.fleet import Fleet, Network, make_fleet
 from fedasync_jax.schedule import sampled_staleness, simulate
 from fedasync_jax.schedulers import Immediate, Periodic, Rounds
 from fedasync_jax.steps import TimeBudget
-from fedasync_jax.trace import FAILED, TIMED_OUT, Trace, make_waves
+from fedasync_jax.trace import FAILED, LATE, LEFT, TIMED_OUT, Trace, make_waves
 
 _NUM_CLIENTS = 12
 _SCHEDULERS = [
@@ -258,6 +258,86 @@ def test_a_task_may_fail_at_any_moment_of_its_life():
     lives = (trace.lost.end_time - trace.lost.start_time)[failed]
     below = [0.1, 0.25, 0.5, 0.75, 0.9]
     np.testing.assert_allclose(np.quantile(lives / 8, below), below, atol=0.03)
+
+
+def test_arrivals_come_before_a_client_that_is_back_at_the_same_time():
+    windows = np.array([0, 1]), np.array([0.0, 2.0]), np.array([99.0, 99.0])
+    there = availability.replay(*windows, num_clients=2)
+    devices = _constant_fleet(2.0, 2.0)._replace(availability=there)
+    trace = simulate(devices, 3, scheduler=Immediate(2), rng=_rng())
+    assert trace.start_time.tolist() == [0, 2, 2]
+    assert trace.start_version.tolist() == [0, 1, 1]
+
+
+def test_a_model_that_arrives_at_the_deadline_is_in_time():
+    scheduler = Rounds(2, deadline=2.0)
+    trace = simulate(_constant_fleet(1.0, 2.0), 4, scheduler=scheduler, rng=_rng())
+    assert trace.arrival_time.tolist() == [1, 2, 3, 4]
+    assert trace.start_version.tolist() == [0, 0, 2, 2]
+
+
+def test_a_round_goes_on_without_a_task_that_is_lost():
+    """Three workers for two models; the first of them leaves."""
+    windows = np.arange(3), np.zeros(3), np.array([0.5, 99.0, 99.0])
+    there = availability.replay(*windows, num_clients=3)
+    devices = make_fleet(
+        3,
+        rng=_rng(),
+        seconds_per_step=np.array([5.0, 1.0, 2.0]),
+        availability=there,
+        when_away="lose",
+    )
+    trace = simulate(devices, 4, scheduler=Rounds(2, 0.5), rng=_rng())
+    assert trace.arrival_time.tolist() == [1, 2, 3, 4]
+    assert trace.start_version.tolist() == [0, 0, 2, 2]
+    assert trace.lost.reason.tolist().count(LEFT) == 1
+    assert LATE not in trace.lost.reason
+
+
+# When a run ends
+
+
+@pytest.mark.parametrize("scheduler", [Immediate(3), Periodic(1.0, 3), Rounds(3)])
+def test_a_run_that_got_all_its_models_did_not_end_early(scheduler):
+    """Even if no further one would ever come."""
+    trace = _simulate(scheduler, 12, max_tasks=1)
+    assert (trace.num_updates, trace.ended) == (12, "")
+    trace = _simulate(scheduler, 13, max_tasks=1)
+    assert trace.num_updates == 12
+    assert trace.ended.startswith("nobody is available after ")
+
+
+def test_a_run_ends_when_nothing_arrives_any_more():
+    """Windows of a second, tasks of one and a half."""
+    start = np.append(0.0, np.arange(20.0, 30_000, 2))
+    end = np.append(10.0, start[1:] + 1)
+    there = availability.replay(np.zeros(len(start)), start, end, num_clients=1)
+    devices = make_fleet(
+        1, rng=_rng(), seconds_per_step=1.5, availability=there, when_away="lose"
+    )
+    trace = simulate(devices, 9, scheduler=Immediate(1), rng=_rng())
+    assert trace.arrival_time.tolist() == [1.5, 3.0, 4.5, 6.0, 7.5, 9.0]
+    assert trace.ended == "the last 10,000 tasks were all lost"
+    assert set(trace.lost.reason.tolist()) == {LEFT}
+    assert len(trace.lost.task) == 10_000
+    assert trace.lost.end_time[-1] == 20 + 2 * 9998 + 1
+
+
+def test_a_run_goes_on_as_long_as_a_model_arrives_now_and_then():
+    devices = make_fleet(5, rng=_rng(), failure_rate=0.9)
+    trace = simulate(devices, 1500, scheduler=Immediate(3), rng=_rng())
+    assert (trace.num_updates, trace.ended) == (1500, "")
+    assert len(trace.lost.task) > 11_000
+
+
+def test_a_run_without_a_single_model_is_an_error():
+    devices = make_fleet(5, rng=_rng(), seconds_per_step=9.0)
+    with pytest.raises(ValueError) as error:
+        simulate(devices, 3, scheduler=Immediate(3), time_out=5.0, rng=_rng())
+    assert str(error.value) == (
+        "fleet must bring back a model, but none ever arrives: the last 10,000 tasks "
+        "were all lost"
+    )
 
 
 # The virtual clock: what always holds
