@@ -104,6 +104,11 @@ def parse_command(args: Sequence[str]) -> Command:
     ]
     description = "\n\n".join([__doc__ or "", *lines])
     settings = parse_flags(Settings, description, args=rest, default=default)
+    if known.fleet is not None and settings.schedule == "sampled":
+        fail(
+            f"fleet must not be given for schedule sampled, which has no clock, got "
+            f"{known.fleet} (--schedule immediate has one)"
+        )
     return Command(known.preset, known.fleet, known.check, settings)
 
 

@@ -323,6 +323,25 @@ def test_a_run_ends_when_nothing_arrives_any_more():
     assert trace.lost.end_time[-1] == 20 + 2 * 9998 + 1
 
 
+def test_a_paused_task_is_given_up_after_a_thousand_returns():
+    """Devices are there every other second; the second task needs one return more."""
+    start = np.tile(np.arange(0.0, 3000, 2), 2)
+    client = np.repeat([0, 1], 1500)
+    there = availability.replay(client, start, start + 1, num_clients=2)
+    devices = make_fleet(
+        2,
+        rng=_rng(),
+        seconds_per_step=np.array([1000.5, 1001.5]),
+        availability=there,
+        when_away="pause",
+    )
+    trace = simulate(devices, 1, scheduler=Immediate(2), rng=_rng())
+    assert _log(trace) == [(0, 0.0, 2000.5, 0)]
+    left = trace.lost.reason == LEFT
+    assert trace.lost.client[left].tolist()[0] == 1
+    assert trace.lost.end_time[left].tolist()[0] == 2001.0
+
+
 def test_a_run_goes_on_as_long_as_a_model_arrives_now_and_then():
     devices = make_fleet(5, rng=_rng(), failure_rate=0.9)
     trace = simulate(devices, 1500, scheduler=Immediate(3), rng=_rng())

@@ -140,6 +140,7 @@ def test_the_pictures_can_be_drawn_again(finished):
             ["--availability", "replay", "--availability-path", "missing.csv"],
             "missing.csv",
         ),
+        (["--fleet", "mobile", "--schedule", "sampled"], "fleet must not be given for"),
         (["--run-dir", "."], "run_dir must be a new folder or a run with config"),
     ],
 )
