@@ -17,13 +17,14 @@ class Callback:
     def on_start(self, method: Method) -> None:
         """A method begins, or goes on."""
 
-    def on_metrics(self, method: Method, row: Row) -> None:
+    def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
         """There is an evaluation.
 
         Args:
           method: what is run.
-          row: the line of ``metrics.jsonl``. When a run goes on, the lines of the
-            versions before come first, all over again.
+          row: the line of ``metrics.jsonl``.
+          again: whether it was told before: when a run goes on, the lines of the
+            versions before come first.
         """
 
     def on_end(self, outcome: Outcome) -> None:

@@ -174,7 +174,7 @@ class Checkpoints:
         try:
             self._write_files(folder, arrays, content)
         except Exception as error:  # a full disk has many names in the layers below
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).split('": ')[-1]
             raise OSError(
                 f"checkpoint {folder} could not be written ({reason}); those before it "
                 "are kept"

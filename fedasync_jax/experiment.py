@@ -113,7 +113,7 @@ def run_method(
     method: Method,
     *,
     batching: Batching | None = None,
-    on_row: Callable[[Row], object] = lambda row: None,
+    on_row: Callable[[Row, bool], object] = lambda row, again: None,
     checkpoints: Checkpoints | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -123,8 +123,9 @@ def run_method(
       experiment: what it belongs to.
       method: one of ``experiment.methods``.
       batching: see ``engine.run``; default: what suits the workload.
-      on_row: called with every line of metrics as soon as it is there; of a run that
-        goes on, with those of the versions before as well.
+      on_row: called with every line of metrics as soon as it is there, and with
+        whether it is told again: a run that goes on begins with those of the versions
+        before.
       checkpoints: where to go on from and what to write to.
       should_stop: asked after every wave; the run then ends with ``Stopped``.
 
@@ -148,7 +149,7 @@ def run_method(
     begin = time.perf_counter() - earlier
 
     def add_row(evaluation: Evaluation, updates: Updates) -> None:
-        on_row(log.add(evaluation, updates))
+        on_row(log.add(evaluation, updates), False)
 
     due = np.flatnonzero(choose_versions(method.eval_every, method.trace.num_updates))
 
@@ -176,7 +177,7 @@ def run_method(
     for evaluation, updates in _tell_again(past):
         if scales is not None:
             scales.observe(evaluation)
-        add_row(evaluation, updates)
+        on_row(log.add(evaluation, updates), True)
     if state is not None and has_diverged(state.version):
         raise Diverged(_explain(settings, log))
     result = run(

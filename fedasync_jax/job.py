@@ -84,10 +84,10 @@ def _run_one(
     should_stop: Callable[[], bool],
     on_skip: Callable[[str], None],
 ) -> Outcome:
-    def tell(row: Row) -> None:
+    def tell(row: Row, again: bool) -> None:
         folder.add_metrics(row)
         for callback in callbacks:
-            callback.on_metrics(method, row)
+            callback.on_metrics(method, row, again=again)
 
     where = folder.checkpoint_folder(method.name)
     every = experiment.settings.checkpoint_every

@@ -37,7 +37,7 @@ class TensorBoard(Callback):
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = self._make_writer(str(folder))
 
-    def on_metrics(self, method: Method, row: Row) -> None:
+    def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
         """Write a line; it can be seen at once."""
         seconds = row["virtual_time"]
         for name, value in row.items():

@@ -49,6 +49,7 @@ class ProgressLine(Callback):
     def on_start(self, method: Method) -> None:
         """Begin a line."""
         self._recent: collections.deque[tuple[int, float]] = collections.deque()
+        self._num_new = 0  # lines that are not told again; those say nothing of speed
         self._printed, self._last_line = time.perf_counter(), ""
         self._total = method.trace.num_updates
         self._is_async = method.staleness_fn is not None
@@ -56,9 +57,12 @@ class ProgressLine(Callback):
             line = f"{method.name:<24}  compiling"
             self._task = self._progress.add_task("", total=self._total, line=line)
 
-    def on_metrics(self, method: Method, row: dict[str, Any]) -> None:
+    def on_metrics(self, method: Method, row: dict[str, Any], *, again: bool) -> None:
         """Show a line of metrics."""
         now = time.perf_counter()
+        if self._num_new < 2:  # nor do those before the programs were compiled
+            self._recent.clear()
+        self._num_new += not again
         self._recent.append((row["version"], now))
         while now - self._recent[0][1] > _WINDOW and len(self._recent) > 4:
             self._recent.popleft()

@@ -68,12 +68,11 @@ def _describe_method(
     folder = run_dir / run_folder.slugify(name)
     is_done = (folder / "model" / "model.json").is_file()
     scores = find_scores(folder / "checkpoints")
-    what = "finished" if is_done else "at"
+    place = f"version {last['version']:,}"
     if last["updates"] is not None:
-        what += f", {last['version']:,} of {settings.num_updates:,} updates"
-    else:
-        what += f", version {last['version']:,}"
-    parts = [what, describe_score(last)]
+        place = f"{last['version']:,} of {settings.num_updates:,} updates"
+    parts = [f"{'finished' if is_done else 'not finished'}, {place}"]
+    parts.append(describe_score(last))
     if last["virtual_time"] is not None:
         parts.append(f"{last['virtual_time']:,.0f} simulated s")
     parts += [f"{last[w]:,} {w}" for w in ("rejected", "lost") if last[w]]

@@ -10,6 +10,7 @@ replaces the devices, ``--check`` tests every schedule for what must always hold
 
 import argparse
 import datetime
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ class Command(NamedTuple):
 def main() -> None:
     """Run the job."""
     _devices.use_all_cores()
+    # What orbax tells of a full disk on a hundred lines is told below on one.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     command = parse_command(sys.argv[1:])
     settings = command.settings
     console = Console()

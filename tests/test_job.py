@@ -10,6 +10,7 @@ import pytest
 import fedasync_jax as fa
 from fedasync_jax import experiment, run_folder
 from fedasync_jax.callbacks import Callback
+from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.job import run_all
 from fedasync_jax.presets import make_settings
 from fedasync_jax.run_folder import RunFolder
@@ -43,13 +44,15 @@ class Diary(Callback):
 
     def __init__(self, break_at=None):
         self.entries = []
+        self.again = []
         self.break_at = break_at
 
     def on_start(self, method):
         self.entries.append(("start", method.name))
 
-    def on_metrics(self, method, row):
+    def on_metrics(self, method, row, *, again):
         assert row["method"] == method.name
+        self.again.append(again)
         self.entries.append(("metrics", row["version"]))
         if row["version"] == self.break_at:
             raise RuntimeError("my own mistake")
@@ -102,7 +105,10 @@ def test_an_exception_of_a_callback_ends_the_run_which_can_go_on(tmp_path):
     built = _build(checkpoint_every=1)
     with pytest.raises(RuntimeError, match="my own mistake"):
         _run(built, tmp_path / "a", callbacks=[Diary(break_at=30)])
-    _run(built, tmp_path / "a")
+    diary = Diary()
+    _run(built, tmp_path / "a", callbacks=[diary])
+    told = diary.again.index(False)
+    assert told >= 1 and not any(diary.again[told:])
     _run(built, tmp_path / "b")
     a, b = (tmp_path / name / "metrics.jsonl" for name in "ab")
     assert a.read_text() == b.read_text()
@@ -128,7 +134,8 @@ def test_a_method_whose_arrivals_are_all_rejected_stops_and_the_others_run(tmp_p
         "their start"
     )
     assert ("stop", line) in diary.entries
-    assert [outcome.method.name for outcome in results.outcomes] == ["SGD"]
+    (sgd,) = results.outcomes
+    assert (sgd.method.name, sgd.rows[-1]["rejected"]) == ("SGD", 0)
     mine = rows["FedAsync polynomial(0.5)"]
     assert [row["rejected"] for row in mine] == [row["version"] for row in mine]
     assert mine[-1]["version"] == 30
@@ -136,10 +143,27 @@ def test_a_method_whose_arrivals_are_all_rejected_stops_and_the_others_run(tmp_p
     assert 30 <= max(find_versions(checkpoints)) < 40
 
 
+class AfterEveryWave(Checkpoints):
+    """Each of them makes the host fetch evaluations earlier than it would."""
+
+    def is_due(self, version):
+        return True
+
+
 def test_where_it_stops_does_not_depend_on_checkpoints(tmp_path):
-    _, _, seldom = _run_bad(tmp_path / "a", checkpoint_every=10_000)
-    _, _, often = _run_bad(tmp_path / "b", checkpoint_every=1)
-    assert seldom == often
+    built = _build(stop_after_rejected=15, max_update_norm=1e-9)
+    told = {Checkpoints: [], AfterEveryWave: []}
+    for kind, rows in told.items():
+        with kind(tmp_path / kind.__name__, every=10_000) as checkpoints:
+            with pytest.raises(experiment.Diverged):
+                experiment.run_method(
+                    built,
+                    built.methods[0],
+                    checkpoints=checkpoints,
+                    on_row=lambda row, again, rows=rows: rows.append(row),
+                )
+    assert told[Checkpoints] == told[AfterEveryWave]
+    assert told[Checkpoints][-1]["version"] == 30
 
 
 def test_it_does_not_go_on(tmp_path):
