@@ -23,7 +23,9 @@ from fedasync_jax.exports import load_model, save_model
 from fedasync_jax.fleet import Fleet, Network, make_fleet, make_network
 from fedasync_jax.history import Evaluation, Updates
 from fedasync_jax.invariants import find_violations
-from fedasync_jax.local import add_proximal, make_local_update, steps_per_task
+from fedasync_jax.local import make_local_update, steps_per_task
+from fedasync_jax.many import Run, run_many
+from fedasync_jax.proximal import add_proximal
 from fedasync_jax.schedule import sampled_staleness, simulate
 from fedasync_jax.schedulers import Immediate, Periodic, Rounds
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
@@ -46,6 +48,7 @@ __all__ = [
     "Network",
     "Periodic",
     "Rounds",
+    "Run",
     "RunResult",
     "RunState",
     "StalenessFn",
@@ -76,6 +79,7 @@ __all__ = [
     "models",
     "reduce_on_plateau",
     "run",
+    "run_many",
     "sampled_staleness",
     "save_model",
     "simulate",

@@ -14,6 +14,7 @@ Networks", MLSys 2020.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -59,29 +60,33 @@ def average_rounds(client_weights: np.ndarray | None = None) -> Mixer:
             f"[{weights.min()}, {weights.max()}]"
         )
 
-    def init_fn(model: PyTree) -> RoundState:
-        del model
-        return RoundState(start_version=jnp.int32(-1), weight=jnp.zeros((), float))
+    numbers = weights.astype(jnp.result_type(float))
+    return Mixer(_begin, jax.tree_util.Partial(_average, numbers))
 
-    def update_fn(
-        local: PyTree,
-        state: RoundState,
-        current: PyTree,
-        *,
-        start: PyTree,
-        staleness: Array,
-        version: Array,
-        client: Array,
-    ) -> tuple[PyTree, RoundState, MixInfo]:
-        del start
-        weight = jnp.asarray(weights, float)[client if len(weights) > 1 else 0]
-        began = jnp.asarray(version - staleness, jnp.int32)
-        total = weight + jnp.where(state.start_version == began, state.weight, 0)
-        mixed = tree.lerp(current, local, weight / total)
-        info = MixInfo(alpha=weight / total, applied=jnp.asarray(True))
-        return mixed, RoundState(began, total), info
 
-    return Mixer(init_fn, update_fn)
+def _begin(model: PyTree) -> RoundState:
+    del model
+    return RoundState(start_version=jnp.int32(-1), weight=jnp.zeros((), float))
+
+
+def _average(
+    weights: Array,
+    local: PyTree,
+    state: RoundState,
+    current: PyTree,
+    *,
+    start: PyTree,
+    staleness: Array,
+    version: Array,
+    client: Array,
+) -> tuple[PyTree, RoundState, MixInfo]:
+    del start
+    weight = jnp.asarray(weights)[client if len(weights) > 1 else 0]
+    began = jnp.asarray(version - staleness, jnp.int32)
+    total = weight + jnp.where(state.start_version == began, state.weight, 0)
+    mixed = tree.lerp(current, local, weight / total)
+    info = MixInfo(alpha=weight / total, applied=jnp.asarray(True))
+    return mixed, RoundState(began, total), info
 
 
 def round_ends(trace: Trace) -> np.ndarray:

@@ -215,11 +215,12 @@ def iterate(
     """
     _check_state(state, trace)
     waves = list(make_waves(trace.start_version, batching.max_width, state.version))
-    inputs = Inputs(key, _make_table(trace, waves), _as_pytree(local_update))
+    table = _make_table(trace, waves)
+    inputs = Inputs(key, table, as_pytree(local_update), as_pytree(mixer.update))
     device_state = DeviceState(jnp.int32(state.version), *state[1:])
     inputs, device_state = replicate((inputs, device_state), batching.mesh)
-    structure = jax.tree.structure(inputs.local_update)
-    plan = Plan(mixer, structure, _common_steps(trace), batching)
+    worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
+    plan = Plan(worker, mix, _common_steps(trace), batching)
     start_wave = compile_waves(plan)
     in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
     spares: dict[int, PyTree] = {}  # by width
@@ -279,11 +280,9 @@ def _common_steps(trace: Trace) -> int | None:
     return first if (trace.num_steps == first).all() else None
 
 
-def _as_pytree(local_update: LocalUpdate) -> PyTree:
+def as_pytree(fn: Callable) -> PyTree:
     """Return a callable whose arrays, if it declares any, are arguments under jit."""
-    if isinstance(local_update, jax.tree_util.Partial):
-        return local_update
-    return jax.tree_util.Partial(local_update)
+    return fn if isinstance(fn, jax.tree_util.Partial) else jax.tree_util.Partial(fn)
 
 
 def _check_state(state: RunState, trace: Trace) -> None:

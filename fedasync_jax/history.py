@@ -87,17 +87,20 @@ class History:
         self._parts: list[Updates] = []  # on the host, up to that version
         nothing = np.zeros(0, np.float32)
         self._rest = Updates(nothing, nothing.astype(bool), nothing)  # for later
-        self._on_device: list[tuple[int, Updates]] = []  # (rows, padded)
-        self._waiting: tuple[int, dict, list[tuple[int, Updates]]] | None = None
+        self._on_device: list[tuple[slice, Updates]] = []  # rows of padded ones
+        self._waiting: tuple[int, dict, list[tuple[slice, Updates]]] | None = None
         if past is not None:
             self.evaluations = list(past.evaluations)
             self._version = past.evaluations[-1].version if past.evaluations else 0
             self._parts = [_head(past.updates, self._version)]
             self._rest = Updates(*(column[self._version :] for column in past.updates))
 
-    def add(self, num_updates: int, updates: Updates) -> None:
-        """Note the first ``num_updates`` rows of ``updates``, still on the device."""
-        self._on_device.append((num_updates, updates))
+    def add(self, num_updates: int, updates: Updates, first: int = 0) -> None:
+        """Note ``num_updates`` rows of ``updates``, which stay on the device for now.
+
+        ``first`` is the first of them.
+        """
+        self._on_device.append((slice(first, first + num_updates), updates))
 
     def evaluate(self, version: int, variables: Variables) -> None:
         """Enqueue an evaluation and fetch the one before it.
@@ -173,10 +176,13 @@ def choose_versions(
     return is_due
 
 
-def _fetch(waves: list[tuple[int, Updates]]) -> list[Updates]:
-    """Return the first rows of each, on the host."""
+def _fetch(waves: list[tuple[slice, Updates]]) -> list[Updates]:
+    """Return the rows of each, on the host."""
     fetched = jax.device_get([updates for _, updates in waves])
-    return [_head(u, count) for u, (count, _) in zip(fetched, waves, strict=True)]
+    return [
+        Updates(*(column[rows] for column in updates))
+        for updates, (rows, _) in zip(fetched, waves, strict=True)
+    ]
 
 
 def _head(updates: Updates, num_rows: int) -> Updates:

@@ -1,8 +1,7 @@
 """The Worker: H local steps on g(x; z) = f(x; z) + rho/2 ||x - x_tau||^2.
 
-A local update is written for one task; the engine batches it. The anchor x_tau of the
-proximal term is the model that the worker received: every task makes a fresh optimizer
-state from that very model.
+A local update is written for one task; the engine batches it. Every task makes a
+fresh optimizer state from the model that it received, the anchor of ``add_proximal``.
 
 Shapes: H steps, B samples a batch, n_i samples of client i.
 Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
@@ -11,6 +10,7 @@ Algorithm 1 (Worker), Option II.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -30,56 +30,19 @@ from fedasync_jax.base import (
     Variables,
 )
 
-
-class ProximalState(NamedTuple):
-    """State of ``add_proximal``.
-
-    Attributes:
-      anchor: x_tau, the parameters that ``init`` was given.
-    """
-
-    anchor: PyTree
-
-
-def add_proximal(rho: float) -> optax.GradientTransformation:
-    """Add rho (x - x_tau), the gradient of rho/2 ||x - x_tau||^2.
-
-    x_tau is what ``init`` is given. It composes: ``optax.chain(add_proximal(rho),
-    optax.sgd(step_size))`` makes the steps of Algorithm 1.
-
-    Args:
-      rho: weight of the proximal term, >= 0 (not its product with the step size).
-
-    Raises:
-      ValueError: if ``rho`` is negative or not finite.
-    """
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho must be finite and >= 0, got {rho}")
-    if rho == 0:
-        return optax.identity()
-
-    def init_fn(params: PyTree) -> ProximalState:
-        return ProximalState(anchor=params)
-
-    def update_fn(
-        updates: PyTree, state: PyTree, params: PyTree | None = None
-    ) -> tuple[PyTree, PyTree]:
-        if params is None:
-            raise ValueError("add_proximal: update needs params, got None")
-        return tree.add_scaled(updates, rho, tree.sub(params, state.anchor)), state
-
-    return optax.GradientTransformation(init_fn, update_fn)
+MakeOptimizer = Callable[[PyTree], optax.GradientTransformation]
 
 
 def make_local_update(
     model: Model,
     data: ClientData,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | MakeOptimizer,
     *,
     batch_size: int,
     max_steps: int,
     sampling: str = "epochs",
     unroll: bool = False,
+    numbers: PyTree = None,
 ) -> LocalUpdate:
     """Return the work of one worker, ready for ``engine.run``.
 
@@ -94,7 +57,8 @@ def make_local_update(
       model: what is trained; only ``params`` sees the optimizer, ``state`` is carried.
       data: samples of all clients; they become arguments of the compiled program, so
         that they lie on the device once.
-      optimizer: any optax transformation; its state is made anew for every task.
+      optimizer: any optax transformation; its state is made anew for every task. Or a
+        function of ``numbers`` that returns one.
       batch_size: B >= 1.
       max_steps: largest H that will be asked for; a task may ask for fewer. A larger H
         raises ValueError if it is known when tracing, and is cut to ``max_steps`` if it
@@ -102,6 +66,9 @@ def make_local_update(
       sampling: ``"epochs"`` or ``"replacement"``.
       unroll: write the steps out instead of looping; compiles longer, and is the only
         fast form of XLA's convolution on a CPU.
+      numbers: what a function ``optimizer`` is called with, such as a step size: arrays
+        that are arguments of the compiled program, so that local updates with other
+        numbers share it.
 
     Raises:
       ValueError: if a number is out of range or ``sampling`` is unknown.
@@ -113,10 +80,12 @@ def make_local_update(
         raise ValueError(
             f"sampling must be 'epochs' or 'replacement', got {sampling!r}"
         )
+    if isinstance(optimizer, optax.GradientTransformation):
+        optimizer, numbers = _Always(optimizer), ()
     plan = _Plan(
         model, optimizer, batch_size, max_steps, sampling, unroll, _max_count(data)
     )
-    return jax.tree_util.Partial(functools.partial(_train, plan), data)
+    return jax.tree_util.Partial(_Train(plan), data, numbers)
 
 
 def steps_per_task(
@@ -147,11 +116,21 @@ def steps_per_task(
     return np.maximum(steps, 1).astype(np.int32)
 
 
+class _Always(NamedTuple):
+    """A function of no numbers."""
+
+    optimizer: optax.GradientTransformation
+
+    def __call__(self, numbers: PyTree) -> optax.GradientTransformation:
+        """Return the optimizer."""
+        return self.optimizer
+
+
 class _Plan(NamedTuple):
     """What a compiled local update is specialized to."""
 
     model: Model
-    optimizer: optax.GradientTransformation
+    optimizer: MakeOptimizer
     batch_size: int
     max_steps: int
     sampling: str
@@ -167,16 +146,37 @@ class _Carry(NamedTuple):
     loss_sum: Array
 
 
+class _Train(NamedTuple):
+    """``_train`` with a plan; equal, as a program, to another with an equal plan."""
+
+    plan: _Plan
+
+    def __call__(
+        self,
+        data: ClientData,
+        numbers: PyTree,
+        variables: Variables,
+        client: Array,
+        key: Array,
+        num_steps: int | Array,
+        step_scale: ArrayLike = 1.0,
+    ) -> tuple[Variables, LocalInfo]:
+        """Do ``num_steps`` local steps for ``client``, from the model it received."""
+        optimizer = self.plan.optimizer(numbers)
+        task = data, variables, client, key, num_steps, step_scale
+        return _train(self.plan, optimizer, *task)
+
+
 def _train(
     plan: _Plan,
+    optimizer: optax.GradientTransformation,
     data: ClientData,
     variables: Variables,
     client: Array,
     key: Array,
     num_steps: int | Array,
-    step_scale: ArrayLike = 1.0,
+    step_scale: ArrayLike,
 ) -> tuple[Variables, LocalInfo]:
-    """Do ``num_steps`` local steps for ``client``, from the model it received."""
     data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
     num_steps = _limit_steps(num_steps, plan.max_steps)
     sample_key, step_key = jax.random.split(key)
@@ -185,10 +185,10 @@ def _train(
     def step(h: int | Array, carry: _Carry) -> _Carry:
         batch = tree.take(data.arrays, rows[h])
         step_h_key = jax.random.fold_in(step_key, h)
-        return _step(plan, carry, batch, step_h_key, step_scale)
+        return _step(plan.model, optimizer, carry, batch, step_h_key, step_scale)
 
     received = variables._replace(state=plan.model.start_task(variables.state))
-    start = _Carry(received, plan.optimizer.init(variables.params), jnp.zeros(()))
+    start = _Carry(received, optimizer.init(variables.params), jnp.zeros(()))
     if plan.unroll:
         carry = _unrolled(step, start, plan.max_steps, num_steps)
     else:
@@ -201,15 +201,20 @@ def _train(
 
 
 def _step(
-    plan: _Plan, carry: _Carry, batch: PyTree, key: Array, step_scale: ArrayLike
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    carry: _Carry,
+    batch: PyTree,
+    key: Array,
+    step_scale: ArrayLike,
 ) -> _Carry:
     variables, optimizer_state, loss_sum = carry
 
     def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-        return plan.model.loss(Variables(params, variables.state), batch, key)
+        return model.loss(Variables(params, variables.state), batch, key)
 
     (loss, state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
-    updates, optimizer_state = plan.optimizer.update(
+    updates, optimizer_state = optimizer.update(
         grads, optimizer_state, variables.params
     )
     updates = tree.scale(updates, step_scale)

@@ -6,19 +6,21 @@ Here the names in the settings become schedules, local updates and mixing rules.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from fedasync_jax import baselines, mixing, schedule, schedulers, staleness
-from fedasync_jax.base import LocalUpdate, Mixer, StalenessFn
+from fedasync_jax.base import Array, LocalUpdate, Mixer, StalenessFn
 from fedasync_jax.config import Settings
 from fedasync_jax.data import pool_clients
 from fedasync_jax.devices import make_fleet
 from fedasync_jax.fleet import Fleet
-from fedasync_jax.local import add_proximal, make_local_update
+from fedasync_jax.local import make_local_update
+from fedasync_jax.proximal import add_proximal
 from fedasync_jax.steps import largest_steps
 from fedasync_jax.trace import Trace
 from fedasync_jax.workload import Workload
@@ -103,13 +105,14 @@ def _make_fedasync(
     }[kind]
     staleness_fn = staleness.STALENESS_FNS[kind](*arguments)
     numbers = ", ".join(f"{number:g}" for number in arguments)
+    weights = mixing.make_weights(_make_alpha(settings), staleness_fn, trace.staleness)
     return Method(
         name=f"FedAsync {kind}({numbers})" if numbers else f"FedAsync {kind}",
         fleet=devices,
         trace=trace,
         staleness=trace.staleness,
         local_update=local_update,
-        mixer=mixing.fedasync(_make_alpha(settings), staleness_fn),
+        mixer=mixing.weighted(weights),
         staleness_fn=staleness_fn,
         eval_every=settings.eval_every,
     )
@@ -212,23 +215,39 @@ def make_worker(
       workload: what is learned from what.
       rho: weight of the proximal term.
     """
-    chain = [
-        add_proximal(rho),
-        optax.sgd(settings.step_size, settings.momentum or None),
-    ]
-    if settings.weight_decay:
-        chain.insert(0, optax.add_decayed_weights(settings.weight_decay))
-    if settings.clip_norm is not None:
-        chain.insert(0, optax.clip_by_global_norm(settings.clip_norm))
+    make_optimizer = _choose_optimizer(
+        settings.momentum, settings.weight_decay, settings.clip_norm, rho > 0
+    )
     return make_local_update(
         workload.model,
         workload.clients,
-        optax.chain(*chain),
+        make_optimizer,
         batch_size=settings.batch_size,
         max_steps=largest_steps(workload.steps),
         sampling=settings.sampling,
         unroll=workload.unroll,
+        numbers=np.array([settings.step_size, rho], np.float32),
     )
+
+
+@functools.cache
+def _choose_optimizer(
+    momentum: float, weight_decay: float, clip_norm: float | None, is_proximal: bool
+) -> Callable[[Array], optax.GradientTransformation]:
+    """Return a function of step size and rho; the same one for the same arguments."""
+
+    def make_optimizer(numbers: Array) -> optax.GradientTransformation:
+        step_size, rho = jnp.asarray(numbers)
+        chain: list[optax.GradientTransformation] = []
+        if clip_norm is not None:
+            chain.append(optax.clip_by_global_norm(clip_norm))
+        if weight_decay:
+            chain.append(optax.add_decayed_weights(weight_decay))
+        if is_proximal:
+            chain.append(add_proximal(rho))
+        return optax.chain(*chain, optax.sgd(step_size, momentum or None))
+
+    return make_optimizer
 
 
 def _simulate(

@@ -1,9 +1,10 @@
 """One wave, compiled: gather the start models, train, mix, keep the new versions.
 
-This is the device's half of Algorithm 1; ``engine`` is the host's.
+This is the device's half of Algorithm 1; ``engine`` is the host's, and ``many`` that of
+several runs at once.
 
-Shapes: T updates, W tasks a call (a wave and its padding). Row t of a trace makes
-version t + 1.
+Shapes: T updates, W tasks a call (a wave and its padding), R runs. Row t of a trace
+makes version t + 1.
 """
 
 import functools
@@ -15,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, ArrayLike, Mixer, PyTree, Variables
+from fedasync_jax.base import (
+    Array,
+    ArrayLike,
+    LocalUpdate,
+    MixFn,
+    PyTree,
+    Variables,
+)
 from fedasync_jax.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.history import Updates
 
@@ -67,27 +75,32 @@ class Inputs(NamedTuple):
       trace: int32 [T, 7], the fields of ``Task``; one array, since a call costs the
         host some time for each.
       local_update: the Worker, a pytree with the data as leaves.
+      mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
     """
 
     key: Array
     trace: Array | np.ndarray
     local_update: PyTree
+    mix: PyTree
 
 
 class Plan(NamedTuple):
     """What the wave programs of a run are specialized to.
 
     Attributes:
-      mixer: the Updater's rule.
       local_update: structure of the Worker: its function, without its arrays.
+      mix: structure of the Updater's rule, likewise.
       num_steps: H if it is the same for all tasks.
       batching: see ``Batching``.
+      own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
+        whether each run has its own.
     """
 
-    mixer: Mixer
     local_update: Hashable
+    mix: Hashable
     num_steps: int | None
     batching: Batching
+    own: tuple[bool, ...] = ()
 
 
 @functools.lru_cache(maxsize=32)
@@ -127,49 +140,122 @@ def _run_wave(
     step_scales: Array | None,
 ) -> tuple[DeviceState, PyTree, Updates]:
     """Train and mix the next wave, as one device of the mesh."""
-    begin, variables, store, mixer_state = device_state
-    place = jnp.arange(width, dtype=jnp.int32)
+    begin = device_state.version
+    rows = begin + jnp.arange(width, dtype=jnp.int32)
     last_row = inputs.trace.shape[0] - 1
-    tasks = Task(*inputs.trace[jnp.minimum(begin + place, last_row)].T)
+    tasks = Task(*inputs.trace[jnp.minimum(rows, last_row)].T)
     count = tasks.wave_end[0] - begin
+    work = Work(tasks, rows, None, step_scales)
+    models = Models(*device_state[1:])
+    models, versions, updates = work_through(plan, inputs, models, work, count)
+    return DeviceState(begin + count, *models), versions, updates
 
-    # Workers. Task i is trained on device i mod D, from the model that it received.
-    def train_task(work: PyTree) -> tuple[Variables, Array, Array]:
-        task, *step_scale = work
-        start = tree.take(store, task.read_slot)
-        key = jax.random.fold_in(inputs.key, task.task)
+
+class Work(NamedTuple):
+    """Tasks of a call, a row each.
+
+    Attributes:
+      task: columns [W].
+      row: int32 [W], row in the trace of its run, which is the version that it is
+        mixed into.
+      run: int32 [W], the run that it belongs to; None: there is only one.
+      step_scale: float [W] or None.
+    """
+
+    task: Task
+    row: Array
+    run: Array | None
+    step_scale: Array | None
+
+
+class Models(NamedTuple):
+    """What a call changes; of several runs, one after the other along the first axis.
+
+    Attributes:
+      variables: the newest model, or [R, ...].
+      store: start models of the tasks in flight, leading axis S.
+      mixer_state: what the mixing rule remembers, or [R, ...].
+    """
+
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+def work_through(
+    plan: Plan, inputs: Inputs, models: Models, work: Work, count: Array
+) -> tuple[Models, PyTree, Updates]:
+    """Train the first ``count`` tasks and mix them in their order.
+
+    Args:
+      plan: what the program is specialized to.
+      inputs: the same for all calls; of several runs, what is their own has a leading
+        axis R, see ``Plan.own``.
+      models: before.
+      work: the tasks, whose start models all exist.
+      count: int32 []; rows beyond are padding.
+
+    Returns:
+      The models after, the new versions [W, ...] and what happened to each task [W].
+    """
+    variables, store, mixer_state = models
+
+    # Workers. Every task is trained from the model that it received.
+    def train_task(one: PyTree) -> tuple[Variables, Array, Array]:
+        task, start = one.task, tree.take(store, one.task.read_slot)
+        local_update, key, _ = _pick_inputs(plan, inputs, one.run)
+        key = jax.random.fold_in(key, task.task)
         steps = task.num_steps if plan.num_steps is None else plan.num_steps
-        local, info = inputs.local_update(start, task.client, key, steps, *step_scale)
+        scale = () if one.step_scale is None else (one.step_scale,)
+        local, info = local_update(start, task.client, key, steps, *scale)
         return local, tree.all_finite(local), info.loss
 
-    work = (tasks,) if step_scales is None else (tasks, step_scales)
     trained = map_tasks(train_task, work, count, plan.batching)
 
     # Updater. In the order of arrival; what is padding or not finite is not mixed.
     def mix(carry, arrival):
-        variables, mixer_state = carry
-        i, task = arrival
+        i, one = arrival
+        task = one.task
         local, finite, loss = trained(i)
         allowed = finite & (i < count)
-        mixed, next_state, info = plan.mixer.update(
+        variables, mixer_state = before = _pick(carry, one.run)
+        _, _, update = _pick_inputs(plan, inputs, one.run)
+        mixed, next_state, info = update(
             local,
             mixer_state,
             variables,
             start=tree.take(store, task.read_slot),
-            staleness=begin + i - task.start_version,
-            version=begin + i,
+            staleness=one.row - task.start_version,
+            version=one.row,
             client=task.client,
         )
-        carry = tree.where(allowed, (mixed, next_state), carry)
-        return carry, (carry[0], Updates(info.alpha, info.applied & allowed, loss))
+        after = tree.where(allowed, (mixed, next_state), before)
+        carry = after if one.run is None else tree.put(carry, one.run, after)
+        return carry, (after[0], Updates(info.alpha, info.applied & allowed, loss))
 
+    place = jnp.arange(len(work.row), dtype=jnp.int32)
     (variables, mixer_state), (versions, updates) = jax.lax.scan(
-        mix, (variables, mixer_state), (place, tasks)
+        mix, (variables, mixer_state), (place, work)
     )
 
     # Scheduler. New versions go where tasks will start from them.
     num_slots = jax.tree.leaves(store)[0].shape[0]
-    slots = jnp.where(place < count, tasks.write_slot, num_slots)
+    slots = jnp.where(place < count, work.task.write_slot, num_slots)
     store = tree.put(store, slots, versions)
-    end_state = DeviceState(begin + count, variables, store, mixer_state)
-    return end_state, versions, updates
+    return Models(variables, store, mixer_state), versions, updates
+
+
+def _pick(values: PyTree, run: Array | None) -> PyTree:
+    return values if run is None else tree.take(values, run)
+
+
+def _pick_inputs(
+    plan: Plan, inputs: Inputs, run: Array | None
+) -> tuple[LocalUpdate, Array, MixFn]:
+    """Return the Worker, the root key and the rule of a run."""
+    inner = inputs.local_update, inputs.key, inputs.mix
+    if run is None:
+        return inner
+    leaves, treedef = jax.tree.flatten(inner)
+    own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
+    return treedef.unflatten(own)

@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping
 from fedasync_jax.base import Mixer
 from fedasync_jax.mixing.bound_update import bound_update
 from fedasync_jax.mixing.fedasync import AlphaSchedule, fedasync
+from fedasync_jax.mixing.weighted import make_weights, weighted
 
-__all__ = ["MIXERS", "AlphaSchedule", "bound_update", "fedasync"]
+__all__ = [
+    "MIXERS",
+    "AlphaSchedule",
+    "bound_update",
+    "fedasync",
+    "make_weights",
+    "weighted",
+]
 
 MIXERS: Mapping[str, Callable[..., Mixer]] = {"fedasync": fedasync}

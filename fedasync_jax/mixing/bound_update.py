@@ -3,10 +3,11 @@
 A worker that diverges, or lies, sends a model that is far from the one it received.
 """
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, MixInfo, PyTree
+from fedasync_jax.base import Array, Mixer, MixFn, MixInfo, PyTree
 
 
 def bound_update(mixer: Mixer, max_norm: float) -> Mixer:
@@ -26,27 +27,34 @@ def bound_update(mixer: Mixer, max_norm: float) -> Mixer:
     if not max_norm > 0:
         raise ValueError(f"max_norm must be > 0, got {max_norm}")
 
-    def update_fn(
-        local: PyTree,
-        state: PyTree,
-        current: PyTree,
-        *,
-        start: PyTree,
-        staleness: Array,
-        version: Array,
-        client: Array,
-    ) -> tuple[PyTree, PyTree, MixInfo]:
-        mixed, next_state, info = mixer.update(
-            local,
-            state,
-            current,
-            start=start,
-            staleness=staleness,
-            version=version,
-            client=client,
-        )
-        near = tree.norm(tree.sub(local, start)) <= jnp.float32(max_norm)
-        model, state = tree.where(near, (mixed, next_state), (current, state))
-        return model, state, MixInfo(info.alpha, info.applied & near)
+    inner = mixer.update
+    if not isinstance(inner, jax.tree_util.Partial):
+        inner = jax.tree_util.Partial(inner)
+    bound = np.float32(max_norm)
+    return Mixer(mixer.init, jax.tree_util.Partial(_update, inner, bound))
 
-    return Mixer(mixer.init, update_fn)
+
+def _update(
+    inner: MixFn,
+    max_norm: Array,
+    local: PyTree,
+    state: PyTree,
+    current: PyTree,
+    *,
+    start: PyTree,
+    staleness: Array,
+    version: Array,
+    client: Array,
+) -> tuple[PyTree, PyTree, MixInfo]:
+    mixed, next_state, info = inner(
+        local,
+        state,
+        current,
+        start=start,
+        staleness=staleness,
+        version=version,
+        client=client,
+    )
+    near = tree.norm(tree.sub(local, start)) <= max_norm
+    model, state = tree.where(near, (mixed, next_state), (current, state))
+    return model, state, MixInfo(info.alpha, info.applied & near)

@@ -1,0 +1,78 @@
+"""FedAsync with its weights given one by one.
+
+Schedule and staleness are known before a run, so alpha_t is too: as an array, any
+alpha, any schedule of it and any s(d) are mere numbers, and runs that differ in them
+share one compiled program (see ``many``).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax import tree
+from fedasync_jax.base import Array, Mixer, MixInfo, PyTree, StalenessFn
+from fedasync_jax.mixing.fedasync import AlphaSchedule
+
+
+def weighted(weights: np.ndarray) -> Mixer:
+    """Return the rule x <- (1 - alpha_t) x + alpha_t x_new with alpha_t from a table.
+
+    Args:
+      weights: float [T], alpha_t of the arrival that is mixed into version t, in
+        [0, 1].
+
+    Raises:
+      ValueError: if a weight is outside of [0, 1].
+    """
+    weights = np.asarray(weights, np.float32)
+    if not ((weights >= 0) & (weights <= 1)).all():
+        raise ValueError(
+            f"weights must be in [0, 1], got values in "
+            f"[{weights.min()}, {weights.max()}]"
+        )
+    return Mixer(_init, jax.tree_util.Partial(_update, weights))
+
+
+def make_weights(
+    alpha: float | AlphaSchedule, staleness_fn: StalenessFn, staleness: np.ndarray
+) -> np.ndarray:
+    """Return alpha_t = alpha s(d_t) of every arrival, float32 [T].
+
+    Each value is computed from t and d_t alone, so that a longer schedule begins with
+    the same bits.
+
+    Args:
+      alpha: as of ``fedasync``.
+      staleness_fn: s(d).
+      staleness: int [T], d of the arrival that is mixed into version t.
+    """
+    values, places = np.unique(staleness, return_inverse=True)
+    s = np.array([staleness_fn(jnp.int32(d)) for d in values.tolist()], np.float32)
+    if not callable(alpha):
+        return np.float32(alpha) * s[places]
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules rely on it
+        versions = jnp.arange(len(places))
+        rates = jax.lax.map(lambda t: jnp.asarray(alpha(t), jnp.float32), versions)
+    return np.asarray(rates) * s[places]
+
+
+def _init(model: PyTree) -> PyTree:
+    del model
+    return ()
+
+
+def _update(
+    weights: Array,
+    local: PyTree,
+    state: PyTree,
+    current: PyTree,
+    *,
+    start: PyTree,
+    staleness: Array,
+    version: Array,
+    client: Array,
+) -> tuple[PyTree, PyTree, MixInfo]:
+    del start, staleness, client
+    weight = jnp.asarray(weights)[version]
+    mixed = tree.lerp(current, local, weight)
+    return mixed, state, MixInfo(alpha=weight, applied=jnp.asarray(True))

@@ -1,0 +1,52 @@
+"""What several runs share, and what each has for its own."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax.base import Array, PyTree
+
+_SMALL = 65_536  # entries
+
+
+def stack_own(parts: Sequence[PyTree]) -> tuple[PyTree, tuple[bool, ...]]:
+    """Stack what is each run's own; return the pytree, and which leaves are.
+
+    A large array that is the same in all runs, such as the data set, is not stacked but
+    lies on the device once. Small ones always are, so that the program does not depend
+    on which numbers happen to be equal.
+
+    Raises:
+      ValueError: if structures, shapes or types differ.
+    """
+    structures = [jax.tree.structure(part) for part in parts]
+    for number, structure in enumerate(structures):
+        if structure != structures[0]:
+            raise ValueError(
+                "runs must have the same functions in local_update and mixer, got "
+                f"others in run {number} than in run 0"
+            )
+    rows = list(zip(*map(jax.tree.leaves, parts), strict=True))
+    for leaves in rows:
+        kinds = [(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+        if len(set(kinds)) > 1:
+            raise ValueError(
+                "runs must have arrays of the same shapes and types in local_update "
+                f"and mixer, got {' and '.join(map(str, dict.fromkeys(kinds)))}"
+            )
+    own = tuple(np.size(row[0]) <= _SMALL or not _are_same(row) for row in rows)
+    stacked = [
+        jnp.stack(leaves) if is_own else leaves[0]
+        for leaves, is_own in zip(rows, own, strict=True)
+    ]
+    return structures[0].unflatten(stacked), own
+
+
+def _are_same(leaves: Sequence[Array]) -> bool:
+    first, *others = leaves
+    return all(
+        leaf is first or np.array_equal(np.asarray(first), np.asarray(leaf))
+        for leaf in others
+    )
