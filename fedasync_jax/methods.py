@@ -55,6 +55,20 @@ class Method(NamedTuple):
     has_clock: bool = True
 
 
+class Rule(NamedTuple):
+    """How FedAsync mixes, wherever it runs.
+
+    Attributes:
+      name: as it is shown.
+      mixer: its Updater.
+      staleness_fn: s(d).
+    """
+
+    name: str
+    mixer: Mixer
+    staleness_fn: StalenessFn
+
+
 def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
     """Yield the methods of the settings, in their order.
 
@@ -90,6 +104,26 @@ def _make_fedasync(
     trace: Trace,
     local_update: LocalUpdate,
 ) -> Method:
+    rule = make_rule(settings, name)
+    return Method(
+        name=rule.name,
+        fleet=devices,
+        trace=trace,
+        staleness=trace.staleness,
+        local_update=local_update,
+        mixer=rule.mixer,
+        staleness_fn=rule.staleness_fn,
+        eval_every=settings.eval_every,
+    )
+
+
+def make_rule(settings: Settings, name: str) -> Rule:
+    """Return what a FedAsync method mixes by.
+
+    Args:
+      settings: names and numbers.
+      name: such as ``fedasync-hinge``.
+    """
     kind = name.removeprefix("fedasync-")
     arguments = {
         "constant": (),
@@ -100,15 +134,10 @@ def _make_fedasync(
     }[kind]
     staleness_fn = staleness.STALENESS_FNS[kind](*arguments)
     numbers = ", ".join(f"{number:g}" for number in arguments)
-    return Method(
+    return Rule(
         name=f"FedAsync {kind}({numbers})" if numbers else f"FedAsync {kind}",
-        fleet=devices,
-        trace=trace,
-        staleness=trace.staleness,
-        local_update=local_update,
         mixer=mixing.fedasync(_make_alpha(settings), staleness_fn),
         staleness_fn=staleness_fn,
-        eval_every=settings.eval_every,
     )
 
 

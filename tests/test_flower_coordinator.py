@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def give(coordinator, nodes, version=0, now=0.0):
     return tasks
 
 
-def answer(coordinator, task, now=1.0):
+def answer(coordinator, task, now=1.0) -> Any:
     return coordinator.take(f"message {task.number}", task.node, now)
 
 
@@ -160,6 +161,7 @@ def test_a_node_with_too_many_bad_replies_is_never_asked_again():
 def test_a_task_that_could_not_be_sent_is_a_fault_of_its_node():
     coordinator = make(back_off=5.0)
     task = coordinator.give_task([5], 0, 0.0)
+    assert task is not None
     coordinator.note_unsent(task, 0.0)
     assert coordinator.in_flight == [] and coordinator.waiting() == []
     assert coordinator.give_task([5], 0, 4.9) is None

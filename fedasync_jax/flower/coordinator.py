@@ -70,6 +70,11 @@ class LostTask(NamedTuple):
         """Place in ``trace.LOSS_REASONS``."""
         return _REASONS.get(self.cause, FAILED)
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether its reply came and was bad."""
+        return self.cause not in _REASONS
+
 
 @dataclasses.dataclass
 class _Node:
@@ -162,14 +167,14 @@ class Coordinator:
         """Return the messages whose replies may still come, oldest first."""
         return list(self._asked)
 
-    def take(self, message: str, node: int, now: float) -> Task | None:
+    def take(self, message: str, node: int | None, now: float) -> Task | None:
         """Take the reply to a message: the task that it answers.
 
         It must be followed by ``accept``, ``fail``, ``reject`` or ``drop``.
 
         Args:
           message: that is replied to.
-          node: that replies.
+          node: that replies; None if the network itself does.
           now: seconds.
 
         Returns:
@@ -182,7 +187,7 @@ class Coordinator:
             self.counts["unasked"] += 1
         elif task.number not in self._in_flight:
             self.counts["late"] += 1
-        elif task.node != node:
+        elif node not in (None, task.node):
             self._close(task)
             self._lose(task, "wrong node", now)
         else:
@@ -212,7 +217,9 @@ class Coordinator:
         self.fail(task, cause, now)
         return self.is_banned(task.node)
 
-    def check_stamp(self, task: Task, number: object, version: object) -> str | None:
+    def check_stamp(
+        self, task: Task, number: int | None, version: int | None
+    ) -> str | None:
         """Return what is wrong with the task and version that a reply names."""
         if number != task.number:
             return "wrong task"
