@@ -33,7 +33,13 @@ class LocalNet:
     """
 
     def __init__(self, port: int, logs: Path, env: dict[str, str] | None = None):
-        """Prepare a network that writes its logs into a folder."""
+        """Prepare a network.
+
+        Args:
+          port: of the SuperLink.
+          logs: folder for a log of every process.
+          env: to be added to the environment.
+        """
         self.port, self._logs = port, logs
         folder = str(Path(sys.executable).parent)  # of the commands of flwr
         self._mark = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -83,6 +89,11 @@ class LocalNet:
         command = ["flower-supernode", "--superlink", superlink, "--port", str(port)]
         command += ["--node-config", config, *(flags or ("--insecure",))]
         self.nodes[name] = self._start(name, command)
+
+    def run_app(self, app: Path, *flags: str) -> "subprocess.Popen[bytes]":
+        """Start ``flwr run``, which ends when the run ends."""
+        command = ["flwr", "run", str(app), "net", "--stream", *flags]
+        return self._start("run", command)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a process and its children, as a power cut would."""
@@ -148,6 +159,8 @@ def main() -> None:
         while True:
             time.sleep(1)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second one must not cut it short
         net.stop()
 
 
