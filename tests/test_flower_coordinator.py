@@ -81,7 +81,7 @@ def test_a_reply_names_the_task_and_the_version_that_were_sent():
     assert coordinator.check_stamp(task, None, 3) == "wrong task"
     assert coordinator.check_stamp(task, 0, 4) == "wrong time stamp"
     assert coordinator.check_stamp(task, 0, 2) == "wrong time stamp"
-    assert coordinator.check_stamp(task, 0, "3") == "wrong time stamp"
+    assert coordinator.check_stamp(task, 0, None) == "wrong time stamp"
 
 
 def test_staleness_is_limited_from_the_version_that_was_sent():

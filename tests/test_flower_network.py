@@ -1,11 +1,7 @@
 """FedAsync over a real network: a SuperLink and four SuperNodes on this machine."""
 
-import contextlib
 import importlib.util
-import json
-import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,11 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from fedasync_jax import mixing, run, run_folder, staleness
-from fedasync_jax.flower.settings import read_settings
-from fedasync_jax.methods import make_worker
-from fedasync_jax.trace import make_trace
-from fedasync_jax.workload import make_workload
+from fedasync_jax import run_folder, staleness
+from fedasync_jax.flower.replay import replay_run
 
 pytest.importorskip("flwr")
 
@@ -47,37 +40,17 @@ def _load_local_net():
     return module
 
 
-def _free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _format(config):
-    return " ".join(
-        f"{name}={json.dumps(value) if isinstance(value, str) else value}"
-        for name, value in config.items()
-    )
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run to the end; return the run folder."""
     root = tmp_path_factory.mktemp("flower")
-    superlink, *ports = _free_ports(1 + NUM_NODES)
-    home = root / "home"
-    home.mkdir()
-    home.joinpath("config.toml").write_text(
-        f'[superlink.net]\naddress = "127.0.0.1:{superlink}"\ninsecure = true\n'
-    )
+    local_net = _load_local_net()
+    superlink, *ports = local_net.free_ports(1 + NUM_NODES)
     env = {
-        "FLWR_HOME": str(home),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
     }
-    net = _load_local_net().LocalNet(superlink, root / "logs", env)
+    net = local_net.LocalNet(superlink, root / "logs", root / "home", env)
     try:
         net.start_superlink()
         for i, (port, delay) in enumerate(zip(ports, DELAYS, strict=True)):
@@ -85,8 +58,7 @@ def finished(tmp_path_factory):
             net.start_node(f"node-{i}", port, config)
         app = shutil.copytree(APP, root / "app")
         path = root / "run"
-        flags = ("--run-config", _format({**CONFIG, "run-dir": str(path)}))
-        client = net.run_app(app, *flags)
+        client = net.run_app(app, {**CONFIG, "run-dir": str(path)})
         try:
             client.wait(SECONDS)
         except subprocess.TimeoutExpired:
@@ -107,7 +79,7 @@ def _tail(logs):
 def _leftovers(net):
     """Return processes of the network that live on."""
     time.sleep(0.5)
-    return [pid for pid in net._find_rest() if pid != os.getpid()]
+    return list(net.find_rest())
 
 
 @pytest.fixture(scope="module")
@@ -147,33 +119,15 @@ def test_the_weights_are_those_of_the_simulators_rule(updates):
 
 def test_the_simulator_replays_the_arrivals_to_the_same_model(finished, updates):
     """The engine, told who arrived when from which version, gets the same model."""
-    settings = read_settings(CONFIG).settings
-    workload = make_workload(settings)
-    start = updates["start_version"]
-    readers = {version: row for row, version in enumerate(start)}
-    trace = make_trace(
-        client=updates["partition"],
-        task=updates["task"],
-        start_version=start,
-        start_time=updates["start_time"],
-        arrival_time=updates["arrival_time"],
-        num_steps=updates["num_steps"],
-        last_reader=np.array([readers.get(v, -1) for v in range(NUM_UPDATES + 1)]),
-    )
-    x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
-    result = run(
-        trace,
-        make_worker(settings, workload, rho=settings.proximal_weight),
-        mixing.fedasync(0.6, staleness.polynomial(0.5)),
-        x_0,
-        settings.make_key("tasks"),
-    )
-    model = run_folder.read_model(finished, METHOD, x_0)
-    replayed = result.state.variables
-    for found, wanted in zip(*map(jax.tree.leaves, (model, replayed)), strict=True):
+    replay = replay_run(finished)
+    assert replay.difference <= 1e-6
+    replayed = replay.result
+    for found, wanted in zip(
+        *map(jax.tree.leaves, (replay.model, replayed.state.variables)), strict=True
+    ):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(result.updates.alpha, updates["alpha"])
-    np.testing.assert_allclose(result.updates.loss, updates["loss"], atol=1e-5)
+    np.testing.assert_array_equal(replayed.updates.alpha, updates["alpha"])
+    np.testing.assert_allclose(replayed.updates.loss, updates["loss"], atol=1e-5)
 
 
 def test_the_run_folder_is_that_of_a_simulation(finished):

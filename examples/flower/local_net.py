@@ -8,18 +8,24 @@ node authentication, as docs/flower.md shows.
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
+_CONNECTION = """[superlink.net]
+address = "127.0.0.1:{port}"
+insecure = true
+"""
 
 
 class LocalNet:
@@ -32,15 +38,25 @@ class LocalNet:
       nodes: the processes of the SuperNodes, by name.
     """
 
-    def __init__(self, port: int, logs: Path, env: dict[str, str] | None = None):
+    def __init__(
+        self,
+        port: int,
+        logs: Path,
+        home: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ):
         """Prepare a network.
 
         Args:
           port: of the SuperLink.
           logs: folder for a log of every process.
+          home: what Flower calls its home, made anew; default: that of this folder.
           env: to be added to the environment.
         """
         self.port, self._logs = port, logs
+        if home is not None:
+            home.mkdir(parents=True)
+            (home / "config.toml").write_text(_CONNECTION.format(port=port))
         folder = str(Path(sys.executable).parent)  # of the commands of flwr
         self._mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.env = {
@@ -50,7 +66,7 @@ class LocalNet:
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             # Otherwise every run installs the app's dependencies anew.
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "FLWR_HOME": str(HERE / ".flwr"),
+            "FLWR_HOME": str(home or HERE / ".flwr"),
             "LOCAL_NET": self._mark,
             **(env or {}),
         }
@@ -90,9 +106,12 @@ class LocalNet:
         command += ["--node-config", config, *(flags or ("--insecure",))]
         self.nodes[name] = self._start(name, command)
 
-    def run_app(self, app: Path, *flags: str) -> "subprocess.Popen[bytes]":
-        """Start ``flwr run``, which ends when the run ends."""
-        command = ["flwr", "run", str(app), "net", "--stream", *flags]
+    def run_app(
+        self, app: Path, config: Mapping[str, object]
+    ) -> "subprocess.Popen[bytes]":
+        """Start ``flwr run`` with a run config; it ends when the run ends."""
+        words = " ".join(f"{name}={json.dumps(v)}" for name, v in config.items())
+        command = ["flwr", "run", str(app), "net", "--stream", "--run-config", words]
         return self._start("run", command)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -112,7 +131,7 @@ class LocalNet:
                 process.wait(max(0.1, end - time.monotonic()))
         for process in started:
             self.kill(process)
-        for pid in self._find_rest():
+        for pid in self.find_rest():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -129,13 +148,22 @@ class LocalNet:
                 start_new_session=True,
             )
 
-    def _find_rest(self) -> Iterator[int]:
-        """Yield processes that left their parents, by their environment (Linux)."""
+    def find_rest(self) -> Iterator[int]:
+        """Yield all processes of the network, by their environment (Linux only)."""
         mark = f"LOCAL_NET={self._mark}".encode()
         for environ in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if mark in environ.read_bytes().split(b"\0"):
                     yield int(environ.parent.name)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens to."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def main() -> None:
