@@ -31,7 +31,7 @@ from fedasync_jax.flower.replay import Replay, replay_run
 
 _ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
-_NUM_NODES = 6
+_NUM_NODES, _CHECKPOINT_EVERY = 6, 2
 _HOSTILE, _FAILING, _KILLED = 5, 4, 0  # partitions
 _REPLIES = "replies='good+nan+shape+replay+oversized'"
 _HARM = ("not finite", "wrong shape", "wrong task", "too large")
@@ -96,6 +96,8 @@ class _Harness:
         self.start_node(_KILLED)
         self.wait("each kind of harm", lambda: set(_HARM) <= self.causes().keys())
         self.wait("the lost node's task", lambda: "node left" in self.causes())
+        saved = self.version() + _CHECKPOINT_EVERY  # with these counts
+        self.wait("the next checkpoint", lambda: self.version() > saved)
         before = self.version()
         self.say(f"killing SuperLink and server at version {before}")
         for process in (self.net.superlink, self.client, *self.net.nodes.values()):
@@ -118,7 +120,7 @@ class _Harness:
             "num-updates": self.flags.num_updates,
             "num-clients": _NUM_NODES,
             "eval-every": 1,
-            "checkpoint-every": 2,
+            "checkpoint-every": _CHECKPOINT_EVERY,
             "max-bad-replies": len(_HARM),
         }
         self.client = self.net.run_app(self.app, config)
