@@ -61,6 +61,9 @@ def test_a_task_is_answered_once():
     (task,) = give(coordinator, [5])
     assert answer(coordinator, task) == task
     assert answer(coordinator, task) is None
+    assert coordinator.give_task([5], 0, 1.0) is None  # before it is mixed
+    coordinator.accept(task)
+    assert coordinator.give_task([5], 1, 1.0) is not None
     assert coordinator.take("never sent", 5, 1.0) is None
     assert coordinator.counts == {"unasked": 2}
 

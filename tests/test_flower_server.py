@@ -57,6 +57,12 @@ def good(message, number):
     return make_reply(message, read_stamp(message), arrays.encode(trained), report)
 
 
+def slow(message, place):
+    """Return the honest reply after a while, so that others get their turns."""
+    time.sleep(0.01)
+    return good(message, place)
+
+
 class Grid:
     """A network in memory: ``replies[node](message, place)`` answers, or None.
 
@@ -212,7 +218,7 @@ BAD = {
 
 @pytest.mark.parametrize("cause", BAD)
 def test_a_bad_reply_is_counted_and_not_mixed_and_its_node_asked_no_more(cause):
-    server, grid = make_server({5: good, 6: BAD[cause]}, max_bad_replies=2)
+    server, grid = make_server({5: slow, 6: BAD[cause]}, max_bad_replies=2)
     run(server, 40)
     lost, counts = server.books()
     assert counts[cause] == 2 and grid.asked.count(6) == 2
@@ -234,7 +240,7 @@ def test_a_bad_reply_is_counted_and_not_mixed_and_its_node_asked_no_more(cause):
     ],
 )
 def test_whatever_else_comes_never_ends_the_run(change):
-    server, _ = make_server({5: good, 6: change}, max_bad_replies=1)
+    server, _ = make_server({5: slow, 6: change}, max_bad_replies=1)
     run(server, 20)
     causes = server.books()[1].keys()
     assert causes <= {"malformed", "wrong metrics", "wrong task", "unfinished"}
@@ -248,14 +254,14 @@ def test_a_loss_that_is_not_finite_is_told_as_nan_and_the_model_mixed():
 
 
 def test_a_replayed_reply_is_mixed_the_first_time_only():
-    server, grid = make_server({5: good, 6: Replayer()}, max_bad_replies=3)
+    server, grid = make_server({5: slow, 6: Replayer()}, max_bad_replies=3)
     run(server, 60)
     assert sum(arrival.client == 1 for arrival in server.arrivals) == 1
     assert server.books()[1]["wrong task"] == 3 and grid.asked.count(6) == 4
 
 
 def test_a_reply_that_names_another_node_is_not_mixed():
-    server, _ = make_server({5: good, 6: from_another_node})
+    server, _ = make_server({5: slow, 6: from_another_node})
     run(server, 20)
     assert server.books()[1]["wrong node"] >= 1
     assert {arrival.client for arrival in server.arrivals} == {0}
@@ -277,7 +283,7 @@ def test_errors_are_counted_by_their_kind(code, cause):
     def fail(message, place):
         return Message(Error(code, "why"), reply_to=message)
 
-    server, _ = make_server({5: good, 6: fail})
+    server, _ = make_server({5: slow, 6: fail})
     run(server, 20)
     assert server.books()[1].keys() <= {cause, "unfinished"}
     assert server.books()[1][cause] >= 1
@@ -287,10 +293,6 @@ def test_a_node_that_answers_errors_at_once_is_not_hammered():
     def fail(message, place):
         return Message(Error(2, "dead"), reply_to=message)
 
-    def slow(message, place):
-        time.sleep(0.02)
-        return good(message, place)
-
     server, _ = make_server({5: slow, 6: fail}, back_off=0.05, max_back_off=10.0)
     run(server, 50)
     assert server.books()[1]["client error"] <= 8
@@ -298,7 +300,7 @@ def test_a_node_that_answers_errors_at_once_is_not_hammered():
 
 def test_the_work_of_a_node_that_never_answers_is_done_by_another():
     server, _ = make_server(
-        {5: good, 6: lambda message, place: None}, max_in_flight=2, deadline=0.05
+        {5: slow, 6: lambda message, place: None}, max_in_flight=2, deadline=0.05
     )
     run(server, 30)
     assert server.books()[1]["deadline"] >= 1
@@ -306,7 +308,7 @@ def test_the_work_of_a_node_that_never_answers_is_done_by_another():
 
 
 def test_a_node_that_the_network_does_not_know_is_a_fault():
-    server, _ = make_server({5: good, 6: lambda message, place: "unknown"})
+    server, _ = make_server({5: slow, 6: lambda message, place: "unknown"})
     run(server, 20)
     assert server.books()[1]["not sent"] >= 1
 
@@ -350,18 +352,13 @@ def test_what_is_too_stale_is_lost_without_blame():
         held.append(message)
         return None
 
-    server, grid = make_server({5: good, 6: hold}, max_staleness=3)
+    server, grid = make_server({5: slow, 6: hold}, max_staleness=3)
     timer = threading.Timer(
         0.3,
         lambda: grid.answers.update({held[0].metadata.message_id: good(held[0], 0)}),
     )
     timer.start()
 
-    def slow_down(message, place):
-        time.sleep(0.01)
-        return good(message, place)
-
-    grid.replies[5] = slow_down
     run(server, 80)
     assert server.books()[1]["too stale"] == 1
     assert max(arrival.staleness for arrival in server.arrivals) <= 3
@@ -459,15 +456,15 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
 
 def test_a_banned_node_stays_banned_after_a_new_start(tmp_path):
     path, bad = tmp_path / "run", BAD["wrong shape"]
-    slow = {"max-bad-replies": 1, "checkpoint-every": 1}
-    serve({5: good, 6: bad}, make_run(path, 20, **slow))
-    grid = serve({5: good, 6: bad}, make_run(leave(path), 30, **slow))
+    config = {"max-bad-replies": 1, "checkpoint-every": 1}
+    serve({5: slow, 6: bad}, make_run(path, 20, **config))
+    grid = serve({5: slow, 6: bad}, make_run(leave(path), 30, **config))
     assert 6 not in grid.asked and 5 in grid.asked
 
 
 def test_the_record_says_who_did_what_when(tmp_path):
     path = tmp_path / "run"
-    serve({5: good, 6: BAD["too large"]}, make_run(path, 10))
+    serve({5: slow, 6: BAD["too large"]}, make_run(path, 10))
     timeline = run_folder.read_timeline(path, METHOD)
     updates = run_folder.read_updates(path, METHOD)
     clients = run_folder.read_clients(path)

@@ -153,7 +153,6 @@ class Coordinator:
 
     def note_unsent(self, task: Task, now: float) -> None:
         """Note that the network did not take a task."""
-        self._close(task)
         self.fail(task, "not sent", now)
 
     # Updater
@@ -170,7 +169,8 @@ class Coordinator:
     def take(self, message: str, node: int | None, now: float) -> Task | None:
         """Take the reply to a message: the task that it answers.
 
-        It must be followed by ``accept``, ``fail``, ``reject`` or ``drop``.
+        The task stays in flight until ``accept``, ``fail``, ``reject`` or ``drop``
+        ends it, so that its node gets no other one from the version before it.
 
         Args:
           message: that is replied to.
@@ -178,9 +178,9 @@ class Coordinator:
           now: seconds.
 
         Returns:
-          The task, which from now on is answered; None if the reply is nobody's: to
-          a message that was not sent or was answered, to a task that was given up, or
-          from another node than was asked.
+          The task, whose reply cannot be taken again; None if the reply is nobody's:
+          to a message that was not sent or was answered, to a task that was given up,
+          or from another node than was asked.
         """
         task = self._asked.pop(message, None)
         if task is None:
@@ -188,20 +188,19 @@ class Coordinator:
         elif task.number not in self._in_flight:
             self.counts["late"] += 1
         elif node not in (None, task.node):
-            self._close(task)
             self._lose(task, "wrong node", now)
         else:
-            self._close(task)
             return task
         return None
 
     def accept(self, task: Task) -> None:
         """Note a good reply: its node's faults are forgiven."""
+        self._close(task)
         self._node(task.node).faults = 0
 
     def drop(self, task: Task, cause: str, now: float) -> None:
         """Note a reply that is not used, for which its node cannot be blamed."""
-        self.accept(task)
+        self._node(task.node).faults = 0
         self._lose(task, cause, now)
 
     def fail(self, task: Task, cause: str, now: float) -> None:
@@ -237,7 +236,6 @@ class Coordinator:
         """
         over = [task for task in self._in_flight.values() if task.deadline <= now]
         for task in over:
-            self._close(task)
             self.fail(task, "deadline", now)
         for message, task in list(self._asked.items()):
             if task.deadline + self._limits.deadline <= now:
@@ -247,7 +245,6 @@ class Coordinator:
     def finish(self, now: float) -> None:
         """End the run: what is in flight is lost."""
         for task in self.in_flight:
-            self._close(task)
             self._lose(task, UNFINISHED_TASK, now)
 
     def is_banned(self, node: int) -> bool:
@@ -293,5 +290,6 @@ class Coordinator:
         self._node(task.node).in_flight -= 1
 
     def _lose(self, task: Task, cause: str, now: float) -> None:
+        self._close(task)
         self.counts[cause] += 1
         self.lost.append(LostTask(task, now, cause))

@@ -217,14 +217,15 @@ class Server:
         self, task: Task, start: Newest, local: Variables, report: Report, norm: float
     ) -> bool:
         version = self.updater.newest.version
-        with self._lock:
-            if self.coordinator.is_too_stale(task, version):
+        if self.coordinator.is_too_stale(task, version):
+            with self._lock:
                 self.coordinator.drop(task, TOO_STALE, self._clock())
-                return False
-            self.coordinator.accept(task)
+            return False
         alpha, applied = self.updater.mix(
             local, start.variables, task.version, task.client
         )
+        with self._lock:
+            self.coordinator.accept(task)
         self.arrivals.append(
             Arrival(
                 client=task.client,

@@ -184,10 +184,10 @@ class _Session:
         columns = record.arrival_columns(self.server.arrivals)
         updates = Updates(*(columns[name] for name in Updates._fields))
         state = _as_state(self.server.updater.newest)
-        extra = {
-            "arrivals": self.server.arrivals,
+        extra = {  # copies: it is written while the run goes on
+            "arrivals": list(self.server.arrivals),
             "coordinator": self.server.to_json(),
-            "rows": self.rows,
+            "rows": list(self.rows),
             "seconds": self.seconds(),
         }
         self.saved.save(Snapshot(state, Past(updates, [])), extra)
