@@ -25,10 +25,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax import mixing, run_folder, staleness
 from fedasync_jax.base import Variables
-from fedasync_jax.flower import arrays
+from fedasync_jax.flower import arrays, exposure
 from fedasync_jax.flower.adapter import Network, Report, Stamp, make_reply, read_stamp
 from fedasync_jax.flower.coordinator import Coordinator
-from fedasync_jax.flower.exposure import find_exposure
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.server import Server
 from fedasync_jax.flower.server_app import Problem, run_server
@@ -102,12 +101,12 @@ class Grid:
         return found
 
 
-def make_server(replies, **limits):
+def make_server(replies, rule=None, **limits):
     limits = Limits(
         **{"poll_seconds": 0.002, "back_off": 0.02, "max_back_off": 0.1, **limits}
     )
     grid = Grid(replies)
-    mixer = mixing.fedasync(0.5, staleness.constant())
+    mixer = mixing.fedasync(0.5, rule or staleness.constant())
     server = Server(
         Network(grid),  # pyright: ignore[reportArgumentType]
         Coordinator(limits, np.random.default_rng(0)),
@@ -145,6 +144,21 @@ def test_one_honest_node_is_the_serial_algorithm():
     )
     assert [arrival.staleness for arrival in server.arrivals] == [0] * 4
     assert server.books()[1].keys() <= {"unfinished"}
+
+
+def test_late_arrivals_weigh_what_the_rule_says():
+    rule = staleness.polynomial(0.5)
+    server, _ = make_server({n: good for n in range(4)}, rule=rule, poll_seconds=0.02)
+    run(server, 40)
+    weights = [0.5 * float(rule(arrival.staleness)) for arrival in server.arrivals]
+    starts = [arrival.start_version for arrival in server.arrivals]
+    late = [arrival.staleness for arrival in server.arrivals]
+    assert late == [t - tau for t, tau in enumerate(starts)] and max(late) >= 2
+    assert [arrival.alpha for arrival in server.arrivals] == pytest.approx(weights)
+    columns = {"start_version": np.array(starts), "alpha": np.array(weights)}
+    np.testing.assert_allclose(
+        server.updater.newest.variables.params["w"], replay(columns), rtol=1e-5
+    )
 
 
 def spoil(change):
@@ -483,19 +497,17 @@ def test_the_record_says_who_did_what_when(tmp_path):
 
 def test_a_server_for_this_machine_only_is_not_exposed():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert find_exposure(f"127.0.0.1:{server.getsockname()[1]}") is None
+        assert exposure.find_exposure(f"127.0.0.1:{server.getsockname()[1]}") is None
 
 
 def test_a_server_for_all_the_world_is_found_out():
-    others = {
-        str(name[4][0])
-        for name in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
-    }
-    if all(host.startswith("127.") for host in others):
+    if not exposure._own_addresses():
         pytest.skip("this machine has no other address than loopback")
     with socket.create_server(("0.0.0.0", 0)) as server:
-        assert find_exposure(f"127.0.0.1:{server.getsockname()[1]}") is not None
-    assert find_exposure("192.0.2.7:8000") == "192.0.2.7"
+        assert (
+            exposure.find_exposure(f"127.0.0.1:{server.getsockname()[1]}") is not None
+        )
+    assert exposure.find_exposure("192.0.2.7:8000") == "192.0.2.7"
 
 
 def test_a_stamp_without_numbers_names_nothing():
