@@ -132,8 +132,8 @@ class Server:
             banned = sum(self.coordinator.is_banned(node) for node in nodes)
         self._told = now
         self._network.tell(
-            f"waiting: {len(nodes)} nodes are there, {banned} of them not asked any "
-            "more, the others none or left alone for a while",
+            f"waiting for a node: {len(nodes)} are there, {banned} of them not asked "
+            f"any more, {len(nodes) - banned} left alone for a while",
             warn=True,
         )
 
