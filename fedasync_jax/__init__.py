@@ -19,6 +19,7 @@ from fedasync_jax.base import (
 from fedasync_jax.batching import Batching, choose_batching
 from fedasync_jax.engine import RunResult, RunState, Wave, init_state, iterate, run
 from fedasync_jax.evaluation import make_evaluate
+from fedasync_jax.exports import load_model, save_model
 from fedasync_jax.fleet import Fleet, Network, make_fleet, make_network
 from fedasync_jax.history import Evaluation, Updates
 from fedasync_jax.invariants import find_violations
@@ -65,6 +66,7 @@ __all__ = [
     "fleet",
     "init_state",
     "iterate",
+    "load_model",
     "make_evaluate",
     "make_fleet",
     "make_local_update",
@@ -75,6 +77,7 @@ __all__ = [
     "reduce_on_plateau",
     "run",
     "sampled_staleness",
+    "save_model",
     "simulate",
     "staleness",
     "steps_per_task",

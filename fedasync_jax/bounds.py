@@ -59,6 +59,8 @@ BOUNDS = {
     "num_updates": AT_LEAST_1,
     "eval_every": AT_LEAST_1,
     "checkpoint_every": AT_LEAST_1,
+    "max_update_norm": POSITIVE,
+    "stop_after_rejected": AT_LEAST_1,
     "seed": Bounds(0, 2**32 - 1),
     "num_clients": AT_LEAST_1,
     "concentration": POSITIVE,

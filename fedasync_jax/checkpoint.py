@@ -1,17 +1,15 @@
 """Checkpoints: everything that a run must not lose, written by orbax beside the run.
 
 ``<folder>/<version>/``      the arrays, as orbax writes them
-``<folder>/<version>.json``  its seal, written last: checksums of all files of the
-                             checkpoint, and what is not an array. What has no seal, or
+``<folder>/<version>.json``  its seal, written last: see ``seals``. What has no seal, or
                              does not match it, is passed over.
 
-Writing goes on in a thread of its own. A checkpoint that is due while one is being
-written, or soon after, is left out, so that writing takes a bounded share of the time;
-the next one comes all the sooner.
+The newest few stay, and the one with the highest score. Writing goes on in a thread of
+its own. A checkpoint that is due while one is being written, or soon after, is left
+out, so that writing takes a bounded share of the time; the next one comes all the
+sooner.
 """
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -24,11 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import PyTree
-from fedasync_jax.engine import Past, RunState, Snapshot
-from fedasync_jax.history import Evaluation, Updates
+from fedasync_jax.engine import RunState, Snapshot
+from fedasync_jax.history import Evaluation, Past, Updates
+from fedasync_jax.seals import (
+    check_seal,
+    find_best,
+    find_scores,
+    find_versions,
+    seal_of,
+    write_seal,
+)
 
 _SHARE = 0.05  # of the time that writing may take
-_SEAL = ".json"
 
 
 class Checkpoints:
@@ -51,7 +56,7 @@ class Checkpoints:
         Args:
           folder: where they are.
           every: versions between checkpoints at the least, >= 1.
-          keep: how many of the newest stay.
+          keep: how many of the newest stay, besides the best.
           on_skip: told of every checkpoint that is passed over, in a line.
 
         Raises:
@@ -77,17 +82,26 @@ class Checkpoints:
         self._executor.shutdown()
 
     def is_due(self, version: int) -> bool:
-        """Return whether it is time for a checkpoint of this version."""
+        """Return whether it is time for a checkpoint of this version.
+
+        Raises:
+          OSError: if the one before could not be written.
+        """
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
         if version < self._newest + self._every or time.monotonic() < self._not_before:
             return False
         return self._writing is None or self._writing.done()
 
-    def save(self, snapshot: Snapshot, extra: dict[str, Any]) -> None:
+    def save(
+        self, snapshot: Snapshot, extra: dict[str, Any], *, score: float = 0.0
+    ) -> None:
         """Write a checkpoint in the background.
 
         Args:
           snapshot: of the run; it is copied before this returns.
           extra: what else to keep, as JSON has it.
+          score: how good it is, more is better.
 
         Raises:
           OSError: if the one before could not be written.
@@ -99,9 +113,12 @@ class Checkpoints:
         content = {
             "version": snapshot.state.version,
             "evaluations": [
-                [evaluation.version, _as_floats(evaluation.metrics)]
+                [evaluation.version, {k: float(v) for k, v in metrics.items()}]
                 for evaluation in snapshot.past.evaluations
+                for metrics in [evaluation.metrics]
             ],
+            "slots": len(jax.tree.leaves(snapshot.state.store)[0]),
+            "score": score if np.isfinite(score) else None,
             "extra": extra,
         }
         self._newest = snapshot.state.version
@@ -116,73 +133,81 @@ class Checkpoints:
         if self._writing is not None:
             self._writing.result()
 
-    def restore(self, state: RunState) -> tuple[Snapshot, dict[str, Any]] | None:
+    def restore(
+        self, state: RunState, version: int | None = None
+    ) -> tuple[Snapshot, dict[str, Any]] | None:
         """Return the newest intact checkpoint and its ``extra``; None if there is none.
 
         Args:
           state: a state of the same run, such as the first, for shapes and types. If
             its store has more slots than that of the checkpoint, as that of a longer
             run may, the others are filled up.
+          version: only this one, see ``find_scores``.
 
         Raises:
           ValueError: if there are checkpoints but none is intact.
         """
-        seals = sorted(self.folder.glob(f"*{_SEAL}"), key=lambda p: p.stem.zfill(12))
-        for seal in reversed(seals):
+        versions = [
+            v for v in sorted(find_versions(self.folder)) if version in (None, v)
+        ]
+        for newest in reversed(versions):
+            folder = self.folder / str(newest)
             try:
-                content = _check_seal(seal)
-                arrays = _read(seal.with_suffix(""), _like(state, content))
+                content = check_seal(folder)
+                arrays = _read(folder, _like(state, content))
             except (OSError, ValueError, KeyError) as error:
                 line = " ".join(str(error).split())
-                self._on_skip(f"checkpoint {seal} is passed over: {line}")
+                self._on_skip(f"checkpoint {folder} is passed over: {line}")
                 continue
-            self._newest = content["version"]
+            self._newest = newest
             return _make_snapshot(state, arrays, content), content["extra"]
-        if seals:
+        if versions:
             raise ValueError(
-                f"{self.folder} must hold an intact checkpoint, got {len(seals)} that "
-                "are damaged; remove the folder to begin the method anew"
+                f"{self.folder} must hold an intact checkpoint, got {len(versions)} "
+                "that are damaged; remove the folder to begin the method anew"
             )
         return None
 
     def _write(self, arrays: PyTree, content: dict[str, Any]) -> None:
-        import orbax.checkpoint as ocp
-
         begin = time.monotonic()
         folder = self.folder / str(content["version"])
-        seal = folder.with_suffix(_SEAL)
-        seal.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with ocp.StandardCheckpointer() as writer:
-            writer.save(folder, arrays)
-        content |= {"slots": int(jax.tree.leaves(arrays["state"][1])[0].shape[0])}
-        content |= {"files": _hash_files(folder)}
-        text = json.dumps({"content": content, "sha256": _hash_json(content)})
-        scratch = seal.with_suffix(".tmp")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(seal)
+        try:
+            self._write_files(folder, arrays, content)
+        except Exception as error:  # a full disk has many names in the layers below
+            reason = " ".join(str(error).split()).split('": ')[-1]
+            raise OSError(
+                f"checkpoint {folder} could not be written ({reason}); those before it "
+                "are kept"
+            ) from error
         self._drop_old()
         seconds = time.monotonic() - begin
         self._not_before = time.monotonic() + seconds / _SHARE
 
+    def _write_files(
+        self, folder: Path, arrays: PyTree, content: dict[str, Any]
+    ) -> None:
+        import orbax.checkpoint as ocp
+
+        seal_of(folder).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ocp.StandardCheckpointer() as writer:
+            writer.save(folder, arrays)
+        write_seal(folder, content)
+
     def _drop_old(self) -> None:
-        versions = sorted(int(seal.stem) for seal in self.folder.glob(f"*{_SEAL}"))
-        for version in versions[: -self._keep]:
+        scores = find_scores(self.folder)
+        kept = {*sorted(scores)[-self._keep :], find_best(scores)}
+        for version in scores.keys() - kept:
             # The seal first: what is left after an interruption counts for nothing.
-            (self.folder / f"{version}{_SEAL}").unlink(missing_ok=True)
-        kept = {str(version) for version in versions[-self._keep :]}
+            seal_of(self.folder / str(version)).unlink(missing_ok=True)
         for folder in self.folder.iterdir():
-            if folder.is_dir() and folder.name not in kept:
+            if folder.is_dir() and folder.name not in map(str, kept):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _like(state: RunState, content: dict[str, Any]) -> PyTree:
     """Return shapes and types of a checkpoint's arrays."""
-
-    def describe(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-
     version, slots = content["version"], content["slots"]
     store = jax.tree.map(
         lambda leaf: np.zeros((slots, *leaf.shape[1:]), leaf.dtype), state.store
@@ -192,8 +217,11 @@ def _like(state: RunState, content: dict[str, Any]) -> PyTree:
         np.zeros(version, bool),
         np.zeros(version, np.float32),
     )
-    rest = describe((state.variables, state.mixer_state))
-    return {"state": (rest[0], store, rest[1]), "updates": updates}
+    variables, mixer_state = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        (state.variables, state.mixer_state),
+    )
+    return {"state": (variables, store, mixer_state), "updates": updates}
 
 
 def _make_snapshot(
@@ -231,38 +259,3 @@ def _read(folder: Path, like: PyTree) -> PyTree:
                 f"got {found.dtype} {found.shape}"
             )
     return arrays
-
-
-def _check_seal(seal: Path) -> dict[str, Any]:
-    """Return the content of a seal.
-
-    Raises:
-      ValueError: if it or a file of its checkpoint is not what was written.
-    """
-    sealed = json.loads(seal.read_text(encoding="utf-8"))
-    content = sealed["content"]
-    if _hash_json(content) != sealed["sha256"]:
-        raise ValueError(f"{seal.name} must match its own checksum, which it does not")
-    found = _hash_files(seal.with_suffix(""))
-    wrong = [k for k, v in content["files"].items() if found.get(k) != v]
-    if wrong:
-        raise ValueError(f"{wrong[0]} must match its checksum, which it does not")
-    return content
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    """Return checksums by path in the folder."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _hash_json(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _as_floats(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}

@@ -51,6 +51,10 @@ class Settings(ScheduleSettings):
       seed: Seed of everything random. Same settings and seed: same result.
       checkpoint_every: Updates between checkpoints at the least; writing them never
         takes more than a twentieth of the time.
+      max_update_norm: If set, a client's model is rejected if its distance from the
+        model that it received, ||x_new - x_tau||, is larger.
+      stop_after_rejected: Arrivals in a row that are all rejected, after which a method
+        stops at its next evaluation; None: never.
       run_dir: Folder to write to: a new one, or that of a run with the same settings,
         which then goes on. Default: a new one under runs/.
       dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
@@ -141,6 +145,8 @@ class Settings(ScheduleSettings):
     eval_every: int = 50
     seed: int = 0
     checkpoint_every: int = 100
+    max_update_norm: float | None = None
+    stop_after_rejected: int | None = 100
     run_dir: Path | None = None
 
     dataset: str = "digits"

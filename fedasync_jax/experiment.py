@@ -9,27 +9,21 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from fedasync_jax.base import ArrayLike, Variables
+from fedasync_jax.base import Variables
 from fedasync_jax.batching import Batching, choose_batching
 from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.config import Settings
-from fedasync_jax.engine import (
-    RunResult,
-    RunState,
-    Snapshot,
-    init_state,
-    run,
-)
+from fedasync_jax.engine import RunResult, RunState, Snapshot, init_state, run
 from fedasync_jax.history import Evaluation, Past, Updates, choose_versions
 from fedasync_jax.local import steps_per_task
 from fedasync_jax.methods import Method, make_methods, make_worker
+from fedasync_jax.metrics import MetricsLog, Row, score
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
-from fedasync_jax.trace import UNFINISHED, Trace
 from fedasync_jax.workload import Workload, make_workload
 
 
@@ -51,7 +45,14 @@ class Experiment:
 
 
 class Stopped(Exception):
-    """A run was asked to stop; its checkpoint is written."""
+    """A method was asked to stop; its checkpoint is written."""
+
+
+class Diverged(Exception):
+    """A method's arrivals are all rejected; its checkpoint is written.
+
+    It does not go on: what is done again comes to the same.
+    """
 
 
 class Outcome(NamedTuple):
@@ -66,7 +67,7 @@ class Outcome(NamedTuple):
 
     method: Method
     result: RunResult
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     wall_seconds: float
 
 
@@ -112,7 +113,7 @@ def run_method(
     method: Method,
     *,
     batching: Batching | None = None,
-    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+    on_row: Callable[[Row, bool], object] = lambda row, again: None,
     checkpoints: Checkpoints | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -122,45 +123,63 @@ def run_method(
       experiment: what it belongs to.
       method: one of ``experiment.methods``.
       batching: see ``engine.run``; default: what suits the workload.
-      on_row: called with every line of metrics as soon as it is there; of a run that
-        goes on, with those of the versions before as well.
+      on_row: called with every line of metrics as soon as it is there, and with
+        whether it is told again: a run that goes on begins with those of the versions
+        before.
       checkpoints: where to go on from and what to write to.
       should_stop: asked after every wave; the run then ends with ``Stopped``.
 
     Raises:
+      Diverged: if the last ``stop_after_rejected`` arrivals were all rejected, as seen
+        at an evaluation.
+      OSError: if a checkpoint cannot be written.
       Stopped: if it was asked to, after a checkpoint.
       ValueError: if there are checkpoints but none is intact.
     """
     settings, workload = experiment.settings, experiment.workload
     scales = _make_step_scales(settings)
-    rows: list[dict[str, Any]] = []
+    log = MetricsLog(
+        method,
+        step_size=settings.step_size,
+        scales=scales,
+        is_text=workload.is_text,
+        max_rejected=settings.stop_after_rejected,
+    )
     state, past, earlier = _restore(experiment, method, checkpoints)
     begin = time.perf_counter() - earlier
 
     def add_row(evaluation: Evaluation, updates: Updates) -> None:
-        rejected = rows[-1]["rejected"] if rows else 0
-        row = _make_row(method, evaluation, updates, rejected)
-        row |= _judge(evaluation, is_text=workload.is_text)
-        scale = scales.at(np.array([evaluation.version]))[0] if scales else 1.0
-        row["step_size"] = settings.step_size * float(scale)
-        rows.append(row)
-        on_row(row)
+        on_row(log.add(evaluation, updates), False)
+
+    due = np.flatnonzero(choose_versions(method.eval_every, method.trace.num_updates))
+
+    def has_diverged(version: int) -> bool:
+        # Decided by versions alone, not by when an evaluation happens to be fetched.
+        if log.diverged_at is None or version == due[-1]:
+            return False
+        return bool(np.any((due > log.diverged_at) & (due <= version)))
 
     def save(version: int, make_snapshot: Callable[[], Snapshot]) -> None:
-        stops = should_stop()
-        is_last = version == method.trace.num_updates
-        if checkpoints and (stops or is_last or checkpoints.is_due(version)):
+        stops, diverged = should_stop(), has_diverged(version)
+        at_once = stops or diverged or version == due[-1]
+        if checkpoints and (checkpoints.is_due(version) or at_once):
             seconds = time.perf_counter() - begin
-            checkpoints.save(make_snapshot(), {"wall_seconds": seconds})
-            if stops or is_last:
+            snapshot = make_snapshot()  # fetches what is left, and so makes log.rows
+            newest = score(log.rows[-1])
+            checkpoints.save(snapshot, {"wall_seconds": seconds}, score=newest)
+            if at_once:
                 checkpoints.wait()
+        if diverged:
+            raise Diverged(_explain(settings, log))
         if stops:
-            raise Stopped(f"{method.name} stopped at version {version}")
+            raise Stopped(f"{method.name} stopped at version {version:,}")
 
     for evaluation, updates in _tell_again(past):
         if scales is not None:
             scales.observe(evaluation)
-        add_row(evaluation, updates)
+        on_row(log.add(evaluation, updates), True)
+    if state is not None and has_diverged(state.version):
+        raise Diverged(_explain(settings, log))
     result = run(
         method.trace,
         method.local_update,
@@ -176,7 +195,7 @@ def run_method(
         past=past,
         on_wave=save,
     )
-    return Outcome(method, result, rows, time.perf_counter() - begin)
+    return Outcome(method, result, log.rows, time.perf_counter() - begin)
 
 
 def _restore(
@@ -198,45 +217,24 @@ def _restore(
 
 def _tell_again(past: Past | None) -> Iterator[tuple[Evaluation, Updates]]:
     """Yield the evaluations so far, each with the updates since the one before."""
-    before = 0
     if past is None:
         return
+    before = 0
     for evaluation in past.evaluations:
         rows = slice(before, evaluation.version)
         yield evaluation, Updates(*(column[rows] for column in past.updates))
         before = evaluation.version
 
 
-def _make_row(
-    method: Method, evaluation: Evaluation, updates: Updates, rejected: int
-) -> dict[str, Any]:
-    """Return a line of metrics: an evaluation and the updates since the last one."""
-    version, trace = evaluation.version, method.trace
-    recent = slice(version - len(updates.alpha), version)
-    return {
-        "method": method.name,
-        "version": version,
-        "updates": version if method.counts_updates else None,
-        "gradients": round(trace.num_steps[:version].sum() * method.gradients_per_step),
-        "virtual_time": _time_of(method, version) if method.has_clock else None,
-        "train_loss": _mean(updates.loss),
-        "mean_staleness": _mean(method.staleness[recent]),
-        "mean_alpha": _mean(updates.alpha),
-        "rejected": rejected + int(np.sum(~updates.applied)),
-        "lost": _count_lost(trace, version),
-    }
-
-
-def _judge(evaluation: Evaluation, *, is_text: bool) -> dict[str, float | None]:
-    """Return the metrics of a model as they are written down."""
-    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-    row = {"test_accuracy": metrics["correct"], "test_loss": finite(metrics["loss"])}
-    if "valid_loss" in metrics:
-        row["valid_loss"] = finite(metrics["valid_loss"])
-    if is_text:
-        with np.errstate(over="ignore"):
-            row["test_perplexity"] = finite(float(np.exp(metrics["loss"])))
-    return row
+def _explain(settings: Settings, log: MetricsLog) -> str:
+    """Return why a method has diverged."""
+    bound = settings.max_update_norm
+    too_far = "" if bound is None else f" or farther than {bound:g} from their start"
+    return (
+        f"{log.rows[-1]['method']} stopped: the last {settings.stop_after_rejected} "
+        f"arrivals or more before version {log.diverged_at:,} were all rejected, as "
+        f"they were not finite{too_far}"
+    )
 
 
 def _make_step_scales(settings: Settings) -> StepScales | None:
@@ -244,25 +242,3 @@ def _make_step_scales(settings: Settings) -> StepScales | None:
         return None
     metric = "valid_loss" if settings.plateau_on == "validation" else "loss"
     return StepScales(reduce_on_plateau(metric, settings.plateau_factor))
-
-
-def _count_lost(trace: Trace, version: int) -> int:
-    """Return how many tasks were lost until a version was made."""
-    lost = trace.lost
-    until = lost.end_time <= (trace.arrival_time[version - 1] if version else -1.0)
-    return int(np.sum(until & (lost.reason != UNFINISHED)))
-
-
-def _time_of(method: Method, version: int) -> float:
-    return float(method.trace.arrival_time[version - 1]) if version else 0.0
-
-
-def _mean(values: ArrayLike) -> float | None:
-    """Return the mean, None if there is none."""
-    values = np.asarray(values)
-    return finite(float(np.mean(values)) if len(values) else np.nan)
-
-
-def finite(value: float) -> float | None:
-    """Return the value, None if not finite: JSON knows neither NaN nor infinity."""
-    return value if np.isfinite(value) else None

@@ -121,9 +121,7 @@ class History:
         version, metrics, waves = self._waiting
         self._waiting = None
         evaluation = Evaluation(version, jax.device_get(metrics))
-        fetched = jax.device_get([updates for _, updates in waves])
-        heads = (_head(u, n) for u, (n, _) in zip(fetched, waves, strict=True))
-        rows = _concatenate([self._rest, *heads])
+        rows = _concatenate([self._rest, *_fetch(waves)])
         num_new = version - self._version
         self._rest = Updates(*(column[num_new:] for column in rows))
         self._parts.append(_head(rows, num_new))
@@ -135,11 +133,8 @@ class History:
     def past(self) -> Past:
         """Fetch everything and return it."""
         self.flush()
-        fetched = jax.device_get([updates for _, updates in self._on_device])
-        pairs = zip(fetched, self._on_device, strict=True)
-        heads = [_head(updates, count) for updates, (count, _) in pairs]
+        self._rest = _concatenate([self._rest, *_fetch(self._on_device)])
         self._on_device = []
-        self._rest = _concatenate([self._rest, *heads])
         updates = _concatenate([*self._parts, self._rest])
         return Past(updates, list(self.evaluations))
 
@@ -176,6 +171,12 @@ def choose_versions(
             raise ValueError(f"eval_every must be >= 1 update, got {eval_every}")
         is_due[::eval_every] = True
     return is_due
+
+
+def _fetch(waves: list[tuple[int, Updates]]) -> list[Updates]:
+    """Return the first rows of each, on the host."""
+    fetched = jax.device_get([updates for _, updates in waves])
+    return [_head(u, count) for u, (count, _) in zip(fetched, waves, strict=True)]
 
 
 def _head(updates: Updates, num_rows: int) -> Updates:

@@ -93,6 +93,9 @@ def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
                 method = rounds("FedProx", proximal)
             case _:
                 method = _make_fedasync(settings, name, devices, trace, proximal)
+        bound = settings.max_update_norm
+        if bound is not None and method.counts_updates:
+            method = method._replace(mixer=mixing.bound_update(method.mixer, bound))
         # Sampled staleness has no clock that the baselines could be compared by.
         yield method._replace(has_clock=settings.schedule != "sampled")
 

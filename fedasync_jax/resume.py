@@ -40,6 +40,11 @@ def read_config(run_dir: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         return {**config, "settings": dict(config["settings"])}
+    except PermissionError as error:
+        raise ValueError(
+            f"run_dir must be a folder that can be read, got {run_dir} "
+            f"({error.strerror})"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"run_dir must be a new folder or a run with config.json, got {run_dir}"
@@ -47,7 +52,7 @@ def read_config(run_dir: str | Path) -> dict[str, Any]:
 
 
 def lock_folder(folder: Path) -> int:
-    """Take the lock of a folder, which is held until the process ends.
+    """Take the lock of a folder, which is held until it is closed or the process ends.
 
     The system lets go of it however the process ends, so that nothing is left behind.
     Where the system has no such locks, as on Windows, nothing is locked.
@@ -63,18 +68,37 @@ def lock_folder(folder: Path) -> int:
       A file descriptor; closing it lets go of the lock.
     """
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    holder = _try_lock(lock)
+    if holder:
+        os.close(lock)
+        raise ValueError(
+            f"run_dir must not be in use, got {folder}, which {holder} writes to"
+        )
+    os.truncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return lock
+
+
+def find_writer(folder: Path) -> str | None:
+    """Return which process holds the lock of a folder; None if none does."""
+    try:
+        lock = os.open(folder / ".lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return _try_lock(lock)
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int) -> str | None:
+    """Lock an open file; return who holds it if that cannot be done."""
     try:
         import fcntl
 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
-        pass
-    except BlockingIOError as error:
-        holder = os.read(lock, 1000).decode() or "another process"
-        os.close(lock)
-        raise ValueError(
-            f"run_dir must not be in use, got {folder}, which {holder} writes to"
-        ) from error
-    os.truncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return lock
+        return None
+    except BlockingIOError:
+        return os.read(lock, 1000).decode() or "another process"
+    return None

@@ -11,7 +11,7 @@
                         ``start_time``, ``end_time``, ``reason`` (of ``LOSS_REASONS``)
     ``timeline.npz``    arrays [N], what some of the clients did and when: ``client``,
                         ``start``, ``end``, ``activity`` (of ``ACTIVITIES``)
-    ``model.npz``       the final model, one array per leaf
+    ``model/``          the final model, see ``exports``
     ``checkpoints/``    see ``checkpoint``
 ``plots/``          pictures
 
@@ -19,18 +19,18 @@ Times are simulated seconds. Only metrics are sure to be there: what a run does 
 it does not write. Arrays are never unpickled.
 """
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import jax
 import numpy as np
 
-from fedasync_jax.base import ArrayLike, PyTree
+from fedasync_jax.base import ArrayLike
 from fedasync_jax.resume import check_goes_on, lock_folder
 from fedasync_jax.timeline import ACTIVITIES
 from fedasync_jax.trace import LOSS_REASONS
@@ -49,7 +49,9 @@ _UPDATES = (
 
 
 class RunFolder:
-    """A folder that one run writes to, and no other process at the same time.
+    """A folder that one run writes to, and no other at the same time.
+
+    To be closed, as by ``with``, when the run ends; the end of the process does it too.
 
     Attributes:
       path: where it is.
@@ -58,8 +60,7 @@ class RunFolder:
     def __init__(self, path: str | Path, config: Mapping[str, Any]):
         """Make the folder, or go on in it, lock it, and write ``config.json``.
 
-        ``metrics.jsonl`` begins anew with its first line: a run that goes on tells all
-        its metrics again.
+        A run that goes on tells all its metrics again, see ``add_metrics``.
 
         Raises:
           ValueError: if ``path`` cannot be made or written to, is not an earlier part
@@ -76,17 +77,48 @@ class RunFolder:
                 f"run_dir must be a folder that can be made and written to, got {path} "
                 f"({error.strerror})"
             ) from error
-        self._mode = "w"  # of metrics.jsonl, up to its first line
+        self._told = 0  # bytes of metrics.jsonl
+
+    def __enter__(self) -> "RunFolder":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lock; what is written is written already."""
+        os.close(self._lock)
 
     def add_metrics(self, row: Row) -> None:
-        """Append a line to ``metrics.jsonl``, whole and at once."""
-        with (self.path / "metrics.jsonl").open(self._mode, encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self._mode = "a"
+        """Put the next line into ``metrics.jsonl``, whole and at once.
+
+        Lines of an earlier part of the run stay as long as they are told again; what
+        is told otherwise takes the place of all that follows.
+
+        Raises:
+          OSError: if the disk is full, or other than it was.
+        """
+        path = self.path / "metrics.jsonl"
+        line = (json.dumps(row) + "\n").encode()
+        with _writing(path):
+            path.touch()
+            with path.open("r+b") as file:
+                file.seek(self._told)
+                if file.read(len(line)) != line:
+                    file.seek(self._told)
+                    file.truncate()
+                    file.write(line)
+        self._told += len(line)
 
     def checkpoint_folder(self, method: str) -> Path:
         """Return where the checkpoints of a method are."""
         return self.path / slugify(method) / "checkpoints"
+
+    def model_folder(self, method: str) -> Path:
+        """Return where the final model of a method is, see ``exports``."""
+        return self.path / slugify(method) / "model"
 
     def write_summary(self, rows: Sequence[Row]) -> None:
         """Write ``summary.json``."""
@@ -100,71 +132,32 @@ class RunFolder:
           arrays: arrays by name.
         """
         path = self.path / name
-        path.parent.mkdir(exist_ok=True)
         on_host: dict[str, Any] = {key: np.asarray(a) for key, a in arrays.items()}
         scratch = path.with_name(f".{path.name}")
-        with scratch.open("wb") as file:
-            np.savez_compressed(file, **on_host)
-        os.replace(scratch, path)
+        with _writing(path):
+            path.parent.mkdir(exist_ok=True)
+            with scratch.open("wb") as file:
+                np.savez_compressed(file, **on_host)
+            os.replace(scratch, path)
 
-    def write_method(
-        self,
-        method: str,
-        updates: Mapping[str, np.ndarray],
-        model: PyTree,
-        **others: Mapping[str, np.ndarray],
-    ) -> None:
-        """Write what is known of a method: its arrivals, its final model and more.
+    def write_method(self, method: str, **archives: Mapping[str, ArrayLike]) -> None:
+        """Write what is known of a method.
 
         Args:
           method: its name; the folder is its slug.
-          updates: arrays [T] by name.
-          model: pytree of arrays; an array is saved under its path in the tree.
-          **others: arrays by name, by the name of their archive: ``lost``,
-            ``timeline``.
+          **archives: arrays by name, by the name of their archive: ``updates``,
+            ``lost``, ``timeline``.
         """
-        leaves = jax.tree_util.tree_leaves_with_path(model)
-        variables = {_leaf_name(path): leaf for path, leaf in leaves}
-        archives = {"updates": updates, **others, "model": variables}
         for name, arrays in archives.items():
             self.write_arrays(f"{slugify(method)}/{name}.npz", arrays)
 
     def _write_json(self, name: str, content: Any) -> None:
         # Written beside and moved, so that nobody ever reads half a file.
-        scratch = self.path / f".{name}"
-        scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(scratch, self.path / name)
-
-
-def read_model(run_dir: str | Path, method: str, like: PyTree) -> PyTree:
-    """Read the final model of a method.
-
-    Args:
-      run_dir: the run folder.
-      method: name of the method, as in the metrics.
-      like: a model of the same structure, such as ``model.init(key)``.
-
-    Raises:
-      ValueError: if there is no such model or it has other leaves than ``like``.
-
-    Returns:
-      A pytree like ``like`` of NumPy arrays.
-    """
-    path = Path(run_dir) / slugify(method) / "model.npz"
-    if not path.is_file():
-        raise ValueError(f"run_dir must hold the model of {method!r}, got {run_dir}")
-    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-    with np.load(path, allow_pickle=False) as archive:
-        names = [_leaf_name(leaf_path) for leaf_path, _ in paths]
-        shapes = [np.shape(leaf) for _, leaf in paths]
-        if sorted(names) != sorted(archive.files) or shapes != [
-            archive[name].shape for name in names
-        ]:
-            raise ValueError(
-                f"like must have the leaves {', '.join(sorted(archive.files))} in the "
-                f"shapes of {path}, got {', '.join(sorted(names))}"
-            )
-        return treedef.unflatten([archive[name] for name in names])
+        path, scratch = self.path / name, self.path / f".{name}"
+        with _writing(path):
+            text = json.dumps(content, indent=2) + "\n"
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
 
 
 def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
@@ -241,6 +234,16 @@ def slugify(method: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file in the error if it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"{path} could not be written: {reason}") from error
+
+
 def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
     try:
         return json.loads(line)
@@ -278,7 +281,3 @@ def _check_index(
                 f"{name} in {path} must be in 0..{len(words) - 1}, got {low} to {high}"
             )
     return arrays
-
-
-def _leaf_name(path: Sequence[Any]) -> str:
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")

@@ -51,6 +51,14 @@ def where(condition: ArrayLike, left: PyTree, right: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), left, right)
 
 
+def norm(tree: PyTree) -> Array:
+    """Return the Euclidean norm over all leaves, float32 []."""
+    squares = [
+        jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.sqrt(sum(squares, jnp.float32(0)))
+
+
 def all_finite(tree: PyTree) -> Array:
     """Return bool []: no leaf holds a NaN or an infinity."""
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]

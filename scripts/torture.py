@@ -29,7 +29,12 @@ from fedasync_jax.resume import read_config
 
 _TRAIN = Path(__file__).with_name("train.py")
 _JOB = ("--methods", "fedasync-polynomial", "fedavg", "--checkpoint-every", "50")
-_COMPARED = ("metrics.jsonl", "*/model.npz", "*/updates.npz", "*/lost.npz")
+_COMPARED = (
+    "metrics.jsonl",
+    "*/model/model.safetensors",
+    "*/updates.npz",
+    "*/lost.npz",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

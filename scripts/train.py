@@ -2,38 +2,40 @@
 
 Without a flag: handwritten digits, 100 clients, slow and fast ones. The results go into
 a new folder under runs/. ``--preset NAME`` starts from other settings, ``--fleet NAME``
-replaces the devices, ``--check`` tests every schedule for what must always hold.
+replaces the devices, ``--check`` tests every schedule for what must always hold, and
+``--tensorboard`` writes the metrics for TensorBoard as well.
 ``--resume RUN`` goes on with a run that was interrupted, or with more updates.
+``--summary RUN`` only says what a run is and how far it came.
 """
 
 import argparse
-import collections
 import datetime
+import logging
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import _devices
 import jax
 from _cli import fail, parse_flags
 from _machine import device_peak_mb, host_peak_mb
-from _results import describe_score, make_table
-from _versions import describe_versions
+from _progress import ProgressLine
+from _results import make_table
+from _summary import describe_run
+from _versions import describe_revision, describe_versions
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fedasync_jax import experiment, report, run_folder
-from fedasync_jax.checkpoint import Checkpoints
+from fedasync_jax import experiment, report
+from fedasync_jax.callbacks import Callback
 from fedasync_jax.config import Settings
 from fedasync_jax.data import summarize_label_counts
+from fedasync_jax.job import Results, run_all
 from fedasync_jax.presets import FLEETS, PRESETS, from_json, make_settings
 from fedasync_jax.resume import check_goes_on, read_config
-from fedasync_jax.trace import UNFINISHED
-
-_WINDOW = 10.0  # seconds over which updates/s is taken
+from fedasync_jax.run_folder import RunFolder
+from fedasync_jax.tensorboard import TensorBoard
 
 
 class Command(NamedTuple):
@@ -43,41 +45,50 @@ class Command(NamedTuple):
       preset: name of the settings it starts from.
       fleet: name of the devices that replace those of the preset; None: none.
       check: whether to test every schedule.
+      tensorboard: whether to write for TensorBoard.
       settings: of the experiment.
     """
 
     preset: str
     fleet: str | None
     check: bool
+    tensorboard: bool
     settings: Settings
 
 
 def main() -> None:
     """Run the job."""
     _devices.use_all_cores()
+    # What orbax tells of a full disk on a hundred lines is told below on one.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     command = parse_command(sys.argv[1:])
     settings = command.settings
     console = Console()
     path = settings.run_dir or _new_run_dir(settings)
+    config = _describe(command)
     try:
-        check_goes_on(path, _describe(command))
+        check_goes_on(path, config)
+        callbacks = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
         with console.status("reading data, making schedules, warming up"):
             built = experiment.build(settings)
-        folder = run_folder.RunFolder(path, _describe(command))
-    except ValueError as error:
+        folder = RunFolder(path, config)
+    except (ValueError, ModuleNotFoundError) as error:
         fail(error)
-    _print_header(console, built, folder.path)
-    _write_clients(folder, built)
-    outcomes = _run_or_stop(console, built, folder)
-    rows = report.summarize_all(outcomes)
-    folder.write_summary(rows)
-    console.print(make_table(rows))
-    what = "perplexity" if built.workload.is_text else "accuracy"
-    console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
-    console.print(_describe_memory(), highlight=False)
+    except KeyboardInterrupt:
+        console.print("stopped before anything was trained")
+        sys.exit(128 + signal.SIGINT)
+    with folder:
+        _print_header(console, built, folder.path)
+        results = _run_or_stop(console, built, folder, callbacks)
+    if results.outcomes:
+        _print_results(console, built, results)
     _draw(console, folder.path)
+    for line in results.diverged:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
     if command.check:
-        _check(console, outcomes)
+        _check(console, results.outcomes)
+    if results.diverged:
+        sys.exit(1)
 
 
 def parse_command(args: Sequence[str]) -> Command:
@@ -86,8 +97,12 @@ def parse_command(args: Sequence[str]) -> Command:
     parser.add_argument("--preset", default="digits", nargs="?")
     parser.add_argument("--fleet", default=None, nargs="?", const="")
     parser.add_argument("--resume", default=None, nargs="?", const="")
+    parser.add_argument("--summary", default=None, nargs="?", const="")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--tensorboard", action="store_true")
     known, rest = parser.parse_known_args(args)
+    if known.summary is not None:
+        _print_summary(Path(known.summary), rest)
     if known.resume is not None:
         return _resume(known, rest)
     flags = {arg.split("=")[0].replace("_", "-") for arg in rest}
@@ -109,7 +124,20 @@ def parse_command(args: Sequence[str]) -> Command:
             f"fleet must not be given for schedule sampled, which has no clock, got "
             f"{known.fleet} (--schedule immediate has one)"
         )
-    return Command(known.preset, known.fleet, known.check, settings)
+    extras = known.check, known.tensorboard
+    return Command(known.preset, known.fleet, *extras, settings)
+
+
+def _print_summary(run_dir: Path, rest: Sequence[str]) -> NoReturn:
+    """Say what a run is, and end the process."""
+    try:
+        if rest:
+            raise ValueError(f"summary must stand alone, got {' '.join(rest)}")
+        for line in describe_run(run_dir):
+            print(line)
+    except ValueError as error:
+        fail(error)
+    sys.exit(0)
 
 
 def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
@@ -122,18 +150,35 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
     except ValueError as error:
         fail(error)
     settings = parse_flags(Settings, __doc__ or "", args=args, default=default)
-    return Command(config["preset"], config["fleet"], known.check, settings)
+    extras = known.check, known.tensorboard
+    return Command(config["preset"], config["fleet"], *extras, settings)
 
 
 def _run_or_stop(
-    console: Console, built: experiment.Experiment, folder: run_folder.RunFolder
-) -> list[experiment.Outcome]:
+    console: Console,
+    built: experiment.Experiment,
+    folder: RunFolder,
+    callbacks: Sequence[Callback],
+) -> Results:
     """Run all methods; when asked to stop or at an error, end the process."""
     asked: list[int] = []
+
+    def note_signal(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)  # the second one ends the process
+        sys.stderr.write("\nstopping after this wave; once more to stop at once\n")
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: asked.append(number))
+        signal.signal(number, note_signal)
     try:
-        return _run_all(console, built, folder, lambda: bool(asked))
+        with ProgressLine(console) as progress:
+            return run_all(
+                built,
+                folder,
+                callbacks=[progress, *callbacks],
+                should_stop=lambda: bool(asked),
+                on_skip=progress.print,
+            )
     except experiment.Stopped as stop:
         console.print(
             f"{stop}; go on with: python scripts/train.py --resume {folder.path}",
@@ -145,64 +190,13 @@ def _run_or_stop(
         fail(error)
 
 
-def _run_all(
-    console: Console,
-    built: experiment.Experiment,
-    folder: run_folder.RunFolder,
-    should_stop: Callable[[], bool],
-) -> list[experiment.Outcome]:
-    outcomes = []
-    every = built.settings.checkpoint_every
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=6),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        for method in built.methods:
-            bar = _Bar(progress, method)
-
-            def note(row: dict[str, Any], bar: _Bar = bar) -> None:
-                folder.add_metrics(row)
-                bar.show(row)
-
-            where = folder.checkpoint_folder(method.name)
-            with Checkpoints(where, every=every, on_skip=progress.print) as checkpoints:
-                outcome = experiment.run_method(
-                    built,
-                    method,
-                    on_row=note,
-                    checkpoints=checkpoints,
-                    should_stop=should_stop,
-                )
-            _write_outcome(folder, built, outcome)
-            outcomes.append(outcome)
-    return outcomes
-
-
-def _write_clients(folder: run_folder.RunFolder, built: experiment.Experiment) -> None:
-    workload = built.workload
-    arrays = {"num_samples": workload.counts}
-    if workload.label_counts is not None:
-        arrays["label_counts"] = workload.label_counts
-    folder.write_arrays("clients.npz", arrays)
-
-
-def _write_outcome(
-    folder: run_folder.RunFolder,
-    built: experiment.Experiment,
-    outcome: experiment.Outcome,
+def _print_results(
+    console: Console, built: experiment.Experiment, results: Results
 ) -> None:
-    method, lost = outcome.method, outcome.method.trace.lost
-    is_lost = lost.reason != UNFINISHED
-    others = {"lost": {k: v[is_lost] for k, v in lost._asdict().items()}}
-    timeline = report.sample_timeline(built, method)
-    if timeline is not None:
-        others["timeline"] = timeline._asdict()
-    final = outcome.result.state.variables
-    folder.write_method(method.name, report.arrivals(outcome), final, **others)
+    console.print(make_table(report.summarize_all(results.outcomes)))
+    what = "perplexity" if built.workload.is_text else "accuracy"
+    console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
+    console.print(_describe_memory(), highlight=False)
 
 
 def _check(console: Console, outcomes: Sequence[experiment.Outcome]) -> None:
@@ -217,35 +211,6 @@ def _check(console: Console, outcomes: Sequence[experiment.Outcome]) -> None:
         for outcome in outcomes
     )
     console.print(f"checked: {tasks:,} tasks, all in order", highlight=False)
-
-
-class _Bar:
-    """The progress bar of one method."""
-
-    def __init__(self, progress: Progress, method: experiment.Method):
-        self.progress = progress
-        self.is_async = method.staleness_fn is not None
-        self.task = progress.add_task(
-            method.name, total=method.trace.num_updates, status="compiling"
-        )
-        self.recent = collections.deque([(0, time.perf_counter())])
-
-    def show(self, row: dict[str, Any]) -> None:
-        """Show a line of metrics."""
-        self.recent.append((row["version"], time.perf_counter()))
-        while self.recent[-1][1] - self.recent[0][1] > _WINDOW and len(self.recent) > 4:
-            self.recent.popleft()
-        (first, then), (last, now) = self.recent[0], self.recent[-1]
-        rate = (last - first) / (now - then)
-        status = describe_score(row)
-        if self.is_async and row["mean_staleness"] is not None:
-            status += f"  d {row['mean_staleness']:.1f}"
-        if row["updates"]:
-            status += f"  {_format_rate(rate)}/s"
-        for what in ("lost", "rejected"):
-            if row[what]:
-                status = f"{row[what]:,} {what}  {status}"
-        self.progress.update(self.task, completed=row["version"], status=status)
 
 
 def _print_header(console: Console, built: experiment.Experiment, path: Path) -> None:
@@ -276,10 +241,6 @@ def _print_header(console: Console, built: experiment.Experiment, path: Path) ->
             )
 
 
-def _format_rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-
-
 def _describe_memory() -> str:
     device = device_peak_mb()
     return f"peak memory {host_peak_mb():,.0f} MB" + (
@@ -304,6 +265,7 @@ def _describe(command: Command) -> dict[str, Any]:
         "fleet": command.fleet,
         "settings": command.settings.to_json(),
         "versions": describe_versions(),
+        "revision": describe_revision(),
         "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
     }
 

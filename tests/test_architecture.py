@@ -36,7 +36,7 @@ _LAYERS = {
     | _NUMPY_ONLY,
     1: {"data", "models", "local", "mixing", "evaluation"},
     2: {"wave", "engine", "baselines"},
-    3: {"checkpoint", "run_folder", "resume"},
+    3: {"checkpoint", "seals", "run_folder", "resume", "exports"},
     4: {
         "bounds",
         "fleet_settings",
@@ -46,8 +46,12 @@ _LAYERS = {
         "workload",
         "devices",
         "methods",
+        "metrics",
         "experiment",
+        "callbacks",
+        "tensorboard",
         "report",
+        "job",
     },
     5: {"plotting", "flower"},  # the edge
 }

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from fedasync_jax import experiment
 from fedasync_jax.batching import Batching
 from fedasync_jax.checkpoint import Checkpoints
-from fedasync_jax.engine import init_state
+from fedasync_jax.engine import init_state, run
 from fedasync_jax.presets import make_settings
+from fedasync_jax.seals import find_best, find_scores
 
 _JOB = {"num_clients": 12, "concurrency": 5, "clients_per_round": 4, "eval_every": 7}
 
@@ -26,7 +28,10 @@ def _build(num_updates=60, methods=("fedasync-polynomial",), **changes):
 def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
     """Run a method to its end, or until a wave after which it is asked to stop."""
     rows = []
-    kwargs = {"on_row": rows.append, "batching": Batching(max_width=max_width)}
+    kwargs = {
+        "on_row": lambda row, again: rows.append(row),
+        "batching": Batching(max_width=max_width),
+    }
     seen = []
 
     def should_stop():
@@ -108,6 +113,72 @@ def test_the_newest_are_kept(tmp_path):
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folders == sorted(seal.stem for seal in seals)
     assert (tmp_path / "60.json").is_file()
+
+
+def _save_all(built, folder, *, scores, keep):
+    """Save after every wave, with a score; return the versions that were saved."""
+    method, saved = built.methods[0], []
+    with Checkpoints(folder, every=1, keep=keep) as checkpoints:
+
+        def save(version, make_snapshot):
+            if len(saved) < len(scores):
+                score = scores[len(saved)]
+                checkpoints.save(make_snapshot(), {"n": len(saved)}, score=score)
+                checkpoints.wait()
+                saved.append(version)
+
+        key = built.settings.make_key("tasks")
+        worker, mixer = method.local_update, method.mixer
+        run(method.trace, worker, mixer, built.variables, key, on_wave=save)
+    return saved
+
+
+def test_the_best_is_kept_besides_the_newest_and_can_be_restored(tmp_path):
+    built = _build()
+    scores = [0.1, 0.9, -np.inf, 0.9, 0.2, 0.3]
+    saved = _save_all(built, tmp_path, scores=scores, keep=2)
+    found = find_scores(tmp_path)
+    assert found == {saved[1]: 0.9, saved[4]: 0.2, saved[5]: 0.3}
+    assert find_best(found) == saved[1]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        name for version in found for name in (str(version), f"{version}.json")
+    }
+    method = built.methods[0]
+    first = init_state(method.trace, method.mixer, built.variables)
+    with Checkpoints(tmp_path, every=1) as checkpoints:
+        for version, number in ((None, 5), (saved[1], 1), (saved[4], 4)):
+            restored = checkpoints.restore(first, version=version)
+            assert restored is not None
+            assert restored[1] == {"n": number}
+            assert restored[0].state.version == saved[number]
+
+
+def test_what_cannot_be_written_is_told_at_once_and_the_rest_is_kept(tmp_path):
+    """Folders where seals are to be written stand for a full disk."""
+    built = _build()
+    _stop(built, tmp_path, 2)
+    before = find_scores(tmp_path)
+    for version in range(61):
+        (tmp_path / f"{version}.tmp").mkdir()
+    method = built.methods[0]
+    first = init_state(method.trace, method.mixer, built.variables)
+    line = r"checkpoint .*/\d+ could not be written \(.*\); those before it are kept"
+    with pytest.raises(OSError, match=line):
+        _run(built, tmp_path)
+    with Checkpoints(tmp_path, every=1) as checkpoints:
+        found = checkpoints.restore(first)
+        assert found is not None
+        snapshot, extra = found
+        later = snapshot.state._replace(version=59)
+        checkpoints.save(snapshot._replace(state=later), extra)
+        with pytest.raises(OSError, match=line):
+            for _ in range(1000):  # at once, not when the next one is due
+                checkpoints.is_due(0)
+                time.sleep(0.01)
+    assert find_scores(tmp_path) == before
+    for version in range(61):
+        (tmp_path / f"{version}.tmp").rmdir()
+    _assert_same(_run(built, tmp_path), _run(built))
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def test_the_run_folder_is_that_of_a_simulation(finished):
     assert {p.name for p in folder.iterdir()} == {
         "checkpoints",
         "lost.npz",
-        "model.npz",
+        "model",
         "timeline.npz",
         "updates.npz",
     }

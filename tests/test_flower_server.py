@@ -1,7 +1,6 @@
 """Scheduler and Updater over a grid in memory, with replies of every kind."""
 
 import json
-import shutil
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax import mixing, run_folder, staleness
 from fedasync_jax.base import Variables
+from fedasync_jax.exports import load_model
 from fedasync_jax.flower import arrays, exposure
 from fedasync_jax.flower.adapter import Network, Report, Stamp, make_reply, read_stamp
 from fedasync_jax.flower.coordinator import Coordinator
@@ -412,11 +412,6 @@ def serve(replies, run):
 METHOD = "FedAsync constant"
 
 
-def leave(path):
-    """Return a copy of a run folder, as another process finds it: not locked."""
-    return shutil.copytree(path, path.with_name(f"{path.name}-left"))
-
-
 def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
     path = tmp_path / "run"
 
@@ -429,7 +424,6 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
         serve({5: break_off, 6: BAD["not finite"]}, make_run(path, 20))
     first = run_folder.read_metrics(path)[METHOD]
     assert first[-1]["version"] == 10
-    path = leave(path)
     serve({5: good, 6: BAD["not finite"]}, make_run(path, 20))
     rows = run_folder.read_metrics(path)[METHOD]
     assert [row["version"] for row in rows] == [0, 5, 10, 15, 20]
@@ -438,7 +432,7 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
     assert updates is not None
     assert len(set(updates["task"].tolist())) == len(updates["task"]) == 20
     assert (np.diff(updates["arrival_time"]) > 0).all()
-    model = run_folder.read_model(path, METHOD, make_model())
+    model = load_model(path / run_folder.slugify(METHOD) / "model", make_model())
     np.testing.assert_allclose(model.params["w"], replay(updates), rtol=1e-6)
     lost = run_folder.read_lost(path, METHOD)
     assert lost is not None and "not finite" in lost["cause"]
@@ -456,7 +450,6 @@ def replay(updates):
 def test_a_run_that_has_ended_goes_on_when_more_is_asked_for(tmp_path):
     path = tmp_path / "run"
     serve({5: good}, make_run(path, 5))
-    path = leave(path)
     serve({5: good}, make_run(path, 12))
     updates = run_folder.read_updates(path, METHOD)
     assert updates is not None and len(updates["task"]) == 12
@@ -472,7 +465,7 @@ def test_a_banned_node_stays_banned_after_a_new_start(tmp_path):
     path, bad = tmp_path / "run", BAD["wrong shape"]
     config = {"max-bad-replies": 1, "checkpoint-every": 1}
     serve({5: slow, 6: bad}, make_run(path, 20, **config))
-    grid = serve({5: slow, 6: bad}, make_run(leave(path), 30, **config))
+    grid = serve({5: slow, 6: bad}, make_run(path, 30, **config))
     assert 6 not in grid.asked and 5 in grid.asked
 
 

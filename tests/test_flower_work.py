@@ -57,8 +57,8 @@ def test_a_client_trains_as_in_a_simulation(fields):
     for client in range(4):
         own = work.load_partition(settings, client)
         assert own.num_samples == workload.counts[client] and own.partition == client
-        steps = workload.steps if settings.epochs is None else workload.steps[client]
-        assert own.num_steps == steps
+        steps = np.broadcast_to(np.asarray(workload.steps), 4)  # pyright: ignore
+        assert own.num_steps == steps[client]
         expected, info = worker(x_0, jnp.int32(client), key, int(own.num_steps))
         found, loss = own.train(x_0, key)
         for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):

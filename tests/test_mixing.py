@@ -28,6 +28,42 @@ def _mix(mixer, local, current, *, staleness=0, version=0):
     )
 
 
+# A bound on any rule
+
+
+@pytest.mark.parametrize(
+    ("step", "applied"),
+    [(2.9, True), (3.0, True), (3.1, False), (np.nan, False), (1e30, False)],
+)
+def test_an_update_beyond_the_bound_changes_nothing(step, applied):
+    """The distance is from the model that was received, over all leaves."""
+    rule = fa.mixing.bound_update(fa.baselines.average_rounds(), 5.0)
+    start = {"a": jnp.zeros(2), "b": jnp.ones(())}
+    local = {"a": jnp.array([4.0, 0.0]), "b": jnp.float32(1 + step)}  # 3, 4, 5
+    current = jax.tree.map(lambda leaf: leaf + 100, start)
+    state = rule.init(current)
+    mixed, next_state, info = jax.jit(rule.update)(
+        local,
+        state,
+        current,
+        start=start,
+        staleness=jnp.int32(0),
+        version=jnp.int32(0),
+        client=jnp.int32(0),
+    )
+    assert bool(info.applied) == applied
+    expected = (local, 1.0) if applied else (current, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, mixed, expected[0])
+    assert float(next_state.weight) == expected[1]
+
+
+def test_a_bound_must_be_positive():
+    rule = fedasync(0.5, constant())
+    for bound in (0, -1, np.nan):
+        with pytest.raises(ValueError, match="max_norm must be > 0, got "):
+            fa.mixing.bound_update(rule, bound)
+
+
 # The rule alone
 
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 
 
 def test_the_example_prints_what_it_says():
@@ -22,3 +23,15 @@ def test_the_example_prints_what_it_says():
     assert len(printed) == len(promised) == 3
     for left, right in zip(printed, promised, strict=True):
         assert abs(left - right) < 1e-5
+
+
+def test_the_examples_of_runs_work_one_after_the_other(tmp_path):
+    text = (ROOT / "docs" / "runs.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    for code in examples:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"\d+ .*", done.stdout.splitlines()[-1])

@@ -1,17 +1,12 @@
+import contextlib
 import json
-import os
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedasync_jax import Variables, resume, run_folder
+from fedasync_jax import resume, run_folder
 from fedasync_jax.timeline import ACTIVITIES
 from fedasync_jax.trace import LOSS_REASONS
-
-MODEL = Variables(
-    {"dense": {"w": jnp.arange(6.0).reshape(2, 3)}}, {"mean": jnp.ones(2)}
-)
 
 
 def make_folder(tmp_path):
@@ -81,37 +76,53 @@ def test_config_and_metrics_are_read_back(tmp_path):
     assert run_folder.read_metrics(folder.path) == {"SGD": rows}
 
 
-def test_model_and_updates_are_read_back_exactly(tmp_path):
+def test_lines_of_an_earlier_part_stay_while_they_are_told_again(tmp_path):
+    def lines():
+        return (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+
+    rows = [{"method": "x", "version": v} for v in range(4)]
+    first = run_folder.RunFolder(tmp_path / "a", _CONFIG)
+    for row in rows:
+        first.add_metrics(row)
+    first.close()
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"method": "x", "ver')  # cut by a kill
+    second = run_folder.RunFolder(tmp_path / "a", _CONFIG)
+    for count, row in enumerate(rows[:3]):
+        second.add_metrics(row)
+        assert len(lines()) == 5, count
+    second.add_metrics({"method": "x", "version": 9})
+    assert lines() == [
+        json.dumps(row) for row in (*rows[:3], {**rows[0], "version": 9})
+    ]
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """A limit on the size of files stands for the disk."""
     folder = make_folder(tmp_path)
-    folder.write_method("FedAsync hinge(10, 4)", UPDATES, MODEL)
-    read = run_folder.read_updates(folder.path, "FedAsync hinge(10, 4)")
-    assert_same(read, UPDATES)
-    like = Variables({"dense": {"w": jnp.zeros((2, 3))}}, {"mean": jnp.zeros(2)})
-    model = run_folder.read_model(folder.path, "FedAsync hinge(10, 4)", like)
-    np.testing.assert_array_equal(
-        model.params["dense"]["w"], MODEL.params["dense"]["w"]
-    )
-    np.testing.assert_array_equal(model.state["mean"], MODEL.state["mean"])
+    with resource_limit(100):
+        for version in (0, 1):
+            folder.add_metrics({"method": "x", "version": version})
+        with pytest.raises(OSError, match=r"metrics\.jsonl could not be written: "):
+            folder.add_metrics({"method": "x" * 90, "version": 2})
+        with pytest.raises(OSError, match=r"clients\.npz could not be written: "):
+            folder.write_arrays("clients.npz", {"num_samples": np.arange(999)})
+    assert [row["version"] for row in run_folder.read_metrics(folder.path)["x"]] == [
+        0,
+        1,
+    ]
+    assert run_folder.read_clients(folder.path) is None
 
 
-@pytest.mark.parametrize(
-    "like",
-    [
-        Variables({"dense": {"w": jnp.zeros((2, 4))}}, {"mean": jnp.zeros(2)}),
-        Variables({"dense": {"v": jnp.zeros((2, 3))}}, {"mean": jnp.zeros(2)}),
-        Variables({"dense": {"w": jnp.zeros((2, 3))}}),
-    ],
-)
-def test_a_model_of_another_shape_is_refused(tmp_path, like):
-    folder = make_folder(tmp_path)
-    folder.write_method("SGD", {}, MODEL)
-    with pytest.raises(ValueError, match="like must have the leaves"):
-        run_folder.read_model(folder.path, "SGD", like)
-
-
-def test_a_model_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="run_dir must hold the model of 'SGD'"):
-        run_folder.read_model(tmp_path, "SGD", MODEL)
+@contextlib.contextmanager
+def resource_limit(num_bytes):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # ---- archives ----
@@ -119,12 +130,12 @@ def test_a_model_that_is_not_there_is_refused(tmp_path):
 
 def test_what_clients_did_and_lost_is_read_back_exactly(tmp_path):
     folder = make_folder(tmp_path)
-    folder.write_method("FedAvg", UPDATES, MODEL, lost=LOST, timeline=TIMELINE)
+    folder.write_method("FedAvg", updates=UPDATES, lost=LOST, timeline=TIMELINE)
     assert_same(run_folder.read_updates(folder.path, "FedAvg"), UPDATES)
     assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
     assert_same(run_folder.read_timeline(folder.path, "FedAvg"), TIMELINE)
     names = {path.name for path in (folder.path / "fedavg").iterdir()}
-    assert names == {"updates.npz", "lost.npz", "timeline.npz", "model.npz"}
+    assert names == {"updates.npz", "lost.npz", "timeline.npz"}
 
 
 def test_arrays_may_be_written_one_archive_at_a_time(tmp_path):
@@ -132,7 +143,7 @@ def test_arrays_may_be_written_one_archive_at_a_time(tmp_path):
     clients = {"num_samples": np.arange(3), "label_counts": np.ones((3, 2), int)}
     folder.write_arrays("clients.npz", clients)
     folder.write_arrays("fedavg/lost.npz", LOST)
-    folder.write_method("FedAvg", UPDATES, MODEL)
+    folder.write_method("FedAvg", updates=UPDATES)
     assert_same(run_folder.read_clients(folder.path), clients)
     assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
 
@@ -187,14 +198,10 @@ def test_the_numbers_of_activities_on_the_disk_mean_what_they_meant():
 _CONFIG = {"settings": {"alpha": 0.6, "num_updates": 10, "hidden": [3]}}
 
 
-def _close(folder):
-    os.close(folder._lock)  # as the end of its process does
-
-
 def test_a_run_goes_on_with_the_same_settings_or_more_updates(tmp_path):
     first = run_folder.RunFolder(tmp_path / "a", _CONFIG)
     first.add_metrics({"method": "x", "version": 0})
-    _close(first)
+    first.close()
     longer = {"settings": {**_CONFIG["settings"], "num_updates": 20, "hidden": (3,)}}
     second = run_folder.RunFolder(tmp_path / "a", longer)
     assert resume.read_config(tmp_path / "a")["settings"]["num_updates"] == 20
@@ -215,7 +222,7 @@ def test_a_run_goes_on_with_the_same_settings_or_more_updates(tmp_path):
 )
 def test_other_settings_are_refused_by_name(tmp_path, changes, line):
     path = tmp_path / "a"
-    _close(run_folder.RunFolder(path, _CONFIG))
+    run_folder.RunFolder(path, _CONFIG).close()
     with pytest.raises(ValueError) as error:
         run_folder.RunFolder(path, {"settings": {**_CONFIG["settings"], **changes}})
     assert str(error.value) == line.format(path)
@@ -225,5 +232,5 @@ def test_a_second_writer_is_told_of_the_first(tmp_path):
     first = run_folder.RunFolder(tmp_path / "a", _CONFIG)
     with pytest.raises(ValueError, match=r"which process \d+ on .* writes to$"):
         run_folder.RunFolder(tmp_path / "a", _CONFIG)
-    _close(first)
+    first.close()
     run_folder.RunFolder(tmp_path / "a", _CONFIG)

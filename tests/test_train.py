@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -48,12 +49,45 @@ def test_the_run_folder_is_complete(finished):
     for method in run_folder.read_metrics(path):
         found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
         timeline = set() if method == "SGD" else {"timeline.npz"}
-        written = {"updates.npz", "lost.npz", "model.npz", "checkpoints"}
+        written = {"updates.npz", "lost.npz", "model", "checkpoints"}
         assert found == written | timeline
     config = json.loads((path / "config.json").read_text())
     assert config["settings"]["num_updates"] == 200
     assert (config["preset"], config["fleet"]) == ("digits", None)
-    assert {"python", "jax", "flax", "optax"} <= set(config["versions"])
+    assert {"python", "jax", "jaxlib", "flax", "optax"} <= set(config["versions"])
+    assert len(config["devices"]) == 3
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    )
+    if revision.returncode == 0:
+        assert config["revision"].startswith(revision.stdout.strip())
+
+
+def test_a_log_file_has_a_line_per_method_that_says_how_it_went(finished):
+    _, output = finished
+    lines = [line for line in output.splitlines() if " mixed 200" in line]
+    assert len(lines) == 5  # all but SGD, which mixes nothing
+    assert lines[1].startswith("FedAsync polynomial(0.5)  200/200  accuracy ")
+    assert "  t " in lines[1] and "  d " in lines[1]
+    assert "\x1b" not in output and "\r" not in output
+
+
+def test_the_summary_says_what_a_run_is_and_how_far_it_came(finished):
+    path, _ = finished
+    done = run_script("train.py", "--summary", path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{path}: preset digits, digits"
+    assert lines[1] == "  settings: num_updates 200"
+    assert " jax " in lines[2] and "revision " in lines[2]
+    assert lines[4] == "  now: nobody writes to it"
+    methods = lines[5:]
+    assert len(methods) == 6  # and no word of going on
+    assert methods[0].startswith(
+        "  FedAsync constant: finished, 200 of 200 updates, accuracy "
+    )
+    assert "checkpoints up to 200, the best of " in methods[0]
+    assert methods[5].startswith("  SGD: finished, version 4, accuracy ")
 
 
 def test_the_archives_hold_clients_tasks_and_what_clients_did(finished):
@@ -90,7 +124,12 @@ def test_all_methods_get_the_same_number_of_gradients(finished):
     for row in rows:
         assert row["method"] in output
         assert row["rejected"] == 0
-        assert (path / run_folder.slugify(row["method"]) / "model.npz").is_file()
+        folder = path / run_folder.slugify(row["method"]) / "model"
+        assert {p.name for p in folder.iterdir()} == {
+            "model.json",
+            "model.safetensors",
+            "orbax",
+        }
 
 
 def test_metrics_tell_of_every_evaluation(finished):
@@ -142,6 +181,13 @@ def test_the_pictures_can_be_drawn_again(finished):
         ),
         (["--fleet", "mobile", "--schedule", "sampled"], "fleet must not be given for"),
         (["--run-dir", "."], "run_dir must be a new folder or a run with config"),
+        (["--summary", "."], "run_dir must be a new folder or a run with config"),
+        (["--summary", ".", "--alpha", "1"], "summary must stand alone, got --alpha 1"),
+        (["--max-update-norm", "0"], "max_update_norm must be finite and > 0, got 0"),
+        (
+            ["--stop-after-rejected", "0"],
+            "stop_after_rejected must be finite and >= 1, got 0",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -314,8 +360,48 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, whole, number):
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
         assert f"--resume {path}" in said
+    summary = run_script("train.py", "--summary", path).stdout
+    assert f"go on with: python scripts/train.py --resume {path}" in summary
+    assert "not finished, " in summary or "FedAsync" not in summary
     assert not (path / "summary.json").exists()
     _finish("--resume", str(path))
     slug = "fedasync-polynomial-0-5"
-    for name in ("metrics.jsonl", f"{slug}/model.npz", f"{slug}/updates.npz"):
+    model = f"{slug}/model/model.safetensors"
+    for name in ("metrics.jsonl", model, f"{slug}/updates.npz"):
         assert (path / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_method_that_diverges_is_named_and_the_others_have_results(tmp_path):
+    path = tmp_path / "run"
+    bound = ("--max-update-norm", "1e-6", "--stop-after-rejected", 20)
+    done = run_script("train.py", *SMALL, *bound, "--run-dir", path, "--tensorboard")
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert "FedAvg stopped: the last 20 arrivals or more before version 20 were" in last
+    (row,) = json.loads((path / "summary.json").read_text())
+    assert row["method"] == "SGD"
+    assert (path / "plots" / "accuracy.png").is_file()
+    assert {p.name for p in (path / "tensorboard").iterdir()} == {
+        "fedasync-polynomial-0-5",
+        "fedavg",
+        "sgd",
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="not root")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_run_of_somebody_else_is_refused_in_one_line(tmp_path, mode):
+    """A folder of root that nobody may read, or may read but not write."""
+    settings = {"settings": {"alpha": 0.5}}
+    code = (
+        "import os, sys, fcntl; from fedasync_jax import run_folder; os.setuid(65534)\n"
+        f"try: run_folder.RunFolder(sys.argv[1], {settings})\n"
+        "except ValueError as error: print(error)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(mode)
+        (Path(folder) / "config.json").write_text(json.dumps(settings))
+        command = [sys.executable, "-c", code, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("run_dir must be a folder that can be "), done
+    assert "(Permission denied)" in done.stdout and done.stdout.count("\n") == 1

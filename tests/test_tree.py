@@ -58,6 +58,12 @@ def test_all_finite_sees_one_bad_number_in_any_leaf(bad):
     assert not bool(tree.all_finite({"ok": jnp.ones(3), "bad": jnp.array(bad)}))
 
 
+def test_norm_is_over_all_leaves():
+    assert float(tree.norm({"a": jnp.array([3.0, 0.0]), "b": jnp.float32(-4)})) == 5
+    assert float(tree.norm(())) == 0
+    assert float(tree.norm([jnp.full(4, 100, jnp.bfloat16)])) == 200
+
+
 def test_all_finite_of_nothing():
     assert bool(tree.all_finite(()))
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedasync_jax.experiment import finite
 from fedasync_jax.flower.coordinator import LostTask
+from fedasync_jax.metrics import finite
 from fedasync_jax.timeline import ACTIVITIES
 
 _FLOATS = ("start_time", "arrival_time")

@@ -15,6 +15,7 @@ import numpy as np
 from fedasync_jax import run_folder
 from fedasync_jax.base import Variables
 from fedasync_jax.engine import RunResult, run
+from fedasync_jax.exports import load_model
 from fedasync_jax.methods import make_rule, make_worker
 from fedasync_jax.presets import from_json
 from fedasync_jax.resume import read_config
@@ -61,7 +62,8 @@ def replay_run(run_dir: str | Path) -> Replay:
     worker = make_worker(settings, workload, rho=settings.proximal_weight)
     key = settings.make_key("tasks")
     result = run(make_recorded_trace(updates), worker, rule.mixer, x_0, key)
-    model = run_folder.read_model(run_dir, rule.name, x_0)
+    folder = Path(run_dir) / run_folder.slugify(rule.name) / "model"
+    model = load_model(folder, x_0)
     leaves = zip(*map(jax.tree.leaves, (model, result.state.variables)), strict=True)
     difference = max(float(np.abs(left - right).max()) for left, right in leaves)
     return Replay(updates, model, result, difference)

@@ -1,8 +1,9 @@
 """The ServerApp: FedAsync over a network, with the run folder of a simulation."""
 
+import contextlib
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.config import Settings
 from fedasync_jax.engine import RunState, Snapshot
 from fedasync_jax.evaluation import make_evaluate
+from fedasync_jax.exports import save_model
 from fedasync_jax.flower import adapter, arrays, record
 from fedasync_jax.flower.adapter import Context, Network, ServerApp
 from fedasync_jax.flower.coordinator import Coordinator
@@ -45,6 +47,7 @@ class Problem(NamedTuple):
 def make_server_app(
     make_model: Callable[[Settings], Model] | None = None,
     load_test_data: Callable[[Context], PyTree] | None = None,
+    draw: Callable[[Path], Sequence[Path]] | None = None,
 ) -> ServerApp:
     """Return the ServerApp of FedAsync.
 
@@ -56,9 +59,11 @@ def make_server_app(
         set of the settings.
       load_test_data: ``load_test_data(context)`` returns samples to evaluate the model
         on, a pytree of arrays [N, ...]; default: those of the data set of the settings.
+      draw: draws a run folder at the end and returns the pictures, as
+        ``plotting.draw_run`` does; default: no pictures.
 
     Raises:
-      ValueError: if only one of the two is given.
+      ValueError: if only one of the first two is given.
     """
     if (make_model is None) != (load_test_data is None):
         raise ValueError("make_model and load_test_data must be given together")
@@ -72,7 +77,9 @@ def make_server_app(
             model = make_model(settings.settings)
             evaluate = make_evaluate(model, load_test_data(context))
         variables = jax.jit(model.init)(settings.settings.make_key("init"))
-        run_server(network, settings, Problem(variables, evaluate))
+        path = run_server(network, settings, Problem(variables, evaluate))
+        for picture in draw(path) if draw is not None else ():
+            network.tell(f"wrote {picture.absolute()}")
 
     return adapter.make_server(main)
 
@@ -90,11 +97,15 @@ def run_server(network: Network, run: RunSettings, problem: Problem) -> Path:
     """
     arrays.encode(problem.variables)  # what cannot be sent fails now
     _warn_if_exposed(network)
-    folder = RunFolder(run.settings.run_dir or _new_run_dir(), _describe(run))
     name = make_rule(run.settings, run.method).name
     every = run.settings.checkpoint_every
-    checkpoint_folder = folder.checkpoint_folder(name)
-    with Checkpoints(checkpoint_folder, every=every, on_skip=network.tell) as saved:
+    with contextlib.ExitStack() as stack:
+        path = run.settings.run_dir or _new_run_dir()
+        folder = stack.enter_context(RunFolder(path, _describe(run)))
+        checkpoints = folder.checkpoint_folder(name)
+        saved = stack.enter_context(
+            Checkpoints(checkpoints, every=every, on_skip=network.tell)
+        )
         session = _Session(network, run, problem, folder, saved)
         session.go_on()
         session.server.run(run.settings.num_updates, session.note_update)
@@ -190,27 +201,27 @@ class _Session:
             "rows": list(self.rows),
             "seconds": self.seconds(),
         }
-        self.saved.save(Snapshot(state, Past(updates, [])), extra)
+        good = self.rows[-1]["test_accuracy"] or 0.0
+        self.saved.save(Snapshot(state, Past(updates, [])), extra, score=good)
 
     def finish(self) -> None:
-        """Write the results and draw the pictures."""
+        """Write the results."""
         self.saved.wait()
         arrivals, books = self.server.arrivals, self.server.coordinator
         lost = books.lost
         self.folder.write_method(
             self.name,
-            record.arrival_columns(arrivals),
-            self.server.updater.newest.variables,
+            updates=record.arrival_columns(arrivals),
             lost=record.lost_columns(lost),
             timeline=record.timeline_columns(arrivals, lost, _TIMELINES),
         )
+        newest, row = self.server.updater.newest, self.rows[-1]
+        about = {"method": self.name, "version": newest.version, "metrics": row}
+        save_model(self.folder.model_folder(self.name), newest.variables, about)
         self.folder.write_arrays(
             "clients.npz", record.client_columns(arrivals, books.nodes)
         )
-        seconds = self.rows[-1]["virtual_time"]
-        self.folder.write_summary([{**self.rows[-1], "wall_seconds": seconds}])
-        for line in _draw(self.folder.path):
-            self.network.tell(line)
+        self.folder.write_summary([{**row, "wall_seconds": row["virtual_time"]}])
 
 
 def _as_state(newest: Newest) -> RunState:
@@ -249,14 +260,6 @@ def _warn_if_exposed(network: Network) -> None:
             "and --enable-supernode-auth, or with --host 127.0.0.1",
             warn=True,
         )
-
-
-def _draw(path: Path) -> list[str]:
-    try:
-        from fedasync_jax import plotting
-    except ModuleNotFoundError:
-        return ["no pictures: install the extra 'plots' (matplotlib)"]
-    return [f"wrote {picture.absolute()}" for picture in plotting.draw_run(path)]
 
 
 def _new_run_dir() -> Path:

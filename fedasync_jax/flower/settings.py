@@ -27,12 +27,13 @@ _NOT_HERE = {field.name for field in dataclasses.fields(ScheduleSettings)} | {
     "warmup_step_size",
     "sgd_batch_size",
     "sgd_step_size",
+    "stop_after_rejected",
 }
 _LIMITS = {field.name: field for field in dataclasses.fields(Limits)}
 _FIELDS = {
     field.name: field
     for field in dataclasses.fields(Settings)
-    if field.name not in _NOT_HERE
+    if field.name not in _NOT_HERE | _LIMITS.keys()
 }
 
 
