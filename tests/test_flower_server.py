@@ -485,6 +485,14 @@ def test_the_record_says_who_did_what_when(tmp_path):
     assert config["limits"]["max_in_flight"] == 8 and "flwr" in config["versions"]
 
 
+def test_a_language_model_is_judged_by_its_perplexity(tmp_path):
+    network = Network(Grid({5: good}))  # pyright: ignore[reportArgumentType]
+    problem = Problem(make_model(), evaluate, is_text=True)
+    run_server(network, make_run(tmp_path / "run", 5), problem)
+    for row in run_folder.read_metrics(tmp_path / "run")[METHOD]:
+        assert row["test_perplexity"] == pytest.approx(np.exp(row["test_loss"]))
+
+
 # Insecure servers
 
 

@@ -113,6 +113,8 @@ def make_row(
     lost: Sequence[LostTask],
     counts: Mapping[str, int],
     num_recent: int,
+    *,
+    is_text: bool = False,
 ) -> dict[str, Any]:
     """Return a line of ``metrics.jsonl``, as a simulation has it.
 
@@ -124,6 +126,7 @@ def make_row(
       lost: all so far.
       counts: causes and how often they occurred.
       num_recent: arrivals since the last line.
+      is_text: whether the line has a perplexity.
     """
     recent = arrivals[len(arrivals) - num_recent :]
     blamed = sum(1 for row in lost if row.is_bad)
@@ -143,6 +146,11 @@ def make_row(
         "test_accuracy": values.get("correct"),
         "test_loss": finite(values["loss"]) if "loss" in values else None,
     }
+    if "valid_loss" in values:
+        row["valid_loss"] = finite(values["valid_loss"])
+    if is_text:
+        with np.errstate(over="ignore"):
+            row["test_perplexity"] = finite(float(np.exp(values["loss"])))
     return row
 
 

@@ -38,10 +38,12 @@ class Problem(NamedTuple):
     Attributes:
       variables: x_0.
       evaluate: metrics of a model, as ``evaluation.make_evaluate`` gives them.
+      is_text: whether it is a language model, judged by its perplexity.
     """
 
     variables: Variables
     evaluate: Callable[[Variables], dict[str, Array]]
+    is_text: bool = False
 
 
 def make_server_app(
@@ -70,14 +72,16 @@ def make_server_app(
 
     def main(network: Network, context: Context) -> None:
         settings = read_settings(context.run_config)
+        is_text = False
         if make_model is None or load_test_data is None:
             workload = make_workload(settings.settings)
             model, evaluate = workload.model, workload.evaluate
+            is_text = workload.is_text
         else:
             model = make_model(settings.settings)
             evaluate = make_evaluate(model, load_test_data(context))
         variables = jax.jit(model.init)(settings.settings.make_key("init"))
-        path = run_server(network, settings, Problem(variables, evaluate))
+        path = run_server(network, settings, Problem(variables, evaluate, is_text))
         for picture in draw(path) if draw is not None else ():
             network.tell(f"wrote {picture.absolute()}")
 
@@ -181,6 +185,7 @@ class _Session:
             server.arrivals,
             *server.books(),
             newest.version - before,
+            is_text=self.problem.is_text,
         )
         self.add_row(row)
         self.network.tell(_describe_row(row, self.settings.num_updates))
