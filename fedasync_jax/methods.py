@@ -57,6 +57,25 @@ class Method(NamedTuple):
     has_clock: bool = True
 
 
+class Rule(NamedTuple):
+    """How FedAsync mixes, wherever it runs.
+
+    Attributes:
+      name: as it is shown.
+      alpha: of an arrival that is not stale, or a schedule of it.
+      staleness_fn: s(d).
+    """
+
+    name: str
+    alpha: float | mixing.AlphaSchedule
+    staleness_fn: StalenessFn
+
+    @property
+    def mixer(self) -> Mixer:
+        """The Updater, for arrivals of any staleness."""
+        return mixing.fedasync(self.alpha, self.staleness_fn)
+
+
 def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
     """Yield the methods of the settings, in their order.
 
@@ -95,6 +114,29 @@ def _make_fedasync(
     trace: Trace,
     local_update: LocalUpdate,
 ) -> Method:
+    rule = make_rule(settings, name)
+    # The schedule is known, so the weights are, too; as mere numbers, they let methods
+    # share a compiled program.
+    weights = mixing.make_weights(rule.alpha, rule.staleness_fn, trace.staleness)
+    return Method(
+        name=rule.name,
+        fleet=devices,
+        trace=trace,
+        staleness=trace.staleness,
+        local_update=local_update,
+        mixer=mixing.weighted(weights),
+        staleness_fn=rule.staleness_fn,
+        eval_every=settings.eval_every,
+    )
+
+
+def make_rule(settings: Settings, name: str) -> Rule:
+    """Return what a FedAsync method mixes by.
+
+    Args:
+      settings: names and numbers.
+      name: such as ``fedasync-hinge``.
+    """
     kind = name.removeprefix("fedasync-")
     arguments = {
         "constant": (),
@@ -105,16 +147,10 @@ def _make_fedasync(
     }[kind]
     staleness_fn = staleness.STALENESS_FNS[kind](*arguments)
     numbers = ", ".join(f"{number:g}" for number in arguments)
-    weights = mixing.make_weights(_make_alpha(settings), staleness_fn, trace.staleness)
-    return Method(
+    return Rule(
         name=f"FedAsync {kind}({numbers})" if numbers else f"FedAsync {kind}",
-        fleet=devices,
-        trace=trace,
-        staleness=trace.staleness,
-        local_update=local_update,
-        mixer=mixing.weighted(weights),
+        alpha=_make_alpha(settings),
         staleness_fn=staleness_fn,
-        eval_every=settings.eval_every,
     )
 
 

@@ -22,7 +22,9 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     """
     config = read_config(run_dir)
     settings = from_json(config["settings"], run_dir=run_dir)
-    fleet = f", fleet {config['fleet']}" if config.get("fleet") else ""
+    if "preset" not in config:
+        raise ValueError(f"summary must be a run of train.py, got {run_dir}")
+    fleet = f", fleet {config['fleet']}" if config["fleet"] else ""
     yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.dataset}"
     yield f"  settings: {_describe_settings(config, settings)}"
     versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items())

@@ -144,6 +144,8 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
     """Return the command line of a run that goes on."""
     try:
         config = read_config(known.resume)
+        if "preset" not in config:
+            raise ValueError(f"resume must be a run of train.py, got {known.resume}")
         if known.preset != "digits" or known.fleet is not None:
             raise ValueError("preset and fleet must not be given to go on with a run")
         default = from_json(config["settings"], run_dir=Path(known.resume))

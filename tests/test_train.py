@@ -198,6 +198,17 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flag", ["--resume", "--summary"])
+def test_a_run_of_something_else_is_refused_in_one_line(flag, tmp_path):
+    settings = json.dumps({"settings": Settings().to_json()})
+    (tmp_path / "config.json").write_text(settings)
+    done = run_script("train.py", flag, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: {flag[2:]} must be a run of train.py, got {tmp_path}\n"
+    )
+
+
 SMALL = (
     *("--methods", "fedasync-polynomial", "fedavg", "sgd"),
     *("--num-updates", 60, "--eval-every", 20),

@@ -1,0 +1,1 @@
+"""FedAsync on handwritten digits, between real machines."""

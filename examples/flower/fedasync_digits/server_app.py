@@ -1,0 +1,6 @@
+"""The server: mixes every model that comes back as soon as it is there."""
+
+from fedasync_jax.flower.server_app import make_server_app
+from fedasync_jax.plotting import draw_run
+
+app = make_server_app(draw=draw_run)

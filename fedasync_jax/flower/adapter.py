@@ -1,0 +1,236 @@
+"""The only module that knows Flower: messages become plain records and back.
+
+Written for flwr 1.41. The content of a message to a node and of its reply:
+
+``model``    ArrayRecord, the model by names of its arrays
+``task``     ConfigRecord, ``number`` and ``version`` (the time stamp tau)
+``metrics``  MetricRecord of a reply: ``loss``, ``num-steps``, ``num-samples``,
+             ``partition`` (-1 if it has none)
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import httpx
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.app import RecordDict as Content
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from fedasync_jax.flower.arrays import BadReply, RawArray
+from fedasync_jax.flower.coordinator import Task
+
+__all__ = ["ClientApp", "Context", "Grid", "Message", "Network", "ServerApp"]
+
+_CAUSES = {
+    3: "expired",
+    4: "reply unavailable",
+    5: "node left",
+    8: "client crashed",
+}
+_NUMBERS = {"num-steps": 1, "num-samples": 1, "partition": -1}  # and the lowest values
+_LARGEST = 2**31 - 1
+
+
+class Stamp(NamedTuple):
+    """What a message says of its task, true or not.
+
+    Attributes:
+      number: of the task; None if it says none.
+      version: tau; None if it says none.
+    """
+
+    number: int | None
+    version: int | None
+
+
+class Report(NamedTuple):
+    """What a node tells of a task, in range but not sure to be true.
+
+    Attributes:
+      loss: mean training loss; NaN if it is not finite.
+      num_steps: H.
+      num_samples: n_i.
+      partition: which part of a known data set it has; -1 if none.
+    """
+
+    loss: float
+    num_steps: int
+    num_samples: int
+    partition: int = -1
+
+
+class Reply(NamedTuple):
+    """A reply as it came.
+
+    Attributes:
+      node: that sent it.
+      error: what went wrong, in the words of ``coordinator.FAULTS``; None if it has
+        content.
+      detail: what Flower says of the error.
+      message: Flower's.
+    """
+
+    node: int | None
+    error: str | None
+    detail: str
+    message: Message | None
+
+
+class Network:
+    """The server's side of a Flower run."""
+
+    def __init__(self, grid: Grid):
+        """Use a grid that Flower made."""
+        self._grid = grid
+        logger = logging.getLogger("flwr")
+        logger.propagate = False  # orbax gives the root logger a handler of its own
+        self._log = logger.log
+
+    def tell(self, line: str, *, warn: bool = False) -> None:
+        """Write a line to the log of the run."""
+        self._log(logging.WARNING if warn else logging.INFO, line)
+
+    @property
+    def plain_address(self) -> str | None:
+        """The SuperLink's host and port if nothing is encrypted, else None."""
+        is_plain = getattr(self._grid, "_insecure", False)
+        return getattr(self._grid, "_addr", None) if is_plain else None
+
+    def nodes(self) -> list[int]:
+        """Return the nodes that are there."""
+        return sorted(self._grid.get_node_ids())
+
+    def push(
+        self, task: Task, model: Mapping[str, RawArray], seconds: float
+    ) -> str | None:
+        """Send a task; return the message's id, None if the network did not take it.
+
+        Args:
+          task: to be sent.
+          model: of the task's version.
+          seconds: until message and reply expire.
+        """
+        stamp = ConfigRecord({"number": task.number, "version": task.version})
+        content = Content({"model": _to_record(model), "task": stamp})
+        message = Message(content, task.node, "train", ttl=seconds)
+        # One message a call: of several, it cannot be told which one was refused.
+        ids = list(self._grid.push_messages([message]))
+        return ids[0] if ids and ids[0] else None
+
+    def pull(self, message_id: str) -> Reply | None:
+        """Return the reply to a message, None if there is none yet.
+
+        One at a time, so that what is bad has an owner, and only one is in memory.
+        """
+        try:
+            replies = list(self._grid.pull_messages([message_id]))
+        except (httpx.HTTPError, ConnectionError):
+            raise
+        except Exception as error:  # whatever a hostile reply does to Flower
+            return Reply(None, "malformed", repr(error)[:200], None)
+        if not replies:
+            return None
+        reply = replies[0]
+        if reply.has_error():
+            code, reason = reply.error.code, str(reply.error.reason)
+            cause = _CAUSES.get(code, "client error")
+            detail = f"code {code}: {' '.join(reason.split())[-200:]}"
+            return Reply(None, cause, detail, None)
+        return Reply(reply.metadata.src_node_id, None, "", reply)
+
+
+def read_stamp(message: Message) -> Stamp:
+    """Return what a message says of its task."""
+    record = _find(message, "task", ConfigRecord)
+    values = (record.get(name) for name in Stamp._fields)
+    return Stamp(*(value if isinstance(value, int) else None for value in values))
+
+
+def read_model(message: Message) -> dict[str, RawArray]:
+    """Return the arrays of a message, not decoded."""
+    record = _find(message, "model", ArrayRecord)
+    return {
+        name: RawArray(array.dtype, tuple(array.shape), array.data)
+        for name, array in record.items()
+    }
+
+
+def read_report(message: Message) -> Report:
+    """Return what a node tells of its task.
+
+    Raises:
+      BadReply: if a number is missing, of another type or out of range.
+    """
+    record = _find(message, "metrics", MetricRecord)
+    for name, low in _NUMBERS.items():
+        value = record.get(name)
+        if not isinstance(value, int) or not low <= value <= _LARGEST:
+            raise BadReply(
+                "wrong metrics",
+                f"{name} must be in {low}..{_LARGEST}, got {str(value)[:80]}",
+            )
+    loss = record.get("loss")
+    if not isinstance(loss, float):
+        raise BadReply("wrong metrics", f"loss must be a float, got {str(loss)[:80]}")
+    numbers = (int(record[name]) for name in _NUMBERS)  # pyright: ignore
+    return Report(loss if math.isfinite(loss) else math.nan, *numbers)
+
+
+def make_reply(
+    message: Message, stamp: Stamp, model: Mapping[str, RawArray], report: Report
+) -> Message:
+    """Return the reply to a message, as a node sends it."""
+    metrics = MetricRecord(
+        {
+            "loss": float(report.loss),
+            "num-steps": report.num_steps,
+            "num-samples": report.num_samples,
+            "partition": report.partition,
+        }
+    )
+    task = ConfigRecord(dict(stamp._asdict()))
+    records = {"model": _to_record(model), "task": task, "metrics": metrics}
+    return Message(Content(records), reply_to=message)
+
+
+def make_server(main: Callable[[Network, Context], None]) -> ServerApp:
+    """Return a ServerApp that runs ``main``."""
+    app = ServerApp()
+
+    @app.main()
+    def run(grid: Grid, context: Context) -> None:
+        main(Network(grid), context)
+
+    return app
+
+
+def make_client(train: Callable[[Message, Context], Message]) -> ClientApp:
+    """Return a ClientApp that answers tasks by ``train``."""
+    app = ClientApp()
+    app.train()(train)
+    return app
+
+
+def _find(message: Message, name: str, kind: type) -> dict:
+    """Return a record of a message.
+
+    Raises:
+      BadReply: if there is none of that name and kind.
+    """
+    record = message.content.get(name)
+    if not isinstance(record, kind):
+        raise BadReply("malformed", f"a message must have a {kind.__name__} {name!r}")
+    return record  # pyright: ignore[reportReturnType]
+
+
+def _to_record(model: Mapping[str, RawArray]) -> ArrayRecord:
+    return ArrayRecord(
+        {
+            name: FlowerArray(array.dtype, array.shape, "numpy.ndarray", array.data)
+            for name, array in model.items()
+        }
+    )

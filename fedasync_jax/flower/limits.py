@@ -1,0 +1,71 @@
+"""What the server allows and how long it waits: numbers, checked when they are made."""
+
+import dataclasses
+import math
+
+from fedasync_jax.bounds import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_bounds
+
+_BOUNDS = {
+    "max_in_flight": AT_LEAST_1,
+    "max_per_node": AT_LEAST_1,
+    "max_staleness": AT_LEAST_0,
+    "deadline": POSITIVE,
+    "back_off": POSITIVE,
+    "max_back_off": POSITIVE,
+    "max_bad_replies": AT_LEAST_1,
+    "max_update_norm": POSITIVE,
+    "poll_seconds": POSITIVE,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of a run over a network; seconds are real ones.
+
+    Attributes:
+      max_in_flight: tasks given out and not yet answered, in all.
+      max_per_node: the same per node; 2 keep a node busy while its reply travels, at
+        the price of about one version more of staleness.
+      max_staleness: versions that a reply may be late at most; None: any number.
+      deadline: seconds from a task's start until it is given up.
+      back_off: seconds that a node is left alone after a fault; twice as long after
+        each further one in a row.
+      max_back_off: the longest such pause, in seconds.
+      max_bad_replies: bad replies after which a node is never asked again.
+      max_update_norm: largest ||x_new - x_tau|| of a reply, over all arrays together.
+      poll_seconds: pause between two looks for replies and nodes.
+
+    Raises:
+      ValueError: in one line that names the field, the value and what is allowed.
+    """
+
+    max_in_flight: int = 8
+    max_per_node: int = 1
+    max_staleness: int | None = None
+    deadline: float = 600.0
+    back_off: float = 5.0
+    max_back_off: float = 300.0
+    max_bad_replies: int = 3
+    max_update_norm: float = 1000.0
+    poll_seconds: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name, bounds in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None or name != "max_staleness":
+                check_bounds(name, value, bounds)
+        if self.max_back_off < self.back_off:
+            raise ValueError(
+                f"max_back_off must be >= back_off, which is {self.back_off}, "
+                f"got {self.max_back_off}"
+            )
+
+    def pause_after(self, faults: int) -> float:
+        """Return the seconds that a node is left alone after faults in a row.
+
+        >>> [Limits(back_off=5, max_back_off=30).pause_after(n) for n in (1, 2, 3, 4)]
+        [5.0, 10.0, 20.0, 30.0]
+        """
+        doublings = min(faults - 1, 60)  # no overflow
+        return min(math.ldexp(self.back_off, doublings), float(self.max_back_off))

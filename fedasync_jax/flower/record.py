@@ -1,0 +1,158 @@
+"""What a run over a network leaves behind, in the run folder's own form.
+
+Times are real seconds since the run began, without those between two runs of the
+server.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedasync_jax.flower.coordinator import LostTask
+from fedasync_jax.metrics import finite
+from fedasync_jax.timeline import ACTIVITIES
+
+_FLOATS = ("start_time", "arrival_time")
+_WORK, _LOST = (ACTIVITIES.index(name) for name in ("work", "lost"))
+
+
+class Arrival(NamedTuple):
+    """One arrival that was mixed; row t makes version t + 1.
+
+    Attributes:
+      client: the node, from 0 in the order in which nodes were first seen.
+      task: number of the task.
+      start_version: tau.
+      start_time: when the task was given out, seconds.
+      arrival_time: when its model was mixed, seconds.
+      num_steps: H, as the node tells.
+      num_samples: n_i, as the node tells.
+      partition: part of a known data set, as the node tells; -1 if none.
+      staleness: d.
+      alpha: alpha_t.
+      applied: whether the rule applied it.
+      loss: mean training loss, as the node tells.
+      norm: ||x_new - x_tau||.
+    """
+
+    client: int
+    task: int
+    start_version: int
+    start_time: float
+    arrival_time: float
+    num_steps: int
+    num_samples: int
+    partition: int
+    staleness: int
+    alpha: float
+    applied: bool
+    loss: float
+    norm: float
+
+
+def arrival_columns(arrivals: Sequence[Arrival]) -> dict[str, np.ndarray]:
+    """Return the arrivals as arrays [T] by name."""
+    types = {
+        **dict.fromkeys(Arrival._fields, np.int32),
+        **dict.fromkeys(("alpha", "loss", "norm"), np.float32),
+        **dict.fromkeys(_FLOATS, np.float64),
+        "applied": np.bool_,
+    }
+    return {
+        name: np.array([getattr(arrival, name) for arrival in arrivals], types[name])
+        for name in Arrival._fields
+    }
+
+
+def lost_columns(lost: Sequence[LostTask]) -> dict[str, np.ndarray]:
+    """Return the lost tasks as arrays [L] by name, with their causes in words."""
+    tasks = [row.task for row in lost]
+    return {
+        "client": np.array([task.client for task in tasks], np.int32),
+        "task": np.array([task.number for task in tasks], np.int32),
+        "start_version": np.array([task.version for task in tasks], np.int32),
+        "start_time": np.array([task.start_time for task in tasks], np.float64),
+        "end_time": np.array([row.end_time for row in lost], np.float64),
+        "reason": np.array([row.reason for row in lost], np.int8),
+        "cause": np.array([row.cause for row in lost], str),
+    }
+
+
+def timeline_columns(
+    arrivals: Sequence[Arrival], lost: Sequence[LostTask], num_clients: int
+) -> dict[str, np.ndarray]:
+    """Return what the first clients did, as arrays [n] by name."""
+    rows = [(a.client, a.start_time, a.arrival_time, _WORK) for a in arrivals]
+    rows += [(r.task.client, r.task.start_time, r.end_time, _LOST) for r in lost]
+    rows = sorted(row for row in rows if row[0] < num_clients)
+    clients, starts, ends, activities = zip(*rows, strict=True) if rows else [()] * 4
+    return {
+        "client": np.array(clients, np.int32),
+        "start": np.array(starts, np.float64),
+        "end": np.array(ends, np.float64),
+        "activity": np.array(activities, np.int8),
+    }
+
+
+def client_columns(
+    arrivals: Sequence[Arrival], nodes: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Return Flower's number and the samples of every client, arrays [C] by name."""
+    samples = np.zeros(len(nodes), np.int32)
+    for arrival in arrivals:
+        samples[arrival.client] = arrival.num_samples
+    return {"num_samples": samples, "node": np.array(nodes, np.uint64)}
+
+
+def make_row(
+    method: str,
+    version: int,
+    metrics: Mapping[str, Any],
+    arrivals: Sequence[Arrival],
+    lost: Sequence[LostTask],
+    counts: Mapping[str, int],
+    num_recent: int,
+    *,
+    is_text: bool = False,
+) -> dict[str, Any]:
+    """Return a line of ``metrics.jsonl``, as a simulation has it.
+
+    Args:
+      method: its name.
+      version: that was evaluated.
+      metrics: what the evaluation gave.
+      arrivals: all so far.
+      lost: all so far.
+      counts: causes and how often they occurred.
+      num_recent: arrivals since the last line.
+      is_text: whether the line has a perplexity.
+    """
+    recent = arrivals[len(arrivals) - num_recent :]
+    blamed = sum(1 for row in lost if row.is_bad)
+    values = {name: float(value) for name, value in metrics.items()}
+    row = {
+        "method": method,
+        "version": version,
+        "updates": version,
+        "gradients": sum(arrival.num_steps for arrival in arrivals),
+        "virtual_time": arrivals[-1].arrival_time if arrivals else 0.0,
+        "train_loss": _mean([arrival.loss for arrival in recent]),
+        "mean_staleness": _mean([arrival.staleness for arrival in recent]),
+        "mean_alpha": _mean([arrival.alpha for arrival in recent]),
+        "rejected": blamed,
+        "lost": len(lost) - blamed,
+        "causes": dict(counts),
+        "test_accuracy": values.get("correct"),
+        "test_loss": finite(values["loss"]) if "loss" in values else None,
+    }
+    if "valid_loss" in values:
+        row["valid_loss"] = finite(values["valid_loss"])
+    if is_text:
+        with np.errstate(over="ignore"):
+            row["test_perplexity"] = finite(float(np.exp(values["loss"])))
+    return row
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return finite(float(np.mean(values))) if values else None

@@ -1,0 +1,85 @@
+"""A run over a network, done again by the simulator's engine.
+
+The run folder says who arrived when, from which version and with which task. The engine
+trains the same tasks from the same versions and mixes them in the same order: what
+comes out must be the model that the network made, to rounding. So a run can be audited,
+as far as the nodes said the truth of themselves.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fedasync_jax import run_folder
+from fedasync_jax.base import Variables
+from fedasync_jax.engine import RunResult, run
+from fedasync_jax.exports import load_model
+from fedasync_jax.methods import make_rule, make_worker
+from fedasync_jax.presets import from_json
+from fedasync_jax.resume import read_config
+from fedasync_jax.trace import Trace, make_trace
+from fedasync_jax.workload import make_workload
+
+
+class Replay(NamedTuple):
+    """A run and its repetition.
+
+    Attributes:
+      updates: of the network, arrays [T] by name.
+      model: that the network made.
+      result: of the engine.
+      difference: largest difference between a number of the two models.
+    """
+
+    updates: dict[str, np.ndarray]
+    model: Variables
+    result: RunResult
+    difference: float
+
+
+def replay_run(run_dir: str | Path) -> Replay:
+    """Repeat a finished run on a known data set in the engine.
+
+    Args:
+      run_dir: its run folder; ``num-clients`` of its run config must have been the
+        nodes' ``num-partitions``.
+
+    Raises:
+      ValueError: if the folder is not that of such a run, or a node had data of its
+        own.
+    """
+    settings = from_json(read_config(run_dir)["settings"], concurrency=1)
+    rule = make_rule(settings, settings.methods[0])
+    updates = run_folder.read_updates(run_dir, rule.name)
+    if updates is None or updates["partition"].min() < 0:
+        raise ValueError(
+            f"run_dir must hold updates of parts of a known data set, got {run_dir}"
+        )
+    workload = make_workload(settings)
+    x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
+    worker = make_worker(settings, workload, rho=settings.proximal_weight)
+    key = settings.make_key("tasks")
+    result = run(make_recorded_trace(updates), worker, rule.mixer, x_0, key)
+    folder = Path(run_dir) / run_folder.slugify(rule.name) / "model"
+    model = load_model(folder, x_0)
+    leaves = zip(*map(jax.tree.leaves, (model, result.state.variables)), strict=True)
+    difference = max(float(np.abs(left - right).max()) for left, right in leaves)
+    return Replay(updates, model, result, difference)
+
+
+def make_recorded_trace(updates: dict[str, np.ndarray]) -> Trace:
+    """Return the trace of recorded arrivals; a client is a part of the data set."""
+    start_version = updates["start_version"]
+    last_reader = np.full(len(start_version) + 1, -1)
+    last_reader[start_version] = np.arange(len(start_version))
+    return make_trace(
+        client=updates["partition"],
+        task=updates["task"],
+        start_version=start_version,
+        start_time=updates["start_time"],
+        arrival_time=updates["arrival_time"],
+        num_steps=updates["num_steps"],
+        last_reader=last_reader,
+    )

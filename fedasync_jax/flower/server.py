@@ -1,0 +1,252 @@
+"""The server of Algorithm 1: a Scheduler and an Updater that run concurrently.
+
+The Scheduler gives tasks out as nodes become ready. The Updater takes the replies one
+at a time, checks them, and mixes those that are good in the order of their arrival.
+Neither ever waits for all nodes, or for the other.
+
+Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
+Algorithm 1.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fedasync_jax.base import Variables
+from fedasync_jax.flower import adapter, arrays
+from fedasync_jax.flower.adapter import Network, Reply, Report
+from fedasync_jax.flower.arrays import BadReply, RawArray
+from fedasync_jax.flower.coordinator import (
+    FAULTS,
+    TOO_STALE,
+    Coordinator,
+    LostTask,
+    Task,
+)
+from fedasync_jax.flower.limits import Limits
+from fedasync_jax.flower.record import Arrival
+from fedasync_jax.flower.updater import Newest, Updater
+
+_REMIND = 30.0  # seconds between two lines that say what is waited for
+
+
+class Server:
+    """One run of the server.
+
+    Attributes:
+      arrivals: all that were mixed, in order.
+      coordinator: the books.
+      updater: the model.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        coordinator: Coordinator,
+        updater: Updater,
+        limits: Limits,
+        clock: Callable[[], float],
+    ):
+        """Connect the parts; ``clock`` gives the seconds of the run."""
+        self.arrivals: list[Arrival] = []
+        self.coordinator, self.updater = coordinator, updater
+        self._network, self._limits, self._clock = network, limits, clock
+        self._lock = threading.Lock()  # of the coordinator
+        self._starts: dict[int, Newest] = {}  # by task
+        self._encoded: tuple[int, dict[str, RawArray]] = (-1, {})  # of one version
+        self._stopped, self._wake = threading.Event(), threading.Event()
+        self._told = -_REMIND
+
+    def run(self, num_updates: int, on_update: Callable[[], None]) -> None:
+        """Go on until there are so many versions.
+
+        Args:
+          num_updates: T.
+          on_update: called by the Updater after every version.
+
+        Raises:
+          Exception: what either of the two ended with; a bad reply is not among it.
+        """
+        with ThreadPoolExecutor(1) as executor:
+            scheduler = executor.submit(self._schedule)
+            try:
+                while self.updater.newest.version < num_updates:
+                    if scheduler.done():
+                        scheduler.result()
+                    if not self._collect(num_updates, on_update):
+                        self._stopped.wait(self._limits.poll_seconds)
+            finally:
+                self._stopped.set()
+                self._wake.set()
+        with self._lock:
+            self.coordinator.finish(self._clock())
+
+    def books(self) -> tuple[list[LostTask], dict[str, int]]:
+        """Return the tasks that were lost so far and how often each cause occurred."""
+        with self._lock:
+            return list(self.coordinator.lost), dict(self.coordinator.counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the books of the Coordinator, as a new run takes them over."""
+        with self._lock:
+            return self.coordinator.to_json()
+
+    # Scheduler
+
+    def _schedule(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.clear()
+            nodes = self._network.nodes()
+            while not self._stopped.is_set() and self._trigger(nodes):
+                pass
+            self._tell_of_waiting(nodes)
+            self._wake.wait(self._limits.poll_seconds)
+
+    def _trigger(self, nodes: list[int]) -> bool:
+        """Give out one task with the newest model; return whether a node was ready."""
+        with self._lock:
+            newest = self.updater.newest
+            task = self.coordinator.give_task(nodes, newest.version, self._clock())
+            if task is None:
+                return False
+            self._starts[task.number] = newest
+        if self._encoded[0] != newest.version:
+            self._encoded = newest.version, arrays.encode(newest.variables)
+        # Twice the deadline: what comes late is counted as late.
+        seconds = 2 * self._limits.deadline
+        message = self._network.push(task, self._encoded[1], seconds)
+        with self._lock:
+            if message is None:
+                del self._starts[task.number]
+                self.coordinator.note_unsent(task, self._clock())
+            else:
+                self.coordinator.note_sent(task, message)
+        return True
+
+    def _tell_of_waiting(self, nodes: list[int]) -> None:
+        now = self._clock()
+        with self._lock:
+            if self.coordinator.in_flight or now < self._told + _REMIND:
+                return
+            banned = sum(self.coordinator.is_banned(node) for node in nodes)
+        self._told = now
+        self._network.tell(
+            f"waiting for a node: {len(nodes)} are there, {banned} of them not asked "
+            f"any more, {len(nodes) - banned} left alone for a while",
+            warn=True,
+        )
+
+    # Updater
+
+    def _collect(self, num_updates: int, on_update: Callable[[], None]) -> bool:
+        """Take all replies that are there; return whether any was."""
+        with self._lock:
+            for task in self.coordinator.expire(self._clock()):
+                del self._starts[task.number]
+            waiting = self.coordinator.waiting()
+        came = False
+        for message in waiting:
+            reply = self._network.pull(message)
+            if reply is None:
+                continue
+            came = True
+            if self._answer(message, reply):
+                on_update()
+            self._wake.set()  # a node may be idle
+            if self.updater.newest.version == num_updates:
+                break
+        return came
+
+    def _answer(self, message: str, reply: Reply) -> bool:
+        """Take one reply; return whether it made a version."""
+        with self._lock:
+            task = self.coordinator.take(message, reply.node, self._clock())
+            if task is None:
+                return False
+            start = self._starts.pop(task.number)
+            if reply.error in FAULTS:
+                self.coordinator.fail(task, reply.error, self._clock())
+        if reply.error in FAULTS:
+            self._tell_of(task, reply.error, reply.detail)
+            return False
+        try:
+            local, report, norm = self._check(task, reply, start.variables)
+        except BadReply as bad:
+            self._reject(task, bad)
+            return False
+        return self._mix(task, start, local, report, norm)
+
+    def _check(
+        self, task: Task, reply: Reply, start: Variables
+    ) -> tuple[Variables, Report, float]:
+        """Return what is in a reply.
+
+        Raises:
+          BadReply: if anything is wrong with it.
+        """
+        if reply.message is None:
+            raise BadReply(str(reply.error), reply.detail)
+        try:
+            stamp = adapter.read_stamp(reply.message)
+            raw = adapter.read_model(reply.message)
+            report = adapter.read_report(reply.message)
+        except BadReply:
+            raise
+        except Exception as error:  # whatever strange content does to its readers
+            raise BadReply("malformed", repr(error)[:200]) from error
+        wrong = self.coordinator.check_stamp(task, *stamp)
+        if wrong is not None:
+            raise BadReply(
+                wrong,
+                f"it must name task {task.number} of version {task.version}, "
+                f"got {stamp.number} of {stamp.version}",
+            )
+        local = arrays.decode(raw, start)
+        norm = arrays.check_update(local, start, self._limits.max_update_norm)
+        return local, report, norm
+
+    def _reject(self, task: Task, bad: BadReply) -> None:
+        with self._lock:
+            banned = self.coordinator.reject(task, bad.cause, self._clock())
+        self._tell_of(task, bad.cause, str(bad))
+        if banned:
+            self._network.tell(f"node {task.node} is not asked any more", warn=True)
+
+    def _mix(
+        self, task: Task, start: Newest, local: Variables, report: Report, norm: float
+    ) -> bool:
+        version = self.updater.newest.version
+        if self.coordinator.is_too_stale(task, version):
+            with self._lock:
+                self.coordinator.drop(task, TOO_STALE, self._clock())
+            return False
+        alpha, applied = self.updater.mix(
+            local, start.variables, task.version, task.client
+        )
+        with self._lock:
+            self.coordinator.accept(task)
+        self.arrivals.append(
+            Arrival(
+                client=task.client,
+                task=task.number,
+                start_version=task.version,
+                start_time=task.start_time,
+                arrival_time=self._clock(),
+                num_steps=report.num_steps,
+                num_samples=report.num_samples,
+                partition=report.partition,
+                staleness=version - task.version,
+                alpha=alpha,
+                applied=applied,
+                loss=report.loss,
+                norm=norm,
+            )
+        )
+        return True
+
+    def _tell_of(self, task: Task, cause: str, detail: str) -> None:
+        self._network.tell(
+            f"task {task.number} of node {task.node} is lost: {cause} ({detail})",
+            warn=True,
+        )

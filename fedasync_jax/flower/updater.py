@@ -1,0 +1,85 @@
+"""The Updater: mixes one arrival after the other by the simulator's own rule.
+
+Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
+Algorithm 1 (Updater).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax.base import Array, Mixer, PyTree, Variables
+
+
+class Newest(NamedTuple):
+    """The server's model.
+
+    Attributes:
+      version: t.
+      variables: x_t.
+      mixer_state: what the mixing rule remembers.
+    """
+
+    version: int
+    variables: Variables
+    mixer_state: PyTree
+
+
+class Updater:
+    """Holds the newest model; whoever reads ``newest`` gets one that stays whole.
+
+    Attributes:
+      newest: replaced, never changed, by every arrival.
+    """
+
+    def __init__(self, mixer: Mixer, variables: Variables):
+        """Begin with x_0."""
+        variables = jax.tree.map(jnp.asarray, variables)
+        self.newest = Newest(0, variables, mixer.init(variables))
+        self._mix = jax.jit(functools.partial(_mix, mixer))
+
+    def mix(
+        self, local: Variables, start: Variables, start_version: int, client: int
+    ) -> tuple[float, bool]:
+        """Mix an arrival into the newest model, which makes the next version.
+
+        Args:
+          local: x_new, finite.
+          start: x_tau.
+          start_version: tau.
+          client: that trained.
+
+        Returns:
+          The weight alpha_t and whether the rule applied it.
+        """
+        version, variables, state = self.newest
+        numbers = np.array([version - start_version, version, client], np.int32)
+        variables, state, alpha, applied = self._mix(
+            local, state, variables, start, numbers
+        )
+        self.newest = Newest(version + 1, variables, state)
+        return float(alpha), bool(applied)
+
+
+def _mix(
+    mixer: Mixer,
+    local: Variables,
+    state: PyTree,
+    current: Variables,
+    start: Variables,
+    numbers: Array,
+) -> tuple[Variables, PyTree, Array, Array]:
+    staleness, version, client = numbers
+    mixed, state, info = mixer.update(
+        local,
+        state,
+        current,
+        start=start,
+        staleness=staleness,
+        version=version,
+        client=client,
+    )
+    return mixed, state, info.alpha, info.applied

@@ -1,0 +1,1 @@
+"""FedAsync with nodes that are slow, hostile or broken, for tests."""
