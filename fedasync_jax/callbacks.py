@@ -1,8 +1,8 @@
 """Callbacks: a user's own code that is told how an experiment goes."""
 
-from fedasync_jax.experiment import Outcome
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import Row
+from fedasync_jax.running import Outcome
 
 
 class Callback:

@@ -11,6 +11,7 @@ sooner.
 """
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ from fedasync_jax.seals import (
 )
 
 _SHARE = 0.05  # of the time that writing may take
+_ORBAX = threading.Lock()  # two writers at once mistake each other's folders
 
 
 class Checkpoints:
@@ -191,7 +193,7 @@ class Checkpoints:
         seal_of(folder).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with ocp.StandardCheckpointer() as writer:
+        with _ORBAX, ocp.StandardCheckpointer() as writer:
             writer.save(folder, arrays)
         write_seal(folder, content)
 
@@ -250,7 +252,7 @@ def _make_snapshot(
 def _read(folder: Path, like: PyTree) -> PyTree:
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as reader:
+    with _ORBAX, ocp.StandardCheckpointer() as reader:
         arrays = jax.tree.map(np.asarray, reader.restore(folder, like))
     for found, wanted in zip(*map(jax.tree.leaves, (arrays, like)), strict=True):
         if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from fedasync_jax import report
 from fedasync_jax.callbacks import Callback
 from fedasync_jax.checkpoint import Checkpoints
-from fedasync_jax.experiment import Diverged, Experiment, Outcome, Stopped, run_method
+from fedasync_jax.experiment import Experiment
 from fedasync_jax.exports import save_model
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import Row
 from fedasync_jax.run_folder import RunFolder
+from fedasync_jax.running import Diverged, Outcome, Stopped, run_method
 from fedasync_jax.trace import UNFINISHED
 
 

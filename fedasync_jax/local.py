@@ -10,8 +10,8 @@ Algorithm 1 (Worker), Option II.
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,25 @@ def make_local_update(
         model, optimizer, batch_size, max_steps, sampling, unroll, _max_count(data)
     )
     return jax.tree_util.Partial(_Train(plan), data, numbers)
+
+
+def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
+    """Return the same local updates, fit to share a program (see ``many.run_many``).
+
+    The size of the largest client is part of a program; it becomes that of all. No
+    result depends on it. Local updates that ``make_local_update`` did not make are
+    returned as they are.
+    """
+    functions = [getattr(update, "func", None) for update in local_updates]
+    sizes = [fn.plan.max_count for fn in functions if isinstance(fn, _Train)]
+
+    def match(local_update: Any, fn: Any) -> LocalUpdate:
+        if not isinstance(fn, _Train):
+            return local_update
+        plan = fn.plan._replace(max_count=max(sizes))
+        return jax.tree_util.Partial(_Train(plan), *local_update.args)
+
+    return [match(*pair) for pair in zip(local_updates, functions, strict=True)]
 
 
 def steps_per_task(

@@ -6,23 +6,20 @@ Here the names in the settings become schedules, local updates and mixing rules.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from fedasync_jax import baselines, mixing, schedule, schedulers, staleness
-from fedasync_jax.base import Array, LocalUpdate, Mixer, StalenessFn
+from fedasync_jax.base import LocalUpdate, Mixer, StalenessFn
 from fedasync_jax.config import Settings
 from fedasync_jax.data import pool_clients
 from fedasync_jax.devices import make_fleet
 from fedasync_jax.fleet import Fleet
-from fedasync_jax.local import make_local_update
-from fedasync_jax.proximal import add_proximal
-from fedasync_jax.steps import largest_steps
 from fedasync_jax.trace import Trace
+from fedasync_jax.worker import make_worker
 from fedasync_jax.workload import Workload
 
 
@@ -239,51 +236,6 @@ def _make_sgd(
         gradients_per_step=gradients_per_step,
         counts_updates=False,
     )
-
-
-def make_worker(
-    settings: Settings, workload: Workload, *, rho: float = 0.0
-) -> LocalUpdate:
-    """Return the local update: clip, decay, proximal term, then the step of SGD.
-
-    Args:
-      settings: names and numbers.
-      workload: what is learned from what.
-      rho: weight of the proximal term.
-    """
-    make_optimizer = _choose_optimizer(
-        settings.momentum, settings.weight_decay, settings.clip_norm, rho > 0
-    )
-    return make_local_update(
-        workload.model,
-        workload.clients,
-        make_optimizer,
-        batch_size=settings.batch_size,
-        max_steps=largest_steps(workload.steps),
-        sampling=settings.sampling,
-        unroll=workload.unroll,
-        numbers=np.array([settings.step_size, rho], np.float32),
-    )
-
-
-@functools.cache
-def _choose_optimizer(
-    momentum: float, weight_decay: float, clip_norm: float | None, is_proximal: bool
-) -> Callable[[Array], optax.GradientTransformation]:
-    """Return a function of step size and rho; the same one for the same arguments."""
-
-    def make_optimizer(numbers: Array) -> optax.GradientTransformation:
-        step_size, rho = jnp.asarray(numbers)
-        chain: list[optax.GradientTransformation] = []
-        if clip_norm is not None:
-            chain.append(optax.clip_by_global_norm(clip_norm))
-        if weight_decay:
-            chain.append(optax.add_decayed_weights(weight_decay))
-        if is_proximal:
-            chain.append(add_proximal(rho))
-        return optax.chain(*chain, optax.sgd(step_size, momentum or None))
-
-    return make_optimizer
 
 
 def _simulate(

@@ -1,5 +1,6 @@
 """The lines of ``metrics.jsonl``: an evaluation, and the updates since the last one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class MetricsLog:
             "mean_alpha": _mean(updates.alpha),
             "rejected": rejected + int(np.sum(~updates.applied)),
             "lost": _count_lost(method.trace, version),
-            **_judge(evaluation, is_text=self._is_text),
+            **judge(evaluation.metrics, is_text=self._is_text),
             "step_size": self._step_size * float(scale),
         }
         self.rows.append(row)
@@ -83,33 +84,45 @@ class MetricsLog:
         return limit is not None and self._rejected_in_a_row >= limit
 
 
+def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | None]:
+    """Return the metrics of a model as they are written down.
+
+    Args:
+      metrics: means over the test set: "loss", "correct" of a classifier, and
+        "valid_loss" where there is a validation set; None where one is unknown.
+      is_text: whether there is a perplexity, exp(loss).
+    """
+    loss = float(metrics.get("loss", np.nan))
+    correct = metrics.get("correct")
+    row = {
+        "test_accuracy": None if correct is None else float(correct),
+        "test_loss": finite(loss),
+    }
+    if "valid_loss" in metrics:
+        row["valid_loss"] = finite(float(metrics["valid_loss"]))
+    if is_text:
+        with np.errstate(over="ignore"):
+            row["test_perplexity"] = finite(float(np.exp(loss)))
+    return row
+
+
 def score(row: Row) -> float:
     """Return how good a model is, more is better: to choose one, not to publish.
 
     Minus the validation loss where there is one, else the accuracy on the test set, of
-    texts minus the test loss. A loss that is not finite counts as minus infinity.
+    texts minus the test perplexity. What is not known or not finite counts as minus
+    infinity.
     """
     name = next((n for n in ("valid_loss", "test_perplexity") if n in row), None)
-    if name is None:
-        return row["test_accuracy"]
-    return -np.inf if row[name] is None else -row[name]
+    value = row[name or "test_accuracy"]
+    if value is None:
+        return -np.inf
+    return value if name is None else -value
 
 
 def finite(value: float) -> float | None:
     """Return the value, None if not finite: JSON knows neither NaN nor infinity."""
     return value if np.isfinite(value) else None
-
-
-def _judge(evaluation: Evaluation, *, is_text: bool) -> dict[str, float | None]:
-    """Return the metrics of a model as they are written down."""
-    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-    row = {"test_accuracy": metrics["correct"], "test_loss": finite(metrics["loss"])}
-    if "valid_loss" in metrics:
-        row["valid_loss"] = finite(metrics["valid_loss"])
-    if is_text:
-        with np.errstate(over="ignore"):
-            row["test_perplexity"] = finite(float(np.exp(metrics["loss"])))
-    return row
 
 
 def _count_gradients(method: Method, version: int) -> int:

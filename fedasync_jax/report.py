@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.experiment import Experiment, Outcome
+from fedasync_jax.experiment import Experiment
 from fedasync_jax.invariants import find_violations
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import finite
+from fedasync_jax.running import Outcome
 from fedasync_jax.timeline import Timeline, make_timeline
 
 _TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts

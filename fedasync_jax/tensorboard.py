@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fedasync_jax.callbacks import Callback
-from fedasync_jax.experiment import Outcome
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import Row
 from fedasync_jax.run_folder import slugify
+from fedasync_jax.running import Outcome
 
 
 class TensorBoard(Callback):

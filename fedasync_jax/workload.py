@@ -7,15 +7,20 @@ import jax
 import numpy as np
 
 from fedasync_jax import data, models
-from fedasync_jax.base import Array, ClientData, Model, PyTree, Variables
+from fedasync_jax.base import Array, ClientData, Model, Variables
+from fedasync_jax.bounds import TEXTS
 from fedasync_jax.config import Settings
-from fedasync_jax.evaluation import make_evaluate
 from fedasync_jax.local import steps_per_task
+from fedasync_jax.problem import (
+    Problem,
+    load_images,
+    make_classification,
+    make_language_modelling,
+)
 from fedasync_jax.steps import Steps, TimeBudget
 
 # Steps that are written out at most: more take long to compile.
 _MAX_UNROLLED = 20
-_EVALUATED_TEXTS = 512  # at once, each of a window
 
 
 class Workload(NamedTuple):
@@ -59,40 +64,59 @@ def make_workload(settings: Settings) -> Workload:
     Raises:
       ValueError: if the data are bad or do not fit the settings.
     """
-    make = {"wikitext2": _make_wikitext2, "shakespeare": _make_shakespeare}
-    return make.get(settings.dataset, _make_images)(settings)
-
-
-def _make_images(settings: Settings) -> Workload:
-    dataset = data.load_dataset(settings.dataset, settings.data_path)
+    if settings.dataset in TEXTS:
+        return _make_text(settings)
+    dataset = load_images(settings)
     partition = _deal(settings, dataset)
     steps = _choose_steps(settings, partition.counts)
     convolution = _choose_convolution(settings, steps)
-    model = models.make_classifier(
-        settings.model,
-        dataset.x_train.shape[1:],
-        dataset.num_classes,
-        hidden=settings.hidden,
-        channels=settings.cnn_channels,
-        dense=settings.cnn_hidden,
-        dropout=settings.dropout,
-        conv_general_dilated=convolution.fn,
-    )
-    if dataset.mean_image is not None:
-        model = models.normalize_inputs(model, dataset.mean_image)
-    samples = {"x": dataset.x_train, "y": dataset.y_train}
-    test = {"x": dataset.x_test, "y": dataset.y_test}
-    return Workload(
-        model=model,
-        clients=jax.device_put(data.make_client_data(samples, partition)),
-        counts=partition.counts,
+    problem = make_classification(settings, convolution)
+    return _join(
+        settings,
+        problem,
+        partition,
         label_counts=data.label_counts(partition, dataset.y_train, dataset.num_classes),
-        evaluate=make_evaluate(model, test),
-        steps=steps,
         unroll=convolution.unroll,
         large_tasks=convolution.unroll,
         is_text=False,
-        description=_describe(settings, samples, test, "samples"),
+        description=_describe(settings, problem, "samples"),
+    )
+
+
+def _make_text(settings: Settings) -> Workload:
+    problem = make_language_modelling(settings)
+    partition, what = problem.partition, "windows"
+    if partition is None:
+        num_batches = len(problem.samples["x"])
+        partition, what = (
+            data.deal_batches(num_batches, settings.num_clients),
+            "batches",
+        )
+    return _join(
+        settings,
+        problem,
+        partition,
+        label_counts=None,
+        unroll=False,
+        large_tasks=True,
+        is_text=True,
+        description=_describe(settings, problem, what),
+    )
+
+
+def _join(
+    settings: Settings, problem: Problem, partition: data.Partition, **others: Any
+) -> Workload:
+    """Return the workload of a problem whose samples are dealt to clients."""
+    rows = np.zeros(len(problem.samples["x"]), bool)  # the samples stay where they are
+    owners = jax.device_put(data.make_client_data(rows, partition))
+    return Workload(
+        model=problem.model,
+        clients=owners._replace(arrays=problem.samples),
+        counts=partition.counts,
+        evaluate=problem.evaluate,
+        steps=_choose_steps(settings, partition.counts),
+        **others,
     )
 
 
@@ -117,80 +141,6 @@ def _deal(settings: Settings, dataset: data.Dataset) -> data.Partition:
         samples_per_client=settings.samples_per_client,
         rng=settings.make_rng("partition"),
     )
-
-
-def _make_wikitext2(settings: Settings) -> Workload:
-    text = data.load_wikitext2(_require_path(settings, "train, valid and test .txt"))
-    train, valid, test = (
-        dict(zip("xy", batches, strict=True))
-        for batches in (
-            data.batchify(words, batch_size=settings.text_columns, bptt=settings.bptt)
-            for words in (text.train, text.valid, text.test)
-        )
-    )
-    partition = data.deal_batches(len(train["x"]), settings.num_clients)
-    model = _make_lstm(settings, len(text.vocabulary), carried=True)
-    columns = {"batch_size": settings.text_columns, "axis": 2}
-    return Workload(
-        model=model,
-        clients=jax.device_put(data.make_client_data(train, partition)),
-        counts=partition.counts,
-        label_counts=None,
-        evaluate=_join(
-            make_evaluate(model, test, **columns),
-            make_evaluate(model, valid, **columns),
-        ),
-        steps=_choose_steps(settings, partition.counts),
-        unroll=False,
-        large_tasks=True,
-        is_text=True,
-        description=_describe(settings, train, test, "batches"),
-    )
-
-
-def _make_shakespeare(settings: Settings) -> Workload:
-    text = data.load_shakespeare(
-        _require_path(settings, "input.txt"),
-        seq_len=settings.window,
-        num_speakers=settings.num_clients,
-    )
-    train = {"x": text.x_train, "y": text.y_train}
-    test = {"x": text.x_test, "y": text.y_test}
-    model = _make_lstm(settings, len(text.vocabulary), carried=False)
-    return Workload(
-        model=model,
-        clients=jax.device_put(data.make_client_data(train, text.partition)),
-        counts=text.partition.counts,
-        label_counts=None,
-        evaluate=make_evaluate(model, test, batch_size=_EVALUATED_TEXTS),
-        steps=_choose_steps(settings, text.partition.counts),
-        unroll=False,
-        large_tasks=True,
-        is_text=True,
-        description=_describe(settings, train, test, "windows"),
-    )
-
-
-def _make_lstm(settings: Settings, vocab_size: int, *, carried: bool) -> Model:
-    return models.make_lstm_lm(
-        vocab_size,
-        embed=settings.lstm_size,
-        hidden=settings.lstm_size,
-        num_layers=settings.lstm_layers,
-        dropout=settings.dropout,
-        num_biases=settings.lstm_biases,
-        batch_size=settings.text_columns,
-        carried=carried,
-    )
-
-
-def _require_path(settings: Settings, content: str) -> Any:
-    if settings.data_path is None:
-        raise ValueError(
-            f"data_path (--data-path) must name a folder with {content} for data set "
-            f"{settings.dataset}, got None"
-        )
-    return settings.data_path
 
 
 def _choose_steps(settings: Settings, counts: np.ndarray) -> Steps:
@@ -219,13 +169,6 @@ def _choose_convolution(settings: Settings, steps: Steps) -> models.Convolution:
     return chosen._replace(unroll=chosen.unroll and convolves)
 
 
-def _join(test_fn: Callable, valid_fn: Callable) -> Callable:
-    def evaluate(variables: Variables) -> dict[str, Array]:
-        return {**test_fn(variables), "valid_loss": valid_fn(variables)["loss"]}
-
-    return evaluate
-
-
-def _describe(settings: Settings, train: PyTree, test: PyTree, what: str) -> str:
-    counts = len(train["x"]), len(test["x"])
+def _describe(settings: Settings, problem: Problem, what: str) -> str:
+    counts = len(problem.samples["x"]), problem.num_test
     return f"{settings.dataset}: {counts[0]} train and {counts[1]} test {what}"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from fedasync_jax.callbacks import Callback
-from fedasync_jax.experiment import Outcome
 from fedasync_jax.methods import Method
+from fedasync_jax.running import Outcome
 
 _WINDOW = 10.0  # seconds over which updates/s is taken
 _LOG_EVERY = 10.0  # seconds between lines of a log

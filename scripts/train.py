@@ -27,7 +27,7 @@ from _summary import describe_run
 from _versions import describe_revision, describe_versions
 from rich.console import Console
 
-from fedasync_jax import experiment, report
+from fedasync_jax import experiment, report, running
 from fedasync_jax.callbacks import Callback
 from fedasync_jax.config import Settings
 from fedasync_jax.data import summarize_label_counts
@@ -181,7 +181,7 @@ def _run_or_stop(
                 should_stop=lambda: bool(asked),
                 on_skip=progress.print,
             )
-    except experiment.Stopped as stop:
+    except running.Stopped as stop:
         console.print(
             f"{stop}; go on with: python scripts/train.py --resume {folder.path}",
             highlight=False,
@@ -201,7 +201,7 @@ def _print_results(
     console.print(_describe_memory(), highlight=False)
 
 
-def _check(console: Console, outcomes: Sequence[experiment.Outcome]) -> None:
+def _check(console: Console, outcomes: Sequence[running.Outcome]) -> None:
     """Print what is wrong with the runs; end with exit code 1 if anything is."""
     lines = [line for outcome in outcomes for line in report.check(outcome)]
     for line in lines:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedasync_jax import experiment
+from fedasync_jax import experiment, running
 from fedasync_jax.batching import Batching
 from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.engine import init_state, run
@@ -39,9 +39,9 @@ def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
         return stop_at is not None and len(seen) > stop_at
 
     if folder is None:
-        return experiment.run_method(built, built.methods[method], **kwargs), rows
+        return running.run_method(built, built.methods[method], **kwargs), rows
     with Checkpoints(folder, every=1) as checkpoints:
-        outcome = experiment.run_method(
+        outcome = running.run_method(
             built,
             built.methods[method],
             checkpoints=checkpoints,
@@ -52,7 +52,7 @@ def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
 
 
 def _stop(built, folder, waves, **kwargs):
-    with pytest.raises(experiment.Stopped):
+    with pytest.raises(running.Stopped):
         _run(built, folder, stop_at=waves, **kwargs)
 
 

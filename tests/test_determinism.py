@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from fedasync_jax import experiment
+from fedasync_jax import experiment, running
 from fedasync_jax.batching import Batching
 from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.presets import make_settings
@@ -42,11 +42,11 @@ def _run(built, batching, eval_every=10, folder=None, stops=()):
     """Run; with stops, stop after as many waves each time and then go on to the end."""
     method = built.methods[0]._replace(eval_every=eval_every)
     if folder is None:
-        return experiment.run_method(built, method, batching=batching)
+        return running.run_method(built, method, batching=batching)
 
     def go_on(should_stop):
         with Checkpoints(folder, every=1) as checkpoints:
-            return experiment.run_method(
+            return running.run_method(
                 built,
                 method,
                 batching=batching,
@@ -56,7 +56,7 @@ def _run(built, batching, eval_every=10, folder=None, stops=()):
 
     for waves in stops:
         answers = iter([False] * waves + [True])
-        with pytest.raises(experiment.Stopped):
+        with pytest.raises(running.Stopped):
             go_on(lambda answers=answers: next(answers))
     return go_on(lambda: False)
 

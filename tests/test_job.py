@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fedasync_jax as fa
-from fedasync_jax import experiment, run_folder
+from fedasync_jax import experiment, metrics, run_folder, running
 from fedasync_jax.callbacks import Callback
 from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.job import run_all
@@ -155,8 +155,8 @@ def test_where_it_stops_does_not_depend_on_checkpoints(tmp_path):
     told = {Checkpoints: [], AfterEveryWave: []}
     for kind, rows in told.items():
         with kind(tmp_path / kind.__name__, every=10_000) as checkpoints:
-            with pytest.raises(experiment.Diverged):
-                experiment.run_method(
+            with pytest.raises(running.Diverged):
+                running.run_method(
                     built,
                     built.methods[0],
                     checkpoints=checkpoints,
@@ -186,9 +186,9 @@ def test_without_a_limit_it_runs_to_its_end(tmp_path):
 def test_one_good_arrival_is_enough(tmp_path):
     """Rejected in a row are counted over evaluations, from the last that was mixed."""
     built = _build(methods=("fedasync-constant",), eval_every=5)
-    outcome = experiment.run_method(built, built.methods[0])
+    outcome = running.run_method(built, built.methods[0])
     start, end = np.full(40, 0.0), outcome.result.updates
-    log = experiment.MetricsLog(built.methods[0], step_size=1.0, max_rejected=7)
+    log = metrics.MetricsLog(built.methods[0], step_size=1.0, max_rejected=7)
     applied = np.ones(40, bool)
     applied[[3, 4, 5, 6, 7, 8, 20, 21, 22, 23, 24, 25, 26]] = False
     for evaluation in outcome.result.evaluations:
@@ -197,7 +197,7 @@ def test_one_good_arrival_is_enough(tmp_path):
         assert log.diverged_at is None or evaluation.version >= 27
     assert log.diverged_at is None  # 26 is the seventh, but 27 to 29 are mixed
     applied[27:30] = False
-    log = experiment.MetricsLog(built.methods[0], step_size=1.0, max_rejected=7)
+    log = metrics.MetricsLog(built.methods[0], step_size=1.0, max_rejected=7)
     for evaluation in outcome.result.evaluations:
         rows = slice(max(evaluation.version - 5, 0), evaluation.version)
         log.add(evaluation, fa.Updates(end.alpha[rows], applied[rows], start[rows]))

@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pytest
 
-from fedasync_jax import experiment, report, staleness
+from fedasync_jax import experiment, report, running, staleness
 from fedasync_jax.config import Settings
-from fedasync_jax.experiment import Experiment, Outcome
+from fedasync_jax.experiment import Experiment
 from fedasync_jax.methods import Method, make_methods
+from fedasync_jax.running import Outcome
 from fedasync_jax.timeline import make_timeline
 from fedasync_jax.workload import make_workload
 
@@ -33,7 +34,7 @@ def _settings(**fields) -> Settings:
 def outcomes() -> list[Outcome]:
     """One small job, whose numbers are replaced by others."""
     built = experiment.build(_settings())
-    return [experiment.run_method(built, method) for method in built.methods]
+    return [running.run_method(built, method) for method in built.methods]
 
 
 def _build(**fields) -> Experiment:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedasync_jax import experiment, report, run_folder
+from fedasync_jax import experiment, report, run_folder, running
 from fedasync_jax.config import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -310,7 +310,7 @@ def test_a_users_own_data_and_a_cnn_and_no_clock(tmp_path):
         epochs=0.5,
     )
     built = experiment.build(settings)
-    outcomes = [experiment.run_method(built, method) for method in built.methods]
+    outcomes = [running.run_method(built, method) for method in built.methods]
     gradients = [report.summarize(outcome)["gradients"] for outcome in outcomes]
     assert gradients == [20, 20]  # 15 samples: half a pass is one batch of 10
     assert outcomes[0].rows[-1]["virtual_time"] is None

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedasync_jax import experiment, report
+from fedasync_jax import experiment, report, running
 from fedasync_jax.config import Settings
 from fedasync_jax.methods import make_worker
 from fedasync_jax.presets import make_settings
@@ -74,7 +74,7 @@ def make_small(preset, folder, **overrides):
 
 def run_all(settings):
     built = experiment.build(settings)
-    return built, [experiment.run_method(built, method) for method in built.methods]
+    return built, [running.run_method(built, method) for method in built.methods]
 
 
 def test_the_papers_cifar10_end_to_end(cifar10):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.flower.coordinator import LostTask
-from fedasync_jax.metrics import finite
+from fedasync_jax.metrics import finite, judge
 from fedasync_jax.timeline import ACTIVITIES
 
 _FLOATS = ("start_time", "arrival_time")
@@ -130,8 +130,7 @@ def make_row(
     """
     recent = arrivals[len(arrivals) - num_recent :]
     blamed = sum(1 for row in lost if row.is_bad)
-    values = {name: float(value) for name, value in metrics.items()}
-    row = {
+    return {
         "method": method,
         "version": version,
         "updates": version,
@@ -143,15 +142,8 @@ def make_row(
         "rejected": blamed,
         "lost": len(lost) - blamed,
         "causes": dict(counts),
-        "test_accuracy": values.get("correct"),
-        "test_loss": finite(values["loss"]) if "loss" in values else None,
+        **judge(metrics, is_text=is_text),
     }
-    if "valid_loss" in values:
-        row["valid_loss"] = finite(values["valid_loss"])
-    if is_text:
-        with np.errstate(over="ignore"):
-            row["test_perplexity"] = finite(float(np.exp(values["loss"])))
-    return row
 
 
 def _mean(values: Sequence[float]) -> float | None:

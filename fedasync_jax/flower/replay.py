@@ -16,10 +16,11 @@ from fedasync_jax import run_folder
 from fedasync_jax.base import Variables
 from fedasync_jax.engine import RunResult, run
 from fedasync_jax.exports import load_model
-from fedasync_jax.methods import make_rule, make_worker
+from fedasync_jax.methods import make_rule
 from fedasync_jax.presets import from_json
 from fedasync_jax.resume import read_config
 from fedasync_jax.trace import Trace, make_trace
+from fedasync_jax.worker import make_worker
 from fedasync_jax.workload import make_workload
 
 

@@ -26,6 +26,7 @@ from fedasync_jax.flower.settings import RunSettings, read_settings
 from fedasync_jax.flower.updater import Newest, Updater
 from fedasync_jax.history import Past, Updates
 from fedasync_jax.methods import make_rule
+from fedasync_jax.metrics import score
 from fedasync_jax.run_folder import RunFolder
 from fedasync_jax.workload import make_workload
 
@@ -206,8 +207,8 @@ class _Session:
             "rows": list(self.rows),
             "seconds": self.seconds(),
         }
-        good = self.rows[-1]["test_accuracy"] or 0.0
-        self.saved.save(Snapshot(state, Past(updates, [])), extra, score=good)
+        snapshot = Snapshot(state, Past(updates, []))
+        self.saved.save(snapshot, extra, score=score(self.rows[-1]))
 
     def finish(self) -> None:
         """Write the results."""

@@ -26,7 +26,7 @@ from fedasync_jax.base import (
 from fedasync_jax.config import Settings
 from fedasync_jax.data import Partition, make_client_data
 from fedasync_jax.local import steps_per_task
-from fedasync_jax.methods import make_worker
+from fedasync_jax.worker import make_worker
 from fedasync_jax.workload import Workload, make_workload
 
 
