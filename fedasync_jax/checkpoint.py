@@ -136,7 +136,11 @@ class Checkpoints:
             self._writing.result()
 
     def restore(
-        self, state: RunState, version: int | None = None
+        self,
+        state: RunState,
+        version: int | None = None,
+        *,
+        prefer: Callable[[int], bool] = lambda version: True,
     ) -> tuple[Snapshot, dict[str, Any]] | None:
         """Return the newest intact checkpoint and its ``extra``; None if there is none.
 
@@ -145,6 +149,7 @@ class Checkpoints:
             its store has more slots than that of the checkpoint, as that of a longer
             run may, the others are filled up.
           version: only this one, see ``find_scores``.
+          prefer: of two intact versions, one that this holds of comes first.
 
         Raises:
           ValueError: if there are checkpoints but none is intact.
@@ -152,7 +157,7 @@ class Checkpoints:
         versions = [
             v for v in sorted(find_versions(self.folder)) if version in (None, v)
         ]
-        for newest in reversed(versions):
+        for newest in sorted(versions, key=lambda v: (prefer(v), v), reverse=True):
             folder = self.folder / str(newest)
             try:
                 content = check_seal(folder)

@@ -45,7 +45,9 @@ def run_method(
       Stopped: if it was asked to, after a checkpoint.
       ValueError: if there are checkpoints but none is intact.
     """
-    session = Session(Entry(experiment, method, on_row, checkpoints))
+    batching = batching or _choose_batching(experiment)
+    entry = Entry(experiment, method, on_row, checkpoints)
+    session = Session(entry, batching.max_width)
     session.tell_again()
 
     def save(version: int, make_snapshot: Callable[[], Snapshot]) -> None:
@@ -57,7 +59,7 @@ def run_method(
     one = session.run
     result = run(
         *one[:5],
-        batching=batching or _choose_batching(experiment),
+        batching=batching,
         evaluate_fn=experiment.workload.evaluate,
         eval_every=one.eval_every,
         callback=one.callback,

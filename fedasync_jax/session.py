@@ -15,6 +15,7 @@ from fedasync_jax.many import Run
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import MetricsLog, Row, score
 from fedasync_jax.step_scales import StepScales, reduce_on_plateau
+from fedasync_jax.trace import make_waves
 
 OnRow = Callable[[Row, bool], object]
 
@@ -68,9 +69,17 @@ class Session:
       version: newest that it was told of.
     """
 
-    def __init__(self, entry: Entry):
-        """Find where it goes on."""
+    def __init__(self, entry: Entry, max_width: int | None = None):
+        """Find where it goes on.
+
+        Given the width of its waves, where one of them begins. The last wave of a run
+        is cut by its end; so that a longer run, in which it is not, makes the same
+        bits, there is a checkpoint before it.
+        """
         self._entry = entry
+        starts = entry.method.trace.start_version
+        waves = [] if max_width is None else list(make_waves(starts, max_width))
+        self._before_last = waves[-1][0] if waves else None
         settings, method = entry.experiment.settings, entry.method
         self._scales = _make_step_scales(settings)
         self._log = MetricsLog(
@@ -83,7 +92,8 @@ class Session:
         due = choose_versions(method.eval_every, method.trace.num_updates)
         self._due = np.flatnonzero(due)
         self._diverged = False
-        state, past, earlier = _restore(entry)
+        ends = {end for _, end in waves}
+        state, past, earlier = _restore(entry, lambda v: not ends or v in ends)
         self._begin = time.perf_counter() - earlier
         self.version = 0 if state is None else state.version
         self.run = Run(
@@ -124,7 +134,10 @@ class Session:
         diverged = self._has_diverged(version)
         at_once = at_once or diverged or version == self._due[-1]
         checkpoints = self._entry.checkpoints
-        if checkpoints is not None and (checkpoints.is_due(version) or at_once):
+        is_last_place = version == self._before_last
+        if checkpoints is not None and (
+            checkpoints.is_due(version) or at_once or is_last_place
+        ):
             seconds = time.perf_counter() - self._begin
             snapshot = make_snapshot()  # fetches what is left, and so makes the rows
             newest = score(self._log.rows[-1])
@@ -162,13 +175,15 @@ class Session:
         )
 
 
-def _restore(entry: Entry) -> tuple[RunState | None, Past | None, float]:
+def _restore(
+    entry: Entry, prefer: Callable[[int], bool]
+) -> tuple[RunState | None, Past | None, float]:
     """Return where to go on, and after how many seconds of wall time."""
     if entry.checkpoints is None:
         return None, None, 0.0
     method = entry.method
     first = init_state(method.trace, method.mixer, entry.experiment.variables)
-    found = entry.checkpoints.restore(first)
+    found = entry.checkpoints.restore(first, prefer=prefer)
     if found is None:
         return None, None, 0.0
     (state, past), extra = found
