@@ -102,6 +102,7 @@ class _Harness:
         self.say(f"killing SuperLink and server at version {before}")
         for process in (self.net.superlink, self.client, *self.net.nodes.values()):
             self.net.kill(process)
+        self.net.kill_rest()  # the server has a process group of its own
         self.wait("the end of the old server", lambda: not any(self.net.find_rest()))
         self.start_all()
         self.wait("the new server", lambda: self.version() > before)

@@ -131,6 +131,10 @@ class LocalNet:
                 process.wait(max(0.1, end - time.monotonic()))
         for process in started:
             self.kill(process)
+        self.kill_rest()
+
+    def kill_rest(self) -> None:
+        """Kill what processes of the network have started and left."""
         for pid in self.find_rest():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
