@@ -14,6 +14,7 @@ from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.engine import init_state, run
 from fedasync_jax.presets import make_settings
 from fedasync_jax.seals import find_best, find_scores
+from fedasync_jax.trace import make_waves
 
 _JOB = {"num_clients": 12, "concurrency": 5, "clients_per_round": 4, "eval_every": 7}
 
@@ -104,6 +105,22 @@ def test_a_run_can_be_extended(tmp_path, shorter, schedule):
     _run(_build(num_updates=shorter, **changes), tmp_path)
     longer = _build(num_updates=80, **changes)
     _assert_same(_run(longer, tmp_path), _run(longer))
+
+
+def test_there_is_a_checkpoint_before_the_wave_that_the_end_cuts(tmp_path):
+    """The wave may be longer in a longer run; that one begins it anew."""
+    built = _build(num_updates=35, schedule="sampled")
+    _run(built, tmp_path, max_width=64)
+    *_, (begin, end) = make_waves(built.methods[0].trace.start_version, 64)
+    assert {begin, end} <= find_scores(tmp_path).keys() and end == 35
+    longer = _build(num_updates=80, schedule="sampled").methods[0]
+    ends = {end for _, end in make_waves(longer.trace.start_version, 64)}
+    assert begin in ends and end not in ends
+    first = init_state(longer.trace, longer.mixer, built.variables)
+    with Checkpoints(tmp_path, every=1) as checkpoints:
+        for prefer, version in ((ends.__contains__, begin), (lambda v: False, end)):
+            found = checkpoints.restore(first, prefer=prefer)
+            assert found is not None and found[0].state.version == version
 
 
 def test_the_newest_are_kept(tmp_path):
