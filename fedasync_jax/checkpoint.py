@@ -115,9 +115,8 @@ class Checkpoints:
         content = {
             "version": snapshot.state.version,
             "evaluations": [
-                [evaluation.version, {k: float(v) for k, v in metrics.items()}]
-                for evaluation in snapshot.past.evaluations
-                for metrics in [evaluation.metrics]
+                [version, {name: float(value) for name, value in metrics.items()}]
+                for version, metrics in snapshot.past.evaluations
             ],
             "slots": len(jax.tree.leaves(snapshot.state.store)[0]),
             "score": score if np.isfinite(score) else None,
@@ -154,9 +153,7 @@ class Checkpoints:
         Raises:
           ValueError: if there are checkpoints but none is intact.
         """
-        versions = [
-            v for v in sorted(find_versions(self.folder)) if version in (None, v)
-        ]
+        versions = [v for v in find_versions(self.folder) if version in (None, v)]
         for newest in sorted(versions, key=lambda v: (prefer(v), v), reverse=True):
             folder = self.folder / str(newest)
             try:

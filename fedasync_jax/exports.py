@@ -43,8 +43,7 @@ def save_model(
     from safetensors.numpy import save_file
 
     folder = Path(folder).absolute()
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(model))
-    arrays = {_name_leaf(path): np.asarray(leaf, order="C") for path, leaf in leaves}
+    arrays = {name: np.asarray(a, order="C") for name, a in name_leaves(model).items()}
     (folder / "model.json").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -86,6 +85,16 @@ def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
             f"got {_describe(wanted)}"
         )
     return treedef.unflatten([arrays[name] for name in wanted])
+
+
+def name_leaves(model: PyTree) -> dict[str, np.ndarray]:
+    """Return the arrays of a model on the host, by their paths in the tree.
+
+    >>> list(name_leaves(Variables({"w": np.zeros(2)})))
+    ['params/w']
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(model))
+    return {_name_leaf(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def _load_arrays(folder: Path) -> dict[str, np.ndarray]:

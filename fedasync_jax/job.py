@@ -20,10 +20,12 @@ class Results(NamedTuple):
 
     Attributes:
       outcomes: of those that ran to their end, in their order.
+      summary: their lines of the final table, see ``report.summarize_all``.
       diverged: why the others did not, a line each.
     """
 
     outcomes: list[Outcome]
+    summary: list[Row]
     diverged: list[str]
 
 
@@ -72,9 +74,10 @@ def run_all(
         for callback in callbacks:
             callback.on_end(outcome)
         outcomes.append(outcome)
-    if outcomes:
-        folder.write_summary(report.summarize_all(outcomes))
-    return Results(outcomes, diverged)
+    summary = report.summarize_all(outcomes) if outcomes else []
+    if summary:
+        folder.write_summary(summary)
+    return Results(outcomes, summary, diverged)
 
 
 def _run_one(

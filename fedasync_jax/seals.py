@@ -66,7 +66,7 @@ def find_scores(folder: Path) -> dict[int, float]:
     scores = {}
     for version in find_versions(folder):
         try:
-            text = (folder / f"{version}.json").read_text(encoding="utf-8")
+            text = seal_of(folder / str(version)).read_text(encoding="utf-8")
             scores[version] = float(json.loads(text)["content"]["score"])
         except (OSError, ValueError, KeyError, TypeError):
             scores[version] = -np.inf

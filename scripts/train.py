@@ -195,7 +195,7 @@ def _run_or_stop(
 def _print_results(
     console: Console, built: experiment.Experiment, results: Results
 ) -> None:
-    console.print(make_table(report.summarize_all(results.outcomes)))
+    console.print(make_table(results.summary))
     what = "perplexity" if built.workload.is_text else "accuracy"
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
     console.print(_describe_memory(), highlight=False)

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Variables
+from fedasync_jax.exports import name_leaves
 
 _MAX_HEADER = 1024  # bytes; NumPy's own headers have 128
 
@@ -43,19 +44,6 @@ class BadReply(Exception):
         """Keep the cause; the message is ``detail``."""
         super().__init__(detail)
         self.cause = cause
-
-
-def name_leaves(variables: Variables) -> dict[str, np.ndarray]:
-    """Return the arrays of a model on the host, by their paths in the tree.
-
-    >>> list(name_leaves(Variables({"w": np.zeros(2)})))
-    ['params/w']
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(variables))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in leaves
-    }
 
 
 def encode(variables: Variables) -> dict[str, RawArray]:
