@@ -34,7 +34,6 @@ from fedasync_jax.seals import (
     write_seal,
 )
 
-_SHARE = 0.05  # of the time that writing may take
 _ORBAX = threading.Lock()  # two writers at once mistake each other's folders
 
 
@@ -51,6 +50,7 @@ class Checkpoints:
         *,
         every: int,
         keep: int = 3,
+        share: float = 0.05,
         on_skip: Callable[[str], None] = lambda line: None,
     ):
         """Open a folder of checkpoints; it need not exist.
@@ -59,17 +59,20 @@ class Checkpoints:
           folder: where they are.
           every: versions between checkpoints at the least, >= 1.
           keep: how many of the newest stay, besides the best.
+          share: of the time that writing may take, in (0, 1].
           on_skip: told of every checkpoint that is passed over, in a line.
 
         Raises:
-          ValueError: if ``every`` or ``keep`` is below 1.
+          ValueError: if ``every`` or ``keep`` is below 1, or ``share`` not in (0, 1].
         """
         for name, count in (("every", every), ("keep", keep)):
             if count < 1:
                 raise ValueError(f"{name} must be >= 1, got {count}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share}")
         self.folder = Path(folder).absolute()
         self._on_skip = on_skip
-        self._every, self._keep = every, keep
+        self._every, self._keep, self._share = every, keep, share
         self._newest = 0
         self._writing: Future[None] | None = None
         self._not_before = 0.0
@@ -185,7 +188,7 @@ class Checkpoints:
             ) from error
         self._drop_old()
         seconds = time.monotonic() - begin
-        self._not_before = time.monotonic() + seconds / _SHARE
+        self._not_before = time.monotonic() + seconds / self._share
 
     def _write_files(
         self, folder: Path, arrays: PyTree, content: dict[str, Any]

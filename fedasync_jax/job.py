@@ -53,7 +53,7 @@ def run_all(
       Stopped: if it was asked to, after a checkpoint.
       ValueError: if a method has checkpoints but none is intact.
     """
-    _write_clients(folder, experiment)
+    write_clients(folder, experiment)
     outcomes: list[Outcome] = []
     diverged: list[str] = []
     for method in experiment.methods:
@@ -70,7 +70,7 @@ def run_all(
                 raise
             diverged.append(str(error))
             continue
-        _write_outcome(folder, experiment, outcome)
+        write_outcome(folder, experiment, outcome)
         for callback in callbacks:
             callback.on_end(outcome)
         outcomes.append(outcome)
@@ -105,7 +105,8 @@ def _run_one(
         )
 
 
-def _write_clients(folder: RunFolder, experiment: Experiment) -> None:
+def write_clients(folder: RunFolder, experiment: Experiment) -> None:
+    """Write who has what data."""
     workload = experiment.workload
     arrays = {"num_samples": workload.counts}
     if workload.label_counts is not None:
@@ -113,7 +114,8 @@ def _write_clients(folder: RunFolder, experiment: Experiment) -> None:
     folder.write_arrays("clients.npz", arrays)
 
 
-def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:
+def write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:
+    """Write what a method leaves: its arrivals, its timeline and its model."""
     method, lost = outcome.method, outcome.method.trace.lost
     is_lost = lost.reason != UNFINISHED
     archives: dict[str, Any] = {

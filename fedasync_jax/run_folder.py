@@ -70,7 +70,7 @@ class RunFolder:
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(self.path)
+            self._lock: int | None = lock_folder(self.path)
             self._write_json("config.json", config)
         except OSError as error:
             raise ValueError(
@@ -89,7 +89,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the lock; what is written is written already."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
 
     def add_metrics(self, row: Row) -> None:
         """Put the next line into ``metrics.jsonl``, whole and at once.

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from fedasync_jax.batching import Batching, choose_batching
 from fedasync_jax.checkpoint import Checkpoints
-from fedasync_jax.engine import RunResult, Snapshot, run
+from fedasync_jax.engine import RunResult, Snapshot, as_pytree, run
 from fedasync_jax.experiment import Experiment
 from fedasync_jax.local import match_sizes
 from fedasync_jax.many import run_many
 from fedasync_jax.methods import Method
 from fedasync_jax.session import Diverged, Entry, OnRow, Outcome, Session
+from fedasync_jax.sharing import find_difference
 
 
 class Stopped(Exception):
@@ -75,6 +76,7 @@ def run_together(
     entries: Sequence[Entry],
     *,
     batching: Batching | None = None,
+    on_call: Callable[[list[int]], object] = lambda versions: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Outcome | Diverged]:
     """Run methods of several experiments in one program, each as if it ran alone.
@@ -86,6 +88,7 @@ def run_together(
     Args:
       entries: one or more.
       batching: see ``run_many``; default: what suits the workload.
+      on_call: told of the newest version of each after every call of the device.
       should_stop: asked after every call of the device; all runs then end.
 
     Raises:
@@ -120,6 +123,7 @@ def run_together(
                 )
             except Diverged as error:
                 ended[number] = error
+        on_call([session.version for session in sessions])
         if stops:
             raise Stopped(f"{len(going)} runs stopped")
 
@@ -141,6 +145,23 @@ def run_together(
         ended[n] if n in ended else session.finish(results[n])
         for n, session in enumerate(sessions)
     ]
+
+
+def can_run_together(a: Entry, b: Entry) -> bool:
+    """Return whether two methods can share a program, see ``run_together``."""
+    entries = (a, b)
+    workers = match_sizes([entry.method.local_update for entry in entries])
+    parts = [
+        (
+            as_pytree(worker),
+            as_pytree(entry.method.mixer.update),
+            entry.experiment.variables,
+        )
+        for worker, entry in zip(workers, entries, strict=True)
+    ]
+    plateaus = {e.experiment.settings.plateau_factor is None for e in entries}
+    judges = {e.experiment.workload.evaluate for e in entries}
+    return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
 
 
 def _choose_batching(experiment: Experiment) -> Batching:

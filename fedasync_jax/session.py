@@ -133,7 +133,7 @@ class Session:
         self.version = version
         diverged = self._has_diverged(version)
         at_once = at_once or diverged or version == self._due[-1]
-        checkpoints = self._entry.checkpoints
+        checkpoints = self._entry.checkpoints if version else None
         is_last_place = version == self._before_last
         if checkpoints is not None and (
             checkpoints.is_due(version) or at_once or is_last_place

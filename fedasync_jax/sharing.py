@@ -21,27 +21,40 @@ def stack_own(parts: Sequence[PyTree]) -> tuple[PyTree, tuple[bool, ...]]:
     Raises:
       ValueError: if structures, shapes or types differ.
     """
-    structures = [jax.tree.structure(part) for part in parts]
-    for number, structure in enumerate(structures):
-        if structure != structures[0]:
-            raise ValueError(
-                "runs must have the same functions in local_update and mixer, got "
-                f"others in run {number} than in run 0"
-            )
+    difference = find_difference(parts)
+    if difference is not None:
+        raise ValueError(difference)
+    structure = jax.tree.structure(parts[0])
     rows = list(zip(*map(jax.tree.leaves, parts), strict=True))
-    for leaves in rows:
-        kinds = [(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-        if len(set(kinds)) > 1:
-            raise ValueError(
-                "runs must have arrays of the same shapes and types in local_update "
-                f"and mixer, got {' and '.join(map(str, dict.fromkeys(kinds)))}"
-            )
     own = tuple(np.size(row[0]) <= _SMALL or not _are_same(row) for row in rows)
     stacked = [
         jnp.stack(leaves) if is_own else leaves[0]
         for leaves, is_own in zip(rows, own, strict=True)
     ]
-    return structures[0].unflatten(stacked), own
+    return structure.unflatten(stacked), own
+
+
+def find_difference(parts: Sequence[PyTree]) -> str | None:
+    """Return why runs cannot share a program, in a line; None if they can.
+
+    Args:
+      parts: of every run, its local update, its rule and what else it hands over.
+    """
+    structures = [jax.tree.structure(part) for part in parts]
+    for number, structure in enumerate(structures):
+        if structure != structures[0]:
+            return (
+                "runs must have the same functions in local_update and mixer, got "
+                f"others in run {number} than in run 0"
+            )
+    for leaves in zip(*map(jax.tree.leaves, parts), strict=True):
+        kinds = [(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+        if len(set(kinds)) > 1:
+            return (
+                "runs must have arrays of the same shapes and types in local_update "
+                f"and mixer, got {' and '.join(map(str, dict.fromkeys(kinds)))}"
+            )
+    return None
 
 
 def _are_same(leaves: Sequence[Array]) -> bool:

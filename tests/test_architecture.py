@@ -57,6 +57,8 @@ _LAYERS = {
         "tensorboard",
         "report",
         "job",
+        "side_by_side",
+        "sweep",
     },
     5: {"plotting", "flower"},  # the edge
 }
