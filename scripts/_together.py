@@ -1,6 +1,7 @@
 """How runs side by side go, a line now and then."""
 
 import time
+from typing import Any
 
 from rich.console import Console
 
@@ -10,25 +11,20 @@ from fedasync_jax.side_by_side import Listener
 
 
 class TogetherLine(Listener):
-    """Prints how far the runs are, together, and how fast.
-
-    Attributes:
-      updates: made in this process by all runs.
-      seconds: that it took, without the first call of every group, which compiles.
-      num_runs: of the group that was the largest.
-    """
+    """Prints how far the runs are, together, and how fast."""
 
     def __init__(self, console: Console, every: float = 15.0):
         """Print on ``console``, every so many seconds at most."""
         self._console, self._every = console, every
-        self.updates, self.seconds, self.num_runs = 0, 0.0, 0
+        self._pieces: list[dict[str, Any]] = []
+        self._done: int | None = None
 
     def on_begin(self, methods: list[Method]) -> None:
         """Begin a group."""
         names = ", ".join(dict.fromkeys(method.name for method in methods))
         self._total = sum(method.trace.num_updates for method in methods)
-        self._done: int | None = None
-        self.num_runs = max(self.num_runs, len(methods))
+        self._done = None
+        self._num_runs, self._start = len(methods), time.perf_counter()
         self.print(f"{len(methods)} run{'s' * (len(methods) > 1)} together: {names}")
 
     def on_call(self, versions: list[int]) -> None:
@@ -36,9 +32,6 @@ class TogetherLine(Listener):
         done, now = sum(versions), time.perf_counter()
         if self._done is None:
             self._first, self._began, self._printed = done, now, now
-        else:
-            self.updates += done - self._done
-            self.seconds += now - self._now
         self._done, self._now = done, now
         if now - self._printed >= self._every:
             self._printed = now
@@ -48,6 +41,7 @@ class TogetherLine(Listener):
         """End a group."""
         if self._done is not None:
             self._print_speed()
+        self._note_piece()
         for outcome in outcomes:
             if isinstance(outcome, Diverged):
                 self.print(f"  {outcome}")
@@ -56,9 +50,30 @@ class TogetherLine(Listener):
         """Print it."""
         self.print(line)
 
+    def take_pieces(self) -> list[dict[str, Any]]:
+        """Return what was done since it was last asked, a record per group.
+
+        ``updates`` were made in ``seconds`` after the first call of the device, which
+        took ``first_seconds`` with its compilation, by ``runs`` runs together.
+        """
+        self._note_piece()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
     def print(self, line: str) -> None:
         """Print a line."""
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def _note_piece(self) -> None:
+        if self._done is not None:
+            piece = {
+                "runs": self._num_runs,
+                "updates": self._done - self._first,
+                "seconds": round(self._now - self._began, 3),
+                "first_seconds": round(self._began - self._start, 3),
+            }
+            self._pieces.append(piece)
+        self._done = None
 
     def _print_speed(self) -> None:
         assert self._done is not None

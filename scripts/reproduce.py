@@ -9,6 +9,7 @@ command goes on.
 """
 
 import dataclasses
+import json
 import logging
 import math
 import signal
@@ -20,6 +21,7 @@ import _devices
 import jax
 from _cli import fail, parse_flags
 from _figures import SCALES, list_cells, make_figures, make_point
+from _machine import describe_hardware
 from _results import describe_score
 from _together import TogetherLine
 from _versions import describe_revision, describe_versions
@@ -85,11 +87,12 @@ def _run(points: list[Point], flags: Flags, console: Console) -> None:
         "revision": describe_revision(),
         "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
     }
+    line = TogetherLine(console)
     done = run_points(
         points,
         config,
         together=flags.together or (8 if devices[0].platform == "cpu" else 64),
-        listener=TogetherLine(console),
+        listener=line,
         should_stop=lambda: bool(asked) or time.monotonic() > deadline,
     )
     try:
@@ -105,6 +108,15 @@ def _run(points: list[Point], flags: Flags, console: Console) -> None:
         sys.exit(128 + asked[0] if asked else 3)
     except (ValueError, OSError) as error:
         fail(error)
+    finally:
+        _note_pieces(flags.out / flags.scale, line)
+
+
+def _note_pieces(folder: Path, line: TogetherLine) -> None:
+    """Put down how long it took, and on what."""
+    with (folder / "pieces.jsonl").open("a", encoding="utf-8") as file:
+        for piece in line.take_pieces():
+            file.write(json.dumps({**piece, "hardware": describe_hardware()}) + "\n")
 
 
 if __name__ == "__main__":
