@@ -17,6 +17,25 @@ from fedasync_jax.base import Array, Model, PyTree, Variables
 from fedasync_jax.config import Settings
 from fedasync_jax.evaluation import make_evaluate
 
+# Settings that decide what is learned; of text or images, some do not matter.
+PROBLEM_FIELDS = (
+    "dataset",
+    "data_path",
+    "model",
+    "hidden",
+    "cnn_channels",
+    "cnn_hidden",
+    "convolution",
+    "dropout",
+    "lstm_size",
+    "lstm_layers",
+    "lstm_biases",
+    "text_columns",
+    "bptt",
+    "window",
+    "num_clients",
+)
+
 _EVALUATED_TEXTS = 512  # at once, each of a window
 
 

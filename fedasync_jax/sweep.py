@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fedasync_jax import experiment
 from fedasync_jax.config import Settings
 from fedasync_jax.job import Results
+from fedasync_jax.problem import PROBLEM_FIELDS
 from fedasync_jax.resume import check_goes_on
 from fedasync_jax.run_folder import RunFolder
 from fedasync_jax.side_by_side import Job, Listener, run_side_by_side
@@ -61,7 +62,7 @@ def run_points(
     """Run what is not finished, and yield every point when it is done.
 
     Args:
-      points: of different folders. Neighbours should be alike.
+      points: of different folders.
       config: what else goes into ``config.json`` beside the settings.
       together: see ``run_side_by_side``.
       listener: see ``run_side_by_side``.
@@ -72,7 +73,7 @@ def run_points(
       Stopped: if it was asked to, after a checkpoint of every run on its way.
       ValueError: if a folder holds something else, or settings do not fit the data.
     """
-    pending = [point for point in points if not is_finished(point)]
+    pending = _sort([point for point in points if not is_finished(point)])
     for point in pending:  # all of them, before anything is compiled
         check_goes_on(point.path, {"settings": point.settings.to_json()})
     with contextlib.ExitStack() as stack:
@@ -84,6 +85,15 @@ def run_points(
         for job, results in done:
             yield of_folder[job.folder.path], results
             job.folder.close()
+
+
+def _sort(points: Sequence[Point]) -> list[Point]:
+    """Return the points, those that learn the same problem together."""
+    groups: dict[tuple, list[Point]] = {}
+    for point in points:
+        key = tuple(getattr(point.settings, name) for name in PROBLEM_FIELDS)
+        groups.setdefault(key, []).append(point)
+    return list(itertools.chain(*groups.values()))
 
 
 def _build(

@@ -11,24 +11,26 @@ command goes on.
 import dataclasses
 import json
 import logging
-import math
-import signal
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import _devices
-import jax
 from _cli import fail, parse_flags
-from _figures import SCALES, list_cells, make_figures, make_point
-from _machine import describe_hardware
-from _results import describe_score
-from _together import TogetherLine
-from _versions import describe_revision, describe_versions
+from _pictures import draw_all
+from _together import run_all_points
 from rich.console import Console
 
-from fedasync_jax.running import Stopped
-from fedasync_jax.sweep import Point, run_points
+from fedasync_jax.reproduction.central import count_epochs, train_centrally
+from fedasync_jax.reproduction.evidence import make_results
+from fedasync_jax.reproduction.figures import (
+    SCALES,
+    Cell,
+    Figure,
+    list_cells,
+    make_figures,
+    make_point,
+)
+from fedasync_jax.reproduction.page import decide_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,70 +55,92 @@ class Flags:
     together: int | None = None
     """Runs in one program. Default: 8 on a CPU, else 64."""
     max_minutes: float | None = None
-    """Stop after so many minutes, with checkpoints."""
+    """Stop after so many minutes, with checkpoints; the exit code is 3 then."""
+    central: bool = True
+    """Whether to train the network of CIFAR-10 centrally, too."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        known = ("all", *make_figures(SCALES["small"]))
+        for name in self.figure:
+            if name not in known:
+                raise ValueError(
+                    f"figure must be one of {', '.join(known)}, got {name!r}"
+                )
+        if self.scale not in SCALES:
+            raise ValueError(
+                f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}"
+            )
+        if self.seeds == ():
+            raise ValueError("seeds must be one or more, got none")
+        for name in ("num_updates", "together", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run what is missing, then tell what came of it."""
     _devices.use_all_cores()
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     flags = parse_flags(Flags, __doc__ or "")
     console = Console()
-    scale = SCALES[flags.scale]
+    scale, out = SCALES[flags.scale], flags.out / flags.scale
     figures = make_figures(scale)
     names = tuple(figures) if "all" in flags.figure else flags.figure
     paths = {"cifar": flags.data_path, "text": flags.text_path}
-    out = flags.out / flags.scale
-    points = [
-        make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates)
-        for seed in flags.seeds or scale.seeds
-        for cell in list_cells([figures[name] for name in names])
-    ]
-    _run(points, flags, console)
-
-
-def _run(points: list[Point], flags: Flags, console: Console) -> None:
-    """Run the points; end the process when asked to stop, or at an error."""
-    deadline = time.monotonic() + 60 * (flags.max_minutes or math.inf)
-    asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: asked.append(number))
-    devices = jax.devices()
-    config = {
-        "versions": describe_versions(),
-        "revision": describe_revision(),
-        "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
-    }
-    line = TogetherLine(console)
-    done = run_points(
-        points,
-        config,
-        together=flags.together or (8 if devices[0].platform == "cpu" else 64),
-        listener=line,
-        should_stop=lambda: bool(asked) or time.monotonic() > deadline,
-    )
     try:
-        for point, results in done:
-            for outcome in results.outcomes:
-                console.print(
-                    f"  {point.path}: {describe_score(outcome.rows[-1])}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-    except Stopped as stop:
-        console.print(f"{stop}; the same command goes on")
-        sys.exit(128 + asked[0] if asked else 3)
-    except (ValueError, OSError) as error:
+        runs = [
+            (
+                cell,
+                seed,
+                make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates),
+            )
+            for seed in flags.seeds or scale.seeds
+            for cell in list_cells([figures[name] for name in names])
+        ]
+    except ValueError as error:
         fail(error)
-    finally:
-        _note_pieces(flags.out / flags.scale, line)
+    run_all_points(
+        [point for _, _, point in runs],
+        out,
+        console,
+        together=flags.together,
+        max_minutes=flags.max_minutes,
+    )
+    results = make_results(flags.scale, runs, _read_lines(out / "pieces.jsonl"))
+    central = next((run for run in runs if run[0] == Cell("cifar", "sgd")), None)
+    if flags.central and central is not None:
+        _, seed, point = central
+        epochs = count_epochs(point.settings)
+        with console.status(f"central training, {epochs} epochs"):
+            made = train_centrally(point.settings, epochs, out / "central")
+        results["central"] = {**made, "seed": seed}
+    (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    _tell(console, results, [figures[name] for name in names], out)
 
 
-def _note_pieces(folder: Path, line: TogetherLine) -> None:
-    """Put down how long it took, and on what."""
-    with (folder / "pieces.jsonl").open("a", encoding="utf-8") as file:
-        for piece in line.take_pieces():
-            file.write(json.dumps({**piece, "hardware": describe_hardware()}) + "\n")
+def _tell(
+    console: Console, results: dict[str, Any], figures: list[Figure], out: Path
+) -> None:
+    """Print the findings and draw the figures."""
+    for data, (_, findings) in decide_all(results).items():
+        for finding in findings:
+            console.print(
+                f"{data} {finding.number}. {finding.title}: {finding.verdict}"
+                f"{finding.counts}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    for picture in draw_all(figures, results["runs"], out):
+        console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {out / 'results.json'}", highlight=False, soft_wrap=True)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 if __name__ == "__main__":

@@ -59,6 +59,9 @@ _LAYERS = {
         "job",
         "side_by_side",
         "sweep",
+        "estimates",
+        "tables",
+        "reproduction",
     },
     5: {"plotting", "flower"},  # the edge
 }

@@ -1,0 +1,111 @@
+"""Means over seeds: curves with bands, and final metrics against a setting."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedasync_jax.plotting.curves import scale_scores
+from fedasync_jax.plotting.looks import (
+    LineStyle,
+    add_legend,
+    assign_styles,
+    scale_counts,
+)
+
+
+class Band(NamedTuple):
+    """One line of a panel.
+
+    Attributes:
+      label: name of the method.
+      x: [P].
+      values: [S, P], one row per seed; NaN where a seed has none.
+      is_async: whether it is drawn as an asynchronous method.
+    """
+
+    label: str
+    x: np.ndarray
+    values: np.ndarray
+    is_async: bool = True
+
+
+def draw_bands(panels: Mapping[str, Sequence[Band]], score: str) -> Figure:
+    """Draw curves against gradients: means over seeds, bands of one standard deviation.
+
+    Args:
+      panels: bands by title; equal labels look the same.
+      score: accuracy or perplexity, which is what values are.
+    """
+    fig, axes, styles = _make_panels(panels)
+    for ax, bands in zip(axes, panels.values(), strict=True):
+        for band in bands:
+            _draw(ax, band, styles[band.label], max(1, band.x.size // 8))
+        ax.set_xlabel("Gradients")
+        scale_counts(ax, [band.x[-1] for band in bands])
+    _finish(fig, axes, score)
+    return fig
+
+
+def draw_against(
+    panels: Mapping[str, Sequence[Band]],
+    score: str,
+    x_label: str,
+    levels: Sequence[Band] = (),
+) -> Figure:
+    """Draw final metrics against a setting, on a logarithmic scale.
+
+    Args:
+      panels: bands by title.
+      score: accuracy or perplexity.
+      x_label: name of the setting.
+      levels: what does not depend on it, with values [S, 1].
+    """
+    fig, axes, styles = _make_panels(
+        {title: [*bands, *levels] for title, bands in panels.items()}
+    )
+    for ax, bands in zip(axes, panels.values(), strict=True):
+        for band in bands:
+            _draw(ax, band, styles[band.label], 1)
+        ticks = np.unique(np.concatenate([band.x for band in bands]))
+        ends = ticks[[0, -1]].astype(float)
+        for level in levels:
+            flat = Band(level.label, ends, np.repeat(level.values, 2, axis=1), False)
+            _draw(ax, flat, styles[level.label], 1)
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_xlabel(x_label)
+    _finish(fig, axes, score)
+    return fig
+
+
+def _make_panels(
+    panels: Mapping[str, Sequence[Band]],
+) -> tuple[Figure, list[Axes], dict[str, LineStyle]]:
+    bands = {band.label: band for lines in panels.values() for band in lines}
+    asynchronous = {label for label, band in bands.items() if band.is_async}
+    fig = Figure(figsize=(0.8 + 3.4 * len(panels), 3.6), layout="constrained")
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0].tolist()
+    for ax, title in zip(axes, panels, strict=True):
+        ax.set_title(title, loc="left")
+    return fig, axes, assign_styles(list(bands), asynchronous)
+
+
+def _draw(ax: Axes, band: Band, style: LineStyle, markevery: int) -> None:
+    values = band.values[np.isfinite(band.values).all(1)]
+    mean = values.mean(0)
+    if len(values) > 1:
+        sd = values.std(0, ddof=1)
+        ax.fill_between(
+            band.x, mean - sd, mean + sd, color=style.color, alpha=0.18, lw=0
+        )
+    ax.plot(band.x, mean, **style._asdict(), markevery=markevery, label=band.label)
+
+
+def _finish(fig: Figure, axes: Sequence[Axes], score: str) -> None:
+    axes[0].set_ylabel(f"Test {score}")
+    scale_scores(axes[0], score)
+    add_legend(fig, 5)

@@ -1,0 +1,198 @@
+"""What the runs of the figures came to: from run folders to one results file.
+
+The file is all that pictures, decisions and ``docs/reproduction.md`` are made from.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure
+from fedasync_jax.resume import read_config
+from fedasync_jax.run_folder import read_metrics
+from fedasync_jax.sweep import Point, is_finished
+
+_PLACES = ("data_path", "run_dir")
+
+
+class Unit(NamedTuple):
+    """How differences of values are shown.
+
+    Attributes:
+      name: of the unit.
+      factor: that numbers are multiplied by.
+    """
+
+    name: str
+    factor: float
+
+    def show(self, value: float) -> str:
+        """Return a difference in words.
+
+        >>> Unit("points", 100.0).show(0.02)
+        '2 points'
+        """
+        return f"{self.factor * value:g} {self.name}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The curves of one data set, on one grid of gradients.
+
+    Attributes:
+      is_text: whether values are minus the test loss in nats, else test accuracy; so
+        more is better.
+      gradients: int [P], of every evaluation.
+      curves: float [S, P] by cell, values of every seed; NaN where it was not run.
+      seeds: of the rows.
+    """
+
+    is_text: bool
+    gradients: np.ndarray
+    curves: Mapping[Cell, np.ndarray]
+    seeds: Sequence[int]
+
+    @property
+    def unit(self) -> Unit:
+        """Of differences: nats, or points of accuracy."""
+        return Unit("nats", 1.0) if self.is_text else Unit("points", 100.0)
+
+
+def make_results(
+    scale: str,
+    runs: Iterable[tuple[Cell, int, Point]],
+    pieces: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what a results file holds, of all runs that have come to their end.
+
+    Args:
+      scale: its name.
+      runs: cell, seed and place of every run.
+      pieces: how long they took, see ``scripts/reproduce.py``.
+    """
+    records, settings, versions = [], {}, []
+    for cell, seed, point in runs:
+        finished = is_finished(point)
+        try:
+            rows = next(iter(read_metrics(point.path).values()))
+        except ValueError:
+            continue
+        if finished or _has_diverged(rows):
+            records.append(_describe(cell, seed, point, rows, finished))
+            config = read_config(point.path)
+            mine = {k: v for k, v in config["settings"].items() if k not in _PLACES}
+            settings.setdefault(cell.data, mine)
+            if config["versions"] not in versions:
+                versions.append(config["versions"])
+    return {
+        "scale": scale,
+        "versions": versions,
+        "settings": settings,
+        "pieces": list(pieces),
+        "runs": records,
+    }
+
+
+def make_evidence(records: Sequence[Mapping[str, Any]], data: str) -> Evidence | None:
+    """Return the curves of a data set; None if it has none.
+
+    A run whose arrivals were all rejected ended early; its model would not have
+    changed, so its last value goes on.
+
+    Args:
+      records: of a results file.
+      data: cifar or text.
+    """
+    mine = {
+        read_key(record): record for record in records if record["cell"]["data"] == data
+    }
+    if not mine:
+        return None
+    cells, seeds = (list(dict.fromkeys(column)) for column in zip(*mine, strict=True))
+    longest = max(mine.values(), key=lambda record: record["gradients"][-1])
+    grid = np.array(longest["gradients"])
+    curves = {
+        cell: np.array([_curve(mine.get((cell, seed)), len(grid)) for seed in seeds])
+        for cell in cells
+    }
+    return Evidence(
+        is_text=longest["is_text"],
+        gradients=grid,
+        curves=curves,
+        seeds=seeds,
+    )
+
+
+def read_key(record: Mapping[str, Any]) -> tuple[Cell, int]:
+    """Return cell and seed of a record."""
+    fields = record["cell"]
+    hinge = None if fields["hinge"] is None else tuple(fields["hinge"])
+    return Cell(**{**fields, "hinge": hinge}), record["seed"]
+
+
+def compare_exactly(
+    records: Sequence[Mapping[str, Any]], figure: Figure
+) -> list[tuple[float, int, bool, float]]:
+    """Return alpha, seed, equality and largest difference of hinge and constant.
+
+    Where no arrival is staler than b the weights are the same, so losses and final
+    models must be equal in every bit.
+
+    Args:
+      records: of a results file.
+      figure: one whose hinge is such a hinge.
+    """
+    runs = {read_key(record): record for record in records}
+    compared = []
+    for alpha in figure.alphas:
+        constant, _, hinge = (
+            figure.cell(method, figure.max_staleness[0], alpha) for method in FEDASYNC
+        )
+        for seed in sorted({seed for _, seed in runs}):
+            one, other = runs.get((constant, seed)), runs.get((hinge, seed))
+            if one is None or other is None:
+                continue
+            names = ("value", "train_loss", "model")
+            same = all(one[name] == other[name] for name in names)
+            gaps = np.subtract(one["value"], other["value"])
+            compared.append((alpha, seed, same, float(np.abs(gaps).max())))
+    return compared
+
+
+def _describe(
+    cell: Cell, seed: int, point: Point, rows: Sequence[Mapping[str, Any]], whole: bool
+) -> dict[str, Any]:
+    is_text = "test_perplexity" in rows[-1]
+    models = sorted(point.path.glob("*/model/model.safetensors"))
+    return {
+        "cell": cell._asdict(),
+        "seed": seed,
+        "num_updates": point.settings.num_updates,
+        "is_text": is_text,
+        "finished": whole,
+        "rejected": rows[-1]["rejected"],
+        "gradients": [row["gradients"] for row in rows],
+        "value": [row["test_loss" if is_text else "test_accuracy"] for row in rows],
+        "train_loss": [row["train_loss"] for row in rows],
+        "model": hashlib.sha256(models[0].read_bytes()).hexdigest() if whole else None,
+    }
+
+
+def _has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether all arrivals before the last evaluation were rejected."""
+    if len(rows) < 2:
+        return False
+    before, last = rows[-2:]
+    arrived = last["version"] - before["version"]
+    return last["rejected"] - before["rejected"] == arrived
+
+
+def _curve(record: Mapping[str, Any] | None, length: int) -> np.ndarray:
+    if record is None:
+        return np.full(length, np.nan)
+    values = np.array(record["value"], np.float64)  # None becomes NaN
+    values = -values if record["is_text"] else values
+    return np.concatenate([values, np.full(length - len(values), values[-1])])

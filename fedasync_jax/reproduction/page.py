@@ -1,0 +1,288 @@
+"""``docs/reproduction.md``: written from results files, never by hand."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fedasync_jax.reproduction.claims import FAILS, Claim
+from fedasync_jax.reproduction.evidence import (
+    Unit,
+    compare_exactly,
+    make_evidence,
+    read_key,
+)
+from fedasync_jax.reproduction.figures import SCALES, Cell, make_figures
+from fedasync_jax.reproduction.findings import Finding, decide
+
+_SHOWN = (
+    "dataset",
+    "model",
+    "num_clients",
+    "num_updates",
+    "eval_every",
+    "epochs",
+    "num_steps",
+    "batch_size",
+    "step_size",
+    "weight_decay",
+    "clip_norm",
+    "rho",
+    "alpha_drop_at",
+    "alpha_drop",
+    "polynomial_a",
+    "clients_per_round",
+    "warmup_epochs",
+    "warmup_step_size",
+)
+
+
+def write_document(
+    many_results: Sequence[Mapping[str, Any]], pictures: Mapping[str, Sequence[str]]
+) -> str:
+    """Return the page of results files.
+
+    Args:
+      many_results: as ``reproduce.py`` writes them, of different scales.
+      pictures: names of the figures that are drawn beside, by scale.
+    """
+    lines = [*_introduce()]
+    for results in many_results:
+        lines += [
+            *_describe_runs(results),
+            *_show_findings(results),
+            *_show_pictures(results, pictures[results["scale"]]),
+            *_describe_settings(results),
+            *_show_exact(results),
+            *_show_central(results),
+            *_list_differences(results),
+            *_show_claims(results),
+        ]
+    return "\n".join(lines)
+
+
+def decide_all(results: Mapping[str, Any]) -> dict[str, tuple[Unit, list[Finding]]]:
+    """Return the findings by data, with the unit of their numbers."""
+    figures = make_figures(SCALES[results["scale"]]).values()
+    found = {}
+    for data in ("cifar", "text"):
+        evidence = make_evidence(results["runs"], data)
+        if evidence is not None:
+            mine = [figure for figure in figures if figure.data == data]
+            found[data] = evidence.unit, decide(evidence, mine)
+    return found
+
+
+def _introduce() -> Iterator[str]:
+    yield "# Reproduction of the paper's figures"
+    yield ""
+    yield (
+        "Xie, Koyejo, Gupta, *Asynchronous Federated Optimization*, OPT 2020, section "
+        "5. This page, its pictures and its verdicts are written by "
+        "`scripts/write_reproduction.py` from the results files in `reproduction/`; "
+        "nothing on it is typed."
+    )
+    yield ""
+
+
+def _describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
+    name, records = results["scale"], results["runs"]
+    yield f"## Scale {name}"
+    yield ""
+    yield "```bash"
+    yield f"python scripts/reproduce.py --scale {name} --data-path A --text-path B"
+    yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
+    yield "```"
+    yield ""
+    for data in results["settings"]:
+        mine = [record for record in records if record["cell"]["data"] == data]
+        seeds = sorted({record["seed"] for record in mine})
+        gradients = sorted({record["gradients"][-1] for record in mine})
+        ended = sum(not record["finished"] for record in mine)
+        yield (
+            f"* {SCALES[name].names[data]}: {len(mine)} runs of "
+            f"{' or '.join(f'{count:,}' for count in gradients)} gradients, seeds "
+            f"{', '.join(map(str, seeds))}"
+            + (f"; {ended} ended early, all arrivals rejected." if ended else ".")
+        )
+    yield from _describe_time(results["pieces"])
+    for versions in results["versions"]:
+        yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
+    yield ""
+
+
+def _describe_time(pieces: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield hardware, wall time and throughput."""
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for piece in pieces:
+        machines.setdefault(_name_machine(piece["hardware"]), []).append(piece)
+    for machine, mine in machines.items():
+        seconds = sum(piece["seconds"] + piece["first_seconds"] for piece in mine)
+        updates = sum(piece["updates"] for piece in mine)
+        yield (
+            f"* Hardware: {machine}; {seconds / 60:,.0f} minutes of wall time for "
+            f"{updates:,} client updates, compilation, evaluations and checkpoints "
+            f"included, up to {max(piece['runs'] for piece in mine)} runs together."
+        )
+
+
+def _name_machine(hardware: Mapping[str, Any]) -> str:
+    host = f"{hardware['cpu_model']}, {hardware['cores']} cores"
+    if hardware["platform"] == "cpu":
+        return host
+    kinds = ", ".join(sorted(set(hardware["devices"])))
+    return f"{len(hardware['devices'])} × {kinds} ({host})"
+
+
+def _describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
+    names = SCALES[results["scale"]].names
+    found = {names[data]: mine for data, mine in results["settings"].items()}
+    yield "### Settings"
+    yield ""
+    yield f"| setting | {' | '.join(found)} |"
+    yield "|---" * (1 + len(found)) + "|"
+    for name in _SHOWN:
+        cells = [_show(settings[name]) for settings in found.values()]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def _show_pictures(
+    results: Mapping[str, Any], pictures: Sequence[str]
+) -> Iterator[str]:
+    scale = SCALES[results["scale"]]
+    figures = make_figures(scale)
+    yield "### Figures"
+    yield ""
+    yield (
+        "Lines are means over the seeds, bands one standard deviation to either side; "
+        "x is the number of gradients that the server has used."
+    )
+    yield ""
+    for picture in pictures:
+        title = figures[picture].title(scale)
+        yield f"![{title}](reproduction/{results['scale']}/{picture}.png)"
+        yield f"*{title}*"
+        yield ""
+
+
+def _show_findings(results: Mapping[str, Any]) -> Iterator[str]:
+    found = decide_all(results)
+    names = SCALES[results["scale"]].names
+    yield "### Findings"
+    yield ""
+    yield (
+        "A finding *holds* if all its claims do, and *does not hold* if one does not. "
+        "A claim is decided by the 95% interval (Student's) of the difference over "
+        "seeds, each seed compared with itself: beyond its bound it holds, on the "
+        "other side it does not, else it is undecided. The claims are below."
+    )
+    yield ""
+    yield f"| | finding | {' | '.join(names[data] for data in found)} |"
+    yield "|---" * (2 + len(found)) + "|"
+    for findings in zip(*(made for _, made in found.values()), strict=True):
+        cells = [
+            f"**{finding.verdict}**"
+            + (f" ({finding.counts})" if finding.claims else "")
+            for finding in findings
+        ]
+        yield f"| {findings[0].number} | {findings[0].title} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _show_claims(results: Mapping[str, Any]) -> Iterator[str]:
+    for data, (unit, findings) in decide_all(results).items():
+        yield f"### Claims: {SCALES[results['scale']].names[data]}"
+        yield ""
+        for finding in findings:
+            rule = finding.rule[0].upper() + finding.rule[1:]
+            yield f"**{finding.number}. {finding.title}.** {rule}."
+            yield ""
+            yield "| claim | n | mean | 95% interval | verdict |"
+            yield "|---|---|---|---|---|"
+            for claim in finding.claims:
+                numbers = " | ".join(_show_numbers(claim, unit))
+                n = claim.estimate.n
+                yield f"| {claim.text} | {n} | {numbers} | {claim.verdict} |"
+            yield ""
+
+
+def _show_numbers(claim: Claim, unit: Unit) -> tuple[str, str]:
+    """Return mean and interval."""
+    unit = unit if claim.unit is None else Unit(claim.unit, 1.0)
+    low, high = (unit.factor * end for end in claim.estimate[3:])
+    interval = "-" if math.isnan(low) else f"{low:+.3g} to {high:+.3g}"
+    return f"{unit.factor * claim.estimate.mean:+.3g} {unit.name}", interval
+
+
+def _show_exact(results: Mapping[str, Any]) -> Iterator[str]:
+    figure = make_figures(SCALES[results["scale"]])["cifar-staleness-4"]
+    compared = compare_exactly(results["runs"], figure)
+    if not compared:
+        return
+    yield "### An exact check"
+    yield ""
+    yield (
+        "At max staleness 4 no arrival is staler than 3, so hinge(10, 4) weights as "
+        "the constant does, and the two curves must coincide bit for bit: every "
+        "evaluation, every training loss and the final model."
+    )
+    yield ""
+    yield "| alpha | seed | bit for bit | largest difference of an evaluation |"
+    yield "|---|---|---|---|"
+    for alpha, seed, same, worst in compared:
+        yield f"| {alpha:g} | {seed} | {'yes' if same else 'no'} | {worst:g} |"
+    yield ""
+
+
+def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
+    central = results.get("central")
+    if not central:
+        return
+    yield "### Central training"
+    yield ""
+    epochs = len(central["accuracy"])
+    yield (
+        "The same network on the pooled data, by a plain loop of optax that shares "
+        "nothing with the engine but the model: test accuracy "
+        f"{central['accuracy'][-1]:.1%} after {epochs} epochs, as many as the runs "
+        f"above see ({central['seconds'] / 60:.0f} minutes, seed {central['seed']})."
+    )
+    sgd = {
+        record["seed"]: record["value"][-1]
+        for record in results["runs"]
+        if read_key(record)[0] == Cell("cifar", "sgd")
+    }
+    if sgd:
+        values = ", ".join(f"{value:.1%} (seed {seed})" for seed, value in sgd.items())
+        yield f"Single-thread SGD in the engine ends at {values}."
+    yield ""
+
+
+def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
+    yield "### Where the protocol differs from the authors'"
+    yield ""
+    for line in SCALES[results["scale"]].differences:
+        yield f"* {line}"
+    yield ""
+    yield "### What disagrees with the paper"
+    yield ""
+    failing = [
+        (data, unit, finding, claim)
+        for data, (unit, findings) in decide_all(results).items()
+        for finding in findings
+        for claim in finding.claims
+        if claim.verdict == FAILS
+    ]
+    if not failing:
+        yield "No claim was decided against the paper."
+    for data, unit, finding, claim in failing:
+        mean, interval = _show_numbers(claim, unit)
+        name = SCALES[results["scale"]].names[data]
+        yield f"* Finding {finding.number}, {name}: {claim.text}: {mean} ({interval})."
+    yield ""
+
+
+def _show(value: Any) -> str:
+    return (
+        "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    )
