@@ -114,7 +114,7 @@ def parse_command(args: Sequence[str]) -> Command:
         return Command(
             settings=settings,
             axes=dict(_parse_axis(text, settings) for text in known.grid),
-            seeds=[_parse_count("seeds", seed, 0) for seed in known.seeds],
+            seeds=_parse_seeds(known.seeds),
             out=known.out,
             together=known.together and _parse_count("together", known.together, 1),
             max_minutes=known.max_minutes and _parse_minutes(known.max_minutes),
@@ -163,6 +163,14 @@ def _parse_count(name: str, text: str, least: int) -> int:
     return int(text)
 
 
+def _parse_seeds(texts: Sequence[str]) -> list[int]:
+    seeds = [_parse_count("seeds", text, 0) for text in texts]
+    if not seeds or len(set(seeds)) < len(seeds):
+        shown = " ".join(texts) or "none"
+        raise ValueError(f"seeds must be one or more different numbers, got {shown}")
+    return seeds
+
+
 def _parse_minutes(text: str) -> float:
     try:
         minutes = float(text)
@@ -195,7 +203,9 @@ def _print_table(console: Console, table: Sequence[Row], axes: Sequence[str]) ->
         settings = [_show(row[name]) for name in (*axes, "method")]
         counted = f"{row['n']} of {row['runs']}"
         shown.add_row(*settings, counted, *numbers, interval)
-    console.print(shown)
+    # Elsewhere than on a terminal nobody would see what does not fit 80 columns.
+    wide = console if console.is_terminal else Console(width=200)
+    wide.print(shown)
     what = "perplexity" if is_text else "accuracy"
     console.print(f"{what} on the test set, mean of the last ten evaluations")
 

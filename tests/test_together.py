@@ -139,6 +139,45 @@ def test_runs_that_were_stopped_go_on_together_bit_for_bit(some, tmp_path):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+def test_stopped_before_all_have_begun(some, tmp_path):
+    narrow = Batching(max_width=1)
+    with pytest.raises(running.Stopped):
+        running.run_together(
+            _entries(some, tmp_path), batching=narrow, should_stop=lambda: True
+        )
+    begun = [any((tmp_path / str(number)).glob("*")) for number in range(3)]
+    assert begun == [True, False, False]
+    for outcome, built in zip(
+        running.run_together(_entries(some, tmp_path)), some, strict=True
+    ):
+        _assert_same(outcome, _alone(built))
+
+
+def test_calls_are_told_with_the_versions_of_all(some):
+    told = []
+    running.run_together(_entries(some), batching=_BATCHING, on_call=told.append)
+    assert all(len(versions) == 3 for versions in told)
+    sums = [sum(versions) for versions in told]
+    assert sums == sorted(set(sums)) and told[-1] == [40, 40, 40]
+
+
+def test_which_methods_can_run_together():
+    def fits(**changes):
+        method = changes.pop("method", "fedasync-polynomial")
+        both = _build(seed=0), _build(method, **changes)
+        one, other = (running.Entry(built, built.methods[0]) for built in both)
+        return running.can_run_together(one, other)
+
+    assert fits(seed=5, alpha=0.1, max_staleness=9, rho=0.3, step_size=0.9)
+    assert fits(method="fedasync-hinge", partition="iid")
+    assert not fits(method="fedavg")
+    assert not fits(num_updates=41)
+    assert not fits(batch_size=3)
+    assert not fits(momentum=0.5)
+    assert not fits(plateau_factor=0.5, plateau_on="test")
+    assert not fits(hidden=(5,))
+
+
 def test_one_that_diverges_stops_alone(tmp_path):
     fine = _build(seed=0)
     bad = _build(seed=3, step_size=1e30, stop_after_rejected=8, max_update_norm=None)

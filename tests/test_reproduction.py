@@ -1,0 +1,374 @@
+"""The paper's figures and findings: which runs, what they decide, what is written."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedasync_jax import sweep
+from fedasync_jax.reproduction import figures as figures_module
+from fedasync_jax.reproduction.claims import is_above, is_within
+from fedasync_jax.reproduction.evidence import (
+    Evidence,
+    compare_exactly,
+    make_evidence,
+    make_results,
+)
+from fedasync_jax.reproduction.figures import (
+    SCALES,
+    Cell,
+    Scale,
+    list_cells,
+    make_figures,
+    make_point,
+)
+from fedasync_jax.reproduction.findings import decide
+from fedasync_jax.reproduction.measures import Measures
+from fedasync_jax.reproduction.page import write_document
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAPER = SCALES["paper"]
+
+# The runs
+
+
+def test_a_figure_has_all_methods_at_both_alphas():
+    for name in ("cifar-staleness-4", "cifar-staleness-16", "wikitext-4"):
+        figure = make_figures(PAPER)[name]
+        cells = figure.cells()
+        assert len(cells) == len(set(cells)) == 2 + 3 * 2
+        assert [cell.method for cell in cells[:2]] == ["fedavg", "sgd"]
+
+
+def test_baselines_are_shared_between_figures():
+    figures = make_figures(PAPER)
+    cells = list_cells(
+        [figures[name] for name in ("cifar-staleness-4", "cifar-staleness-16")]
+    )
+    assert len(cells) == 2 + 6 + 6
+
+
+def test_a_hinge_that_is_the_constant_is_not_swept_twice():
+    sweep_figure = make_figures(PAPER)["cifar-sweep"]
+    cells = sweep_figure.cells()
+    # 10 stalenesses, of which 2 and 4 have no arrival beyond b = 4: d <= 3.
+    assert len(cells) == 2 + 10 * 3 - 2
+    assert sweep_figure.cell("fedasync-hinge", 4, 0.9).method == "fedasync-constant"
+    assert sweep_figure.cell("fedasync-hinge", 6, 0.9).hinge == (4.0, 4.0)
+    plain = make_figures(PAPER)["cifar-staleness-4"]
+    assert plain.cell("fedasync-hinge", 4, 0.9).hinge == (10.0, 4.0)
+
+
+def test_the_settings_of_the_paper():
+    figures = make_figures(PAPER)
+    cell = figures["cifar-staleness-16"].cell("fedasync-hinge", 16, 0.9)
+    settings = make_point(cell, PAPER, 337, Path("out"), None).settings
+    assert (settings.max_staleness, settings.alpha, settings.seed) == (16, 0.9, 337)
+    assert (settings.hinge_a, settings.hinge_b) == (10.0, 4.0)
+    assert (settings.num_updates, settings.eval_every) == (2000, 10)
+    assert (settings.alpha_drop_at, settings.alpha_drop) == (800, 0.5)
+    assert settings.step_size * settings.proximal_weight == pytest.approx(0.005)
+    for staleness, b in ((4, 2.0), (16, 4.0)):
+        figure = figures[f"wikitext-{staleness}"]
+        cell = figure.cell("fedasync-hinge", staleness, 0.4)
+        settings = make_point(cell, PAPER, 1, Path("out"), None).settings
+        assert (settings.hinge_a, settings.hinge_b) == (10.0, b)
+        assert settings.num_updates == 4000
+    assert SCALES["paper"].sweep == (2, 4, 6, 8, 12, 16, 20, 30, 40, 50)
+    assert set(SCALES["small"].seeds) <= {337, 773, 557, 755}
+
+
+def test_every_run_has_a_folder_of_its_own():
+    for scale in SCALES.values():
+        cells = list_cells(list(make_figures(scale).values()))
+        points = [
+            make_point(cell, scale, s, Path("o"), None)
+            for cell in cells
+            for s in (1, 2)
+        ]
+        assert len({point.path for point in points}) == len(points)
+
+
+# What they decide
+
+FIGURES = [f for f in make_figures(PAPER).values() if f.data == "cifar"]
+P = 9
+GRADIENTS = np.arange(P) * 1000
+
+
+def _evidence(height, seeds=4, noise=0.001, is_text=False):
+    """Return curves that rise to ``height`` of their cell, nearly the same by seed."""
+    rng = np.random.default_rng(0)
+    cells = list_cells(FIGURES)
+    rise = 1 - np.exp(-np.arange(P) / 2)
+    curves = {
+        cell: height(cell) * rise + rng.normal(0, noise, (seeds, 1)) for cell in cells
+    }
+    return Evidence(
+        is_text=is_text, gradients=GRADIENTS, curves=curves, seeds=range(seeds)
+    )
+
+
+def _like_the_paper(cell):
+    """As the paper says it is."""
+    if cell.method == "sgd":
+        return 0.9
+    if cell.method == "fedavg":
+        return 0.5
+    best = {"fedasync-constant": 0.0, "fedasync-polynomial": 0.02}
+    height = 0.8 - best.get(cell.method, 0.0) + 0.01 * (cell.alpha == 0.9)
+    if cell.max_staleness > 4:
+        height -= 0.1 + 0.02 * (cell.method == "fedasync-constant")
+    return height
+
+
+def _verdicts(evidence):
+    return [finding.verdict for finding in decide(evidence, FIGURES)]
+
+
+def test_curves_like_the_papers_hold():
+    findings = decide(_evidence(_like_the_paper), FIGURES)
+    assert [finding.number for finding in findings] == [1, 2, 3, 4, 5, 6]
+    assert [finding.verdict for finding in findings[:4]] == ["holds"] * 4
+    assert findings[5].verdict == "holds"
+    # These curves are smooth: constant is not rougher by more than its height.
+    assert "hinge above constant" in findings[4].claims[0].text
+    assert all(claim.verdict == "holds" for claim in findings[4].claims[:4])
+
+
+def test_the_opposite_does_not_hold():
+    def upside_down(cell):
+        return 1.4 - _like_the_paper(cell)
+
+    findings = decide(_evidence(upside_down), FIGURES)
+    assert findings[0].verdict == "does not hold"
+    assert findings[4].claims[0].verdict == "does not hold"
+    assert findings[5].verdict == "does not hold"
+
+
+def test_one_seed_decides_nothing():
+    assert set(_verdicts(_evidence(_like_the_paper, seeds=1))) == {"undecided"}
+
+
+def test_noise_leaves_it_undecided():
+    assert "holds" not in _verdicts(_evidence(_like_the_paper, noise=0.5))
+
+
+def test_a_claim_needs_every_evaluation_of_the_second_half():
+    evidence = _evidence(_like_the_paper)
+    cell = FIGURES[0].cell("fedasync-constant", 4, 0.6)
+    evidence.curves[cell][:, -2] = 0.0  # below FedAvg once
+    claims = {claim.text: claim for claim in decide(evidence, FIGURES)[0].claims}
+    text = "constant, alpha 0.6, max staleness 4: above FedAvg (4 of 5 evaluations)"
+    assert claims[text].verdict == "undecided"
+
+
+def test_an_alpha_that_matters_is_found():
+    def sensitive(cell):
+        return _like_the_paper(cell) + 0.1 * (cell.alpha == 0.9)
+
+    assert decide(_evidence(sensitive), FIGURES)[3].verdict == "does not hold"
+
+
+def test_rough_curves_are_found():
+    evidence = _evidence(_like_the_paper)
+    constant = FIGURES[1].cell("fedasync-constant", 16, 0.9)
+    evidence.curves[constant][:, ::2] -= 0.2
+    claims = decide(evidence, FIGURES)[4].claims
+    assert [claim.verdict for claim in claims[-2:]] == ["holds", "holds"]
+
+
+def test_seeds_that_are_missing_do_not_count():
+    def find_claims():
+        claims = decide(evidence, FIGURES)[0].claims
+        where = "hinge, alpha 0.6, max staleness 4"
+        return [claim for claim in claims if where in claim.text]
+
+    evidence = _evidence(_like_the_paper)
+    cell = FIGURES[0].cell("fedasync-hinge", 4, 0.6)
+    evidence.curves[cell][2:] = np.nan
+    assert [claim.estimate.n for claim in find_claims()] == [2, 2]
+    evidence.curves[cell][:] = np.nan
+    assert find_claims() == []
+
+
+def test_findings_without_runs_are_not_run():
+    evidence = _evidence(_like_the_paper)
+    curves = {c: v for c, v in evidence.curves.items() if c.max_staleness != 16}
+    evidence = dataclasses.replace(evidence, curves=curves)
+    assert decide(evidence, FIGURES)[4].verdict == "not run"
+
+
+def test_measures_by_hand():
+    one, other = Cell("cifar", "sgd"), Cell("cifar", "fedavg")
+    evidence = Evidence(
+        is_text=False,
+        gradients=np.array([0, 10, 20, 30]),
+        curves={
+            one: np.array([[0.0, 0.4, 0.6, 1.0]]),
+            other: np.array([[0.0, 0.2, 0.8, 0.6]]),
+        },
+        seeds=[0],
+    )
+    measures = Measures(evidence)
+    assert measures.final(one) == pytest.approx([1.0])
+    assert measures.mean(one) == pytest.approx([0.5])
+    assert measures.gaps(one, other) == pytest.approx(np.array([[-0.2, 0.4]]))
+    assert measures.distance(one, other) == pytest.approx([0.2])
+    assert measures.roughness(one) == pytest.approx([0.4])
+    for target, gradients in ((0.2, 5.0), (0.5, 15.0), (1.0, 30.0), (2.0, 30.0)):
+        reached = measures.gradients_to(one, np.array([target]))
+        assert reached == pytest.approx([gradients])
+    assert not measures.have(one, Cell("cifar", "fedprox"))
+
+
+@pytest.mark.parametrize(
+    ("values", "above", "within"),
+    [
+        ([0.1, 0.1, 0.1], "holds", "does not hold"),
+        ([-0.1, -0.1, -0.1], "does not hold", "does not hold"),
+        ([-0.01, 0.01, 0.0], "undecided", "undecided"),
+        ([-0.001, 0.001, 0.0], "undecided", "holds"),
+        ([0.1], "undecided", "undecided"),
+        ([0.1, np.nan, 0.1], "holds", "does not hold"),
+    ],
+)
+def test_verdicts_follow_the_interval(values, above, within):
+    assert is_above("", np.array(values)).verdict == above
+    assert is_within("", np.array(values), 0.02).verdict == within
+
+
+# From runs to the page
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Results of real runs, of a scale that is smaller than small."""
+    tiny = Scale(
+        presets={"cifar": "digits", "text": "shakespeare"},
+        changes={
+            "cifar": {
+                "schedule": "sampled",
+                "num_clients": 12,
+                "clients_per_round": 4,
+                "num_updates": 40,
+                "eval_every": 4,
+                "hidden": (8,),
+            },
+            "text": {},
+        },
+        names={"cifar": "Digits", "text": "nothing"},
+        differences=("It is tiny.",),
+        sweep=(2, 4, 16, 20),
+        seeds=(1, 2),
+    )
+    figures_module.SCALES["tiny"] = tiny  # pyright: ignore[reportIndexIssue]
+    out = tmp_path_factory.mktemp("runs")
+    cells = list_cells([f for f in make_figures(tiny).values() if f.data == "cifar"])
+    runs = [
+        (cell, seed, make_point(cell, tiny, seed, out, None))
+        for seed in tiny.seeds
+        for cell in cells
+    ]
+    piece = {
+        "runs": 2,
+        "updates": 600,
+        "seconds": 50.0,
+        "first_seconds": 10.0,
+        "hardware": {
+            "cpu_model": "Abacus",
+            "cores": 2,
+            "devices": ["cpu", "cpu"],
+            "platform": "cpu",
+        },
+    }
+    assert make_results("tiny", runs, [])["runs"] == []
+    assert len(
+        list(
+            sweep.run_points(
+                [point for _, _, point in runs], {"versions": {"jax": "1"}}
+            )
+        )
+    ) == len(runs)
+    yield make_results("tiny", runs, [piece])
+    del figures_module.SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
+
+
+def test_every_run_is_in_the_results(results):
+    assert len(results["runs"]) == 2 * (2 + 6 + 6 + 2 + 1 + 3)
+    assert all(record["finished"] for record in results["runs"])
+    assert results["versions"] == [{"jax": "1"}]
+    text = json.dumps(results)
+    assert "data_path" not in text and "run_dir" not in text
+    evidence = make_evidence(json.loads(text)["runs"], "cifar")
+    assert evidence is not None and evidence.seeds == [1, 2]
+    assert evidence.gradients[-1] == 40 * 5
+    for curves in evidence.curves.values():
+        assert curves.shape == (2, len(evidence.gradients))
+        assert np.isfinite(curves).all()
+    assert make_evidence(results["runs"], "text") is None
+
+
+def test_hinge_is_the_constant_bit_for_bit_where_nothing_is_stale(results):
+    figures = make_figures(SCALES["tiny"])
+    compared = compare_exactly(results["runs"], figures["cifar-staleness-4"])
+    assert compared == [(a, s, True, 0.0) for a in (0.6, 0.9) for s in (1, 2)]
+    compared = compare_exactly(results["runs"], figures["cifar-staleness-16"])
+    assert [same for _, _, same, _ in compared] == [False] * 4
+
+
+def test_a_run_that_ended_early_keeps_its_last_value(results):
+    records = json.loads(json.dumps(results["runs"]))
+    record = records[0]
+    record["value"] = record["value"][:3]
+    evidence = make_evidence(records, "cifar")
+    assert evidence is not None
+    curve = evidence.curves[Cell("cifar", record["cell"]["method"])][0]
+    assert (curve[2:] == record["value"][2]).all()
+
+
+def test_texts_are_judged_by_their_loss(results):
+    records = json.loads(json.dumps(results["runs"]))
+    for record in records:
+        record["is_text"] = True
+        record["cell"]["data"] = "text"
+    evidence = make_evidence(records, "text")
+    assert evidence is not None and evidence.unit.name == "nats"
+    values = -np.array(records[0]["value"])
+    assert (evidence.curves[Cell("text", "fedavg")][0] == values).all()
+
+
+def test_the_page(results):
+    figures = ["cifar-staleness-4", "cifar-sweep"]
+    with_central = {
+        **results,
+        "central": {"accuracy": [0.4, 0.5], "seconds": 90.0, "seed": 1},
+    }
+    page = write_document([with_central], {"tiny": figures})
+    assert "1 minutes of wall time for 600 client updates" in page
+    assert "Digits: 40 runs of 200 gradients, seeds 1, 2." in page
+    assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
+    assert "50.0% after 2 epochs" in page
+    assert "* It is tiny." in page
+    assert page.count("| yes | 0 |") == 4
+    for number in range(1, 7):
+        assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
+    assert "nan" not in page
+
+
+def test_the_page_in_the_repository_is_what_the_script_writes():
+    files = sorted((DOCS / "reproduction").glob("*.json"))
+    assert files, "docs/reproduction/ must hold a results file"
+    many = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    pictures = {}
+    for results in many:
+        names = make_figures(SCALES[results["scale"]])
+        folder = DOCS / "reproduction" / results["scale"]
+        pictures[results["scale"]] = [
+            n for n in names if (folder / f"{n}.png").is_file()
+        ]
+    page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    assert page == write_document(many, pictures)
