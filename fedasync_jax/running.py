@@ -27,6 +27,7 @@ def run_method(
     batching: Batching | None = None,
     on_row: OnRow = lambda row, again: None,
     checkpoints: Checkpoints | None = None,
+    on_call: Callable[[list[int]], object] = lambda versions: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run one method, from its newest checkpoint on if there is one.
@@ -37,6 +38,7 @@ def run_method(
       batching: see ``engine.run``; default: what suits the workload.
       on_row: see ``Entry``.
       checkpoints: see ``Entry``.
+      on_call: told of the newest version after every wave.
       should_stop: asked after every wave; the run then ends with ``Stopped``.
 
     Raises:
@@ -54,6 +56,7 @@ def run_method(
     def save(version: int, make_snapshot: Callable[[], Snapshot]) -> None:
         stops = should_stop()
         session.save(version, make_snapshot, at_once=stops)
+        on_call([version])
         if stops:
             raise Stopped(f"{method.name} stopped at version {version:,}")
 
@@ -100,6 +103,20 @@ def run_together(
     Returns:
       What became of each, in their order.
     """
+    if len(entries) == 1:  # its own waves are faster than calls that are filled
+        try:
+            return [
+                run_method(
+                    *entries[0][:2],
+                    batching=batching,
+                    on_row=entries[0].on_row,
+                    checkpoints=entries[0].checkpoints,
+                    on_call=on_call,
+                    should_stop=should_stop,
+                )
+            ]
+        except Diverged as error:
+            return [error]
     sessions = [Session(entry) for entry in entries]
     ended: dict[int, Diverged] = {}
     for number, session in enumerate(sessions):

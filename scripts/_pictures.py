@@ -24,16 +24,14 @@ def draw_all(
       records: of a results file.
       folder: for the pictures.
     """
-    evidence = {data: make_evidence(records, data) for data in ("cifar", "text")}
     paths = []
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
-        mine = evidence[figure.data]
-        cells = [] if mine is None else _asynchronous(figure, mine)
-        if mine is None or not cells:
+        evidence = make_evidence(records, figure.cells())
+        if evidence is None or not _asynchronous(figure, evidence):
             continue
         with matplotlib.rc_context(STYLE):
-            fig = (_draw_sweep if figure.is_sweep else _draw_curves)(figure, mine)
+            fig = (_draw_sweep if figure.is_sweep else _draw_curves)(figure, evidence)
             paths.append(folder / f"{figure.name}.png")
             fig.savefig(paths[-1], dpi=150)
     return paths

@@ -20,7 +20,7 @@ from fedasync_jax.running import Diverged, Outcome, Stopped
 from fedasync_jax.side_by_side import Listener
 from fedasync_jax.sweep import Point, is_finished, run_points
 
-_STOPPED = 3  # exit code when the time was up
+TIME_IS_UP = 3  # exit code
 
 
 def run_all_points(
@@ -53,8 +53,7 @@ def run_all_points(
         signal.signal(number, signal.SIG_DFL)  # the second one ends the process
         sys.stderr.write("\nstopping after this call; once more to stop at once\n")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note_signal)
+    before = {n: signal.signal(n, note_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     devices, left = jax.devices(), sum(not is_finished(point) for point in points)
     console.print(
         f"{len(points)} runs below {out}, {left} to run; "
@@ -78,11 +77,13 @@ def run_all_points(
             diverged += results.diverged
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
-        sys.exit(128 + asked[0] if asked else _STOPPED)
+        sys.exit(128 + asked[0] if asked else TIME_IS_UP)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         fail(error)
     finally:
         _note_pieces(out, listener)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return diverged
 
 

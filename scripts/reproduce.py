@@ -11,16 +11,25 @@ command goes on.
 import dataclasses
 import json
 import logging
+import math
+import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import _devices
 from _cli import fail, parse_flags
 from _pictures import draw_all
-from _together import run_all_points
+from _together import TIME_IS_UP, run_all_points
 from rich.console import Console
 
-from fedasync_jax.reproduction.central import count_epochs, train_centrally
+from fedasync_jax.config import Settings
+from fedasync_jax.reproduction.central import (
+    count_epochs,
+    read_central,
+    train_centrally,
+)
 from fedasync_jax.reproduction.evidence import make_results
 from fedasync_jax.reproduction.figures import (
     SCALES,
@@ -58,6 +67,8 @@ class Flags:
     """Stop after so many minutes, with checkpoints; the exit code is 3 then."""
     central: bool = True
     """Whether to train the network of CIFAR-10 centrally, too."""
+    run: bool = True
+    """Whether to run what is missing, or only to tell what is there."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -101,23 +112,47 @@ def main() -> None:
         ]
     except ValueError as error:
         fail(error)
-    run_all_points(
-        [point for _, _, point in runs],
-        out,
-        console,
-        together=flags.together,
-        max_minutes=flags.max_minutes,
-    )
+    sgd = next((run for run in runs if run[0] == Cell("cifar", "sgd")), None)
+    folder = out / "central"
+    if flags.run:
+        begin = time.monotonic()
+        run_all_points(
+            [point for _, _, point in runs],
+            out,
+            console,
+            together=flags.together,
+            max_minutes=flags.max_minutes,
+        )
+        if flags.central and sgd is not None:
+            seconds = 60 * (flags.max_minutes or math.inf)
+            _train_centrally(sgd[2].settings, folder, console, begin + seconds)
     results = make_results(flags.scale, runs, _read_lines(out / "pieces.jsonl"))
-    central = next((run for run in runs if run[0] == Cell("cifar", "sgd")), None)
-    if flags.central and central is not None:
-        _, seed, point = central
-        epochs = count_epochs(point.settings)
-        with console.status(f"central training, {epochs} epochs"):
-            made = train_centrally(point.settings, epochs, out / "central")
-        results["central"] = {**made, "seed": seed}
+    results["central"] = read_central(folder) if sgd is not None else None
     (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
     _tell(console, results, [figures[name] for name in names], out)
+
+
+def _train_centrally(
+    settings: Settings, folder: Path, console: Console, deadline: float
+) -> None:
+    """Train the network without any federation; end the process when time is up."""
+    epochs = count_epochs(settings)
+    try:
+        with console.status(f"central training, {epochs} epochs"):
+            record = train_centrally(
+                settings,
+                epochs,
+                folder,
+                should_stop=lambda: time.monotonic() > deadline,
+            )
+    except (ValueError, OSError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on")
+        sys.exit(128 + signal.SIGINT)
+    if record is None or len(record["accuracy"]) < epochs:
+        console.print("the time is up; the same command goes on")
+        sys.exit(TIME_IS_UP)
 
 
 def _tell(

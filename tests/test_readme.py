@@ -25,6 +25,18 @@ def test_the_example_prints_what_it_says():
         assert abs(left - right) < 1e-5
 
 
+def test_the_example_of_sweeps_works(tmp_path):
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 + 2
+    assert all(line.startswith("2 seeds, rho 0.") for line in lines[4:])
+
+
 def test_the_examples_of_runs_work_one_after_the_other(tmp_path):
     text = (ROOT / "docs" / "runs.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -1,6 +1,5 @@
 """The paper's figures and findings: which runs, what they decide, what is written."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -99,17 +98,32 @@ P = 9
 GRADIENTS = np.arange(P) * 1000
 
 
-def _evidence(height, seeds=4, noise=0.001, is_text=False):
+def _curves(height, seeds=4, noise=0.001):
     """Return curves that rise to ``height`` of their cell, nearly the same by seed."""
     rng = np.random.default_rng(0)
-    cells = list_cells(FIGURES)
     rise = 1 - np.exp(-np.arange(P) / 2)
-    curves = {
-        cell: height(cell) * rise + rng.normal(0, noise, (seeds, 1)) for cell in cells
+    return {
+        cell: height(cell) * rise + rng.normal(0, noise, (seeds, 1))
+        for cell in list_cells(FIGURES)
     }
-    return Evidence(
-        is_text=is_text, gradients=GRADIENTS, curves=curves, seeds=range(seeds)
-    )
+
+
+def _decide(curves):
+    """Return the findings; seeds whose curve has a NaN were not run."""
+    records = [
+        {
+            "cell": cell._asdict(),
+            "seed": seed,
+            "finished": True,
+            "is_text": False,
+            "gradients": GRADIENTS.tolist(),
+            "value": curve.tolist(),
+        }
+        for cell, mine in curves.items()
+        for seed, curve in enumerate(mine)
+        if np.isfinite(curve).all()
+    ]
+    return decide(records, FIGURES)
 
 
 def _like_the_paper(cell):
@@ -125,12 +139,12 @@ def _like_the_paper(cell):
     return height
 
 
-def _verdicts(evidence):
-    return [finding.verdict for finding in decide(evidence, FIGURES)]
+def _verdicts(curves):
+    return [finding.verdict for finding in _decide(curves)]
 
 
 def test_curves_like_the_papers_hold():
-    findings = decide(_evidence(_like_the_paper), FIGURES)
+    findings = _decide(_curves(_like_the_paper))
     assert [finding.number for finding in findings] == [1, 2, 3, 4, 5, 6]
     assert [finding.verdict for finding in findings[:4]] == ["holds"] * 4
     assert findings[5].verdict == "holds"
@@ -140,28 +154,25 @@ def test_curves_like_the_papers_hold():
 
 
 def test_the_opposite_does_not_hold():
-    def upside_down(cell):
-        return 1.4 - _like_the_paper(cell)
-
-    findings = decide(_evidence(upside_down), FIGURES)
+    findings = _decide(_curves(lambda cell: 1.4 - _like_the_paper(cell)))
     assert findings[0].verdict == "does not hold"
     assert findings[4].claims[0].verdict == "does not hold"
     assert findings[5].verdict == "does not hold"
 
 
 def test_one_seed_decides_nothing():
-    assert set(_verdicts(_evidence(_like_the_paper, seeds=1))) == {"undecided"}
+    assert set(_verdicts(_curves(_like_the_paper, seeds=1))) == {"undecided"}
 
 
 def test_noise_leaves_it_undecided():
-    assert "holds" not in _verdicts(_evidence(_like_the_paper, noise=0.5))
+    assert "holds" not in _verdicts(_curves(_like_the_paper, noise=0.5))
 
 
 def test_a_claim_needs_every_evaluation_of_the_second_half():
-    evidence = _evidence(_like_the_paper)
+    curves = _curves(_like_the_paper)
     cell = FIGURES[0].cell("fedasync-constant", 4, 0.6)
-    evidence.curves[cell][:, -2] = 0.0  # below FedAvg once
-    claims = {claim.text: claim for claim in decide(evidence, FIGURES)[0].claims}
+    curves[cell][:, -2] = 0.0  # below FedAvg once
+    claims = {claim.text: claim for claim in _decide(curves)[0].claims}
     text = "constant, alpha 0.6, max staleness 4: above FedAvg (4 of 5 evaluations)"
     assert claims[text].verdict == "undecided"
 
@@ -170,36 +181,45 @@ def test_an_alpha_that_matters_is_found():
     def sensitive(cell):
         return _like_the_paper(cell) + 0.1 * (cell.alpha == 0.9)
 
-    assert decide(_evidence(sensitive), FIGURES)[3].verdict == "does not hold"
+    assert _decide(_curves(sensitive))[3].verdict == "does not hold"
 
 
 def test_rough_curves_are_found():
-    evidence = _evidence(_like_the_paper)
-    constant = FIGURES[1].cell("fedasync-constant", 16, 0.9)
-    evidence.curves[constant][:, ::2] -= 0.2
-    claims = decide(evidence, FIGURES)[4].claims
+    curves = _curves(_like_the_paper)
+    curves[FIGURES[1].cell("fedasync-constant", 16, 0.9)][:, ::2] -= 0.2
+    claims = _decide(curves)[4].claims
     assert [claim.verdict for claim in claims[-2:]] == ["holds", "holds"]
 
 
 def test_seeds_that_are_missing_do_not_count():
     def find_claims():
-        claims = decide(evidence, FIGURES)[0].claims
+        claims = _decide(curves)[0].claims
         where = "hinge, alpha 0.6, max staleness 4"
         return [claim for claim in claims if where in claim.text]
 
-    evidence = _evidence(_like_the_paper)
+    curves = _curves(_like_the_paper)
     cell = FIGURES[0].cell("fedasync-hinge", 4, 0.6)
-    evidence.curves[cell][2:] = np.nan
+    curves[cell][2:] = np.nan
     assert [claim.estimate.n for claim in find_claims()] == [2, 2]
-    evidence.curves[cell][:] = np.nan
+    curves[cell][:] = np.nan
     assert find_claims() == []
 
 
 def test_findings_without_runs_are_not_run():
-    evidence = _evidence(_like_the_paper)
-    curves = {c: v for c, v in evidence.curves.items() if c.max_staleness != 16}
-    evidence = dataclasses.replace(evidence, curves=curves)
-    assert decide(evidence, FIGURES)[4].verdict == "not run"
+    curves = _curves(_like_the_paper)
+    curves = {c: v for c, v in curves.items() if c.max_staleness != 16}
+    assert _decide(curves)[4].verdict == "not run"
+    assert _decide({}) == []
+
+
+def test_the_sweep_decides_large_staleness():
+    def fails_at_50(cell):
+        return 0.3 if cell.max_staleness == 50 else _like_the_paper(cell)
+
+    claims = _decide(_curves(fails_at_50))[5].claims
+    assert [claim.verdict for claim in claims[-3:]] == ["does not hold"] * 3
+    assert all("max staleness 50" in claim.text for claim in claims[-3:])
+    assert claims[0].verdict == "holds"
 
 
 def test_measures_by_hand():
@@ -297,19 +317,24 @@ def results(tmp_path_factory):
     del figures_module.SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
 
 
+def _cells():
+    figures = make_figures(SCALES["tiny"]).values()
+    return list_cells([figure for figure in figures if figure.data == "cifar"])
+
+
 def test_every_run_is_in_the_results(results):
     assert len(results["runs"]) == 2 * (2 + 6 + 6 + 2 + 1 + 3)
     assert all(record["finished"] for record in results["runs"])
     assert results["versions"] == [{"jax": "1"}]
     text = json.dumps(results)
     assert "data_path" not in text and "run_dir" not in text
-    evidence = make_evidence(json.loads(text)["runs"], "cifar")
+    evidence = make_evidence(json.loads(text)["runs"], _cells())
     assert evidence is not None and evidence.seeds == [1, 2]
     assert evidence.gradients[-1] == 40 * 5
     for curves in evidence.curves.values():
         assert curves.shape == (2, len(evidence.gradients))
         assert np.isfinite(curves).all()
-    assert make_evidence(results["runs"], "text") is None
+    assert make_evidence(results["runs"], [Cell("text", "sgd")]) is None
 
 
 def test_hinge_is_the_constant_bit_for_bit_where_nothing_is_stale(results):
@@ -323,11 +348,23 @@ def test_hinge_is_the_constant_bit_for_bit_where_nothing_is_stale(results):
 def test_a_run_that_ended_early_keeps_its_last_value(results):
     records = json.loads(json.dumps(results["runs"]))
     record = records[0]
-    record["value"] = record["value"][:3]
-    evidence = make_evidence(records, "cifar")
+    record["value"], record["finished"] = record["value"][:3], False
+    evidence = make_evidence(records, _cells())
     assert evidence is not None
     curve = evidence.curves[Cell("cifar", record["cell"]["method"])][0]
-    assert (curve[2:] == record["value"][2]).all()
+    assert len(curve) == 11 and (curve[2:] == record["value"][2]).all()
+
+
+def test_longer_runs_are_cut_to_the_shortest(results):
+    records = json.loads(json.dumps(results["runs"]))
+    for name in ("gradients", "value"):
+        records[0][name] = records[0][name][:5]
+    evidence = make_evidence(records, _cells())
+    assert evidence is not None and evidence.gradients[-1] == 16 * 5
+    assert {curves.shape for curves in evidence.curves.values()} == {(2, 5)}
+    others = [cell for cell in _cells() if cell.max_staleness is not None]
+    evidence = make_evidence(records, others)
+    assert evidence is not None and evidence.gradients[-1] == 40 * 5
 
 
 def test_texts_are_judged_by_their_loss(results):
@@ -335,7 +372,7 @@ def test_texts_are_judged_by_their_loss(results):
     for record in records:
         record["is_text"] = True
         record["cell"]["data"] = "text"
-    evidence = make_evidence(records, "text")
+    evidence = make_evidence(records, [Cell("text", "fedavg")])
     assert evidence is not None and evidence.unit.name == "nats"
     values = -np.array(records[0]["value"])
     assert (evidence.curves[Cell("text", "fedavg")][0] == values).all()

@@ -153,6 +153,19 @@ def test_stopped_before_all_have_begun(some, tmp_path):
         _assert_same(outcome, _alone(built))
 
 
+def test_one_run_alone_is_bit_for_bit_as_alone(some):
+    told = []
+    (outcome,) = running.run_together(
+        _entries(some[:1]), batching=_BATCHING, on_call=told.append
+    )
+    alone = _alone(some[0])
+    assert isinstance(outcome, running.Outcome)
+    for a, b in zip(*map(jax.tree.leaves, (outcome.result, alone.result)), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert outcome.rows == alone.rows
+    assert told[-1] == [40] and told == sorted(told)
+
+
 def test_calls_are_told_with_the_versions_of_all(some):
     told = []
     running.run_together(_entries(some), batching=_BATCHING, on_call=told.append)

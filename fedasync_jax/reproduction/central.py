@@ -5,7 +5,9 @@ they allow, and whether single-thread SGD in the engine is what it should be.
 """
 
 import json
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from fedasync_jax import models
 from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.config import Settings
 from fedasync_jax.exports import load_model, save_model
-from fedasync_jax.problem import make_classification
+from fedasync_jax.problem import Problem, make_classification
 
 
 def count_epochs(settings: Settings) -> int:
@@ -26,32 +28,72 @@ def count_epochs(settings: Settings) -> int:
     return max(1, round(seen / settings.num_clients))
 
 
+def read_central(folder: Path) -> dict[str, Any] | None:
+    """Return what ``train_centrally`` has come to so far; None if to nothing."""
+    newest = _find_newest(folder)
+    if newest is None:
+        return None
+    about = json.loads((newest / "model.json").read_text(encoding="utf-8"))
+    return about["central"]
+
+
 def train_centrally(
-    settings: Settings, num_epochs: int, folder: Path
-) -> dict[str, Any]:
-    """Return the accuracy after every epoch; what is there is not done again.
+    settings: Settings,
+    num_epochs: int,
+    folder: Path,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Train, and write model and accuracy after every epoch; go on from the newest.
 
     Args:
       settings: of the experiment: batch and step size, weight decay, seed, data, model.
       num_epochs: passes over the train set, each in an order of its own.
-      folder: for the model and ``central.json``, written after every epoch.
+      folder: to write to.
+      should_stop: asked after every epoch.
 
     Raises:
       ValueError: if the data are bad.
+
+    Returns:
+      ``accuracy`` after every epoch, ``seconds``, ``seed``; None if there is no epoch.
     """
+    record = read_central(folder) or {
+        "accuracy": [],
+        "seconds": 0.0,
+        "seed": settings.seed,
+    }
+    if len(record["accuracy"]) >= num_epochs:
+        return record
     problem = make_classification(
         settings, models.choose_convolution(settings.convolution, jax.default_backend())
     )
+    train_epoch = _make_epoch(settings, problem)
+    variables = problem.model.init(settings.make_key("init"))
+    newest = _find_newest(folder)
+    if newest is not None:
+        variables = load_model(newest, variables)
+    for epoch in range(len(record["accuracy"]), num_epochs):
+        begin = time.perf_counter()
+        variables = train_epoch(variables, epoch)
+        record["accuracy"].append(float(problem.evaluate(variables)["correct"]))
+        record["seconds"] += time.perf_counter() - begin
+        save_model(folder / f"epoch-{epoch + 1}", variables, {"central": record})
+        if newest is not None:
+            shutil.rmtree(newest)
+        newest = folder / f"epoch-{epoch + 1}"
+        if should_stop():
+            break
+    return record
+
+
+def _make_epoch(
+    settings: Settings, problem: Problem
+) -> Callable[[Variables, int], Variables]:
     optimizer = optax.chain(
         optax.add_decayed_weights(settings.weight_decay), optax.sgd(settings.step_size)
     )
-    num_samples = len(problem.samples["y"])
-    path = folder / "central.json"
-    record = {"accuracy": [], "seconds": 0.0}
-    variables = problem.model.init(settings.make_key("init"))
-    if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        variables = load_model(folder / "model", variables)
+    num_samples, batch_size = len(problem.samples["y"]), settings.batch_size
 
     @jax.jit
     def step(
@@ -67,16 +109,21 @@ def train_centrally(
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
         return Variables(optax.apply_updates(params, updates), state)
 
-    for epoch in range(len(record["accuracy"]), num_epochs):
-        begin = time.perf_counter()
+    def train_epoch(variables: Variables, epoch: int) -> Variables:
         order = np.random.default_rng([settings.seed, epoch]).permutation(num_samples)
-        batches = order[: num_samples // settings.batch_size * settings.batch_size]
+        batches = order[: num_samples // batch_size * batch_size]
         key = jax.random.fold_in(settings.make_key("tasks"), epoch)
-        for place, rows in enumerate(batches.reshape(-1, settings.batch_size)):
+        for place, rows in enumerate(batches.reshape(-1, batch_size)):
             step_key = jax.random.fold_in(key, place)
             variables = step(variables, problem.samples, rows, step_key)
-        record["accuracy"].append(float(problem.evaluate(variables)["correct"]))
-        record["seconds"] += time.perf_counter() - begin
-        save_model(folder / "model", variables)
-        path.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    return record
+        return variables
+
+    return train_epoch
+
+
+def _find_newest(folder: Path) -> Path | None:
+    """Return the folder of the newest model that was written to its end."""
+    whole = {
+        int(p.parent.name[6:]): p.parent for p in folder.glob("epoch-*/model.json")
+    }
+    return whole[max(whole)] if whole else None

@@ -38,6 +38,9 @@ class Unit(NamedTuple):
         return f"{self.factor * value:g} {self.name}"
 
 
+UNITS = {"cifar": Unit("points", 100.0), "text": Unit("nats", 1.0)}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
     """The curves of one data set, on one grid of gradients.
@@ -58,7 +61,7 @@ class Evidence:
     @property
     def unit(self) -> Unit:
         """Of differences: nats, or points of accuracy."""
-        return Unit("nats", 1.0) if self.is_text else Unit("points", 100.0)
+        return UNITS["text" if self.is_text else "cifar"]
 
 
 def make_results(
@@ -96,32 +99,33 @@ def make_results(
     }
 
 
-def make_evidence(records: Sequence[Mapping[str, Any]], data: str) -> Evidence | None:
-    """Return the curves of a data set; None if it has none.
+def make_evidence(
+    records: Sequence[Mapping[str, Any]], cells: Sequence[Cell]
+) -> Evidence | None:
+    """Return the curves of some cells; None if none of them has come to its end.
 
-    A run whose arrivals were all rejected ended early; its model would not have
-    changed, so its last value goes on.
+    Longer runs are cut to the length of the shortest. A run whose arrivals were all
+    rejected ended early; its model would not have changed, so its last value goes on.
 
     Args:
       records: of a results file.
-      data: cifar or text.
+      cells: of one data set.
     """
-    mine = {
-        read_key(record): record for record in records if record["cell"]["data"] == data
-    }
-    if not mine:
+    keyed = {read_key(record): record for record in records}
+    mine = {key: record for key, record in keyed.items() if key[0] in cells}
+    whole = [record for record in mine.values() if record["finished"]]
+    if not whole:
         return None
-    cells, seeds = (list(dict.fromkeys(column)) for column in zip(*mine, strict=True))
-    longest = max(mine.values(), key=lambda record: record["gradients"][-1])
-    grid = np.array(longest["gradients"])
-    curves = {
-        cell: np.array([_curve(mine.get((cell, seed)), len(grid)) for seed in seeds])
-        for cell in cells
-    }
+    seeds = list(dict.fromkeys(seed for _, seed in mine))
+    shortest = min(whole, key=lambda record: record["gradients"][-1])
+    length = len(shortest["gradients"])
     return Evidence(
-        is_text=longest["is_text"],
-        gradients=grid,
-        curves=curves,
+        is_text=shortest["is_text"],
+        gradients=np.array(shortest["gradients"]),
+        curves={
+            cell: np.array([_curve(mine.get((cell, seed)), length) for seed in seeds])
+            for cell in dict.fromkeys(cell for cell, _ in mine)
+        },
         seeds=seeds,
     )
 
@@ -193,6 +197,6 @@ def _has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
 def _curve(record: Mapping[str, Any] | None, length: int) -> np.ndarray:
     if record is None:
         return np.full(length, np.nan)
-    values = np.array(record["value"], np.float64)  # None becomes NaN
+    values = np.array(record["value"][:length], np.float64)  # None becomes NaN
     values = -values if record["is_text"] else values
     return np.concatenate([values, np.full(length - len(values), values[-1])])

@@ -6,9 +6,9 @@ from typing import Any
 
 from fedasync_jax.reproduction.claims import FAILS, Claim
 from fedasync_jax.reproduction.evidence import (
+    UNITS,
     Unit,
     compare_exactly,
-    make_evidence,
     read_key,
 )
 from fedasync_jax.reproduction.figures import SCALES, Cell, make_figures
@@ -64,11 +64,11 @@ def decide_all(results: Mapping[str, Any]) -> dict[str, tuple[Unit, list[Finding
     """Return the findings by data, with the unit of their numbers."""
     figures = make_figures(SCALES[results["scale"]]).values()
     found = {}
-    for data in ("cifar", "text"):
-        evidence = make_evidence(results["runs"], data)
-        if evidence is not None:
-            mine = [figure for figure in figures if figure.data == data]
-            found[data] = evidence.unit, decide(evidence, mine)
+    for data in results["settings"]:
+        mine = [figure for figure in figures if figure.data == data]
+        findings = decide(results["runs"], mine)
+        if findings:
+            found[data] = UNITS[data], findings
     return found
 
 
