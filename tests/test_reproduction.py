@@ -222,6 +222,17 @@ def test_the_sweep_decides_large_staleness():
     assert claims[0].verdict == "holds"
 
 
+@pytest.mark.parametrize(
+    ("below", "verdict"), [(0.008, "holds"), (0.02, "does not hold")]
+)
+def test_no_worse_leaves_a_margin(below, verdict):
+    def height(cell):
+        return 0.5 - below * (cell.max_staleness is not None)
+
+    claims = _decide(_curves(height, noise=1e-6))[5].claims
+    assert [claim.verdict for claim in claims[-3:]] == [verdict] * 3
+
+
 def test_measures_by_hand():
     one, other = Cell("cifar", "sgd"), Cell("cifar", "fedavg")
     evidence = Evidence(
