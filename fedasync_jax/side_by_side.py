@@ -72,8 +72,9 @@ def run_side_by_side(
 ) -> Iterator[tuple[Job, Results]]:
     """Run the methods of all jobs, and yield every job that is done.
 
-    The next jobs are asked for when there is room, so they may be built on the way. A
-    run folder is left as ``job.run_all`` leaves it.
+    The next jobs are asked for when there is room, so they may be built on the way;
+    those of one problem should be neighbours. A run folder is left as ``job.run_all``
+    leaves it.
 
     Args:
       jobs: any number.
@@ -105,9 +106,16 @@ def run_side_by_side(
 def _gather(
     jobs: Iterable[Job], together: int, left: dict[RunFolder, int]
 ) -> Iterator[list[_Part]]:
-    """Yield methods that fit together; note how many each job has."""
+    """Yield methods that fit together; note how many each job has.
+
+    Jobs of another problem follow only when those before have run: neither data nor
+    run folders pile up.
+    """
     groups: list[list[_Part]] = []
     for job in jobs:
+        if groups and not _same_problem(groups[0][0].job, job):
+            yield from groups
+            groups = []
         left[job.folder] = len(job.experiment.methods)
         write_clients(job.folder, job.experiment)
         for method in job.experiment.methods:
@@ -122,6 +130,11 @@ def _gather(
                 groups.remove(group)
                 yield group
     yield from groups
+
+
+def _same_problem(one: Job, other: Job) -> bool:
+    models = [job.experiment.workload.model for job in (one, other)]
+    return models[0] is models[1]
 
 
 def _run_group(

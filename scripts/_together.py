@@ -75,6 +75,7 @@ def run_all_points(
             should_stop=lambda: bool(asked) or time.monotonic() > deadline,
         ):
             diverged += results.diverged
+            _note_pieces(out, listener)
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
         sys.exit(128 + asked[0] if asked else TIME_IS_UP)
@@ -137,13 +138,14 @@ class _Lines(Listener):
         self._print(line)
 
     def take_pieces(self) -> list[dict[str, Any]]:
-        """Return what was done, a record per group.
+        """Return what was done since it was last asked, a record per group.
 
         ``updates`` were made in ``seconds`` after the first call of the device, which
         took ``first_seconds`` with its compilation, by ``runs`` runs together.
         """
         self._note_piece()
-        return self._pieces
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
     def _note_piece(self) -> None:
         if self._done is not None:

@@ -100,6 +100,9 @@ def main() -> None:
     figures = make_figures(scale)
     names = tuple(figures) if "all" in flags.figure else flags.figure
     paths = {"cifar": flags.data_path, "text": flags.text_path}
+    if flags.text_path is None and any(figures[n].data == "text" for n in names):
+        what = "input.txt" if flags.scale == "small" else "train, valid and test .txt"
+        fail(f"text_path must name a folder with {what}, got None")
     try:
         runs = [
             (

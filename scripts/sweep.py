@@ -35,7 +35,7 @@ from fedasync_jax.run_folder import Row, read_metrics
 from fedasync_jax.sweep import Point, make_grid
 from fedasync_jax.tables import select_last, tabulate, write_table
 
-_NOT_SWEPT = ("seed", "run_dir")
+_NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
 
 
 class Command(NamedTuple):
@@ -109,6 +109,10 @@ def parse_command(args: Sequence[str]) -> Command:
         default = make_settings(known.preset, known.fleet)
     except ValueError as error:
         fail(error)
+    given = {word.split("=")[0].strip("-").replace("-", "_") for word in rest}
+    for name in _NOT_SWEPT:
+        if name in given:
+            fail(f"{name} must not be given, as --seeds and --out are, got {name}")
     settings = parse_flags(Settings, __doc__ or "", args=rest, default=default)
     try:
         return Command(

@@ -135,6 +135,19 @@ def test_other_problems_are_run_in_turn(tmp_path):
     assert [len(names) for names in listener.names] == [2, 2]
 
 
+def test_jobs_of_another_problem_are_built_when_those_before_have_run(tmp_path):
+    points = _points(tmp_path, seed=[0, 1], hidden=[(8,), (6,)])
+    there = []
+
+    class Look(Listener):
+        def on_begin(self, methods):
+            there.append(sum(point.path.exists() for point in points))
+
+    _run(points, listener=Look())
+    # Of the second problem the first one is built, which tells that it is another.
+    assert there == [3, 4]
+
+
 def test_other_programs_are_run_in_turn(tmp_path):
     points = _points(tmp_path, seed=[0, 1], batch_size=[5, 10])
     listener = _Groups()

@@ -117,6 +117,8 @@ def test_the_same_command_runs_nothing_twice(swept):
         (["--max-minutes", "-1"], ["max_minutes", "> 0", "-1"]),
         (["--preset", "cifar"], ["preset", "cifar"]),
         (["--bogus"], ["--bogus"]),
+        (["--seed", "3"], ["seed must not be given", "--seeds"]),
+        (["--run-dir=here"], ["run_dir must not be given", "--out"]),
     ],
 )
 def test_bad_flags_of_sweep_are_one_line(tmp_path, arguments, words):
@@ -134,7 +136,7 @@ def test_bad_flags_of_sweep_are_one_line(tmp_path, arguments, words):
         (["--scale", "tiny"], ["scale", "paper", "'tiny'"]),
         (["--seeds", "x"], ["seeds", "x"]),
         (["--together", "0"], ["together", "> 0", "0"]),
-        (["--scale", "small", "--figure", "wikitext-4"], ["data_path", "shakespeare"]),
+        (["--scale", "small", "--figure", "wikitext-4"], ["text_path", "input.txt"]),
     ],
 )
 def test_bad_flags_of_reproduce_are_one_line(tmp_path, arguments, words):

@@ -15,6 +15,8 @@ from fedasync_jax.plotting.looks import (
     scale_counts,
 )
 
+_WIDTH = 1.6  # of the narrowest line
+
 
 class Band(NamedTuple):
     """One line of a panel.
@@ -41,8 +43,7 @@ def draw_bands(panels: Mapping[str, Sequence[Band]], score: str) -> Figure:
     """
     fig, axes, styles = _make_panels(panels)
     for ax, bands in zip(axes, panels.values(), strict=True):
-        for band in bands:
-            _draw(ax, band, styles[band.label], max(1, band.x.size // 8))
+        _draw_all(ax, bands, styles)
         ax.set_xlabel("Gradients")
         scale_counts(ax, [band.x[-1] for band in bands])
     _finish(fig, axes, score)
@@ -67,13 +68,12 @@ def draw_against(
         {title: [*bands, *levels] for title, bands in panels.items()}
     )
     for ax, bands in zip(axes, panels.values(), strict=True):
-        for band in bands:
-            _draw(ax, band, styles[band.label], 1)
+        _draw_all(ax, bands, styles)
         ticks = np.unique(np.concatenate([band.x for band in bands]))
         ends = ticks[[0, -1]].astype(float)
         for level in levels:
             flat = Band(level.label, ends, np.repeat(level.values, 2, axis=1), False)
-            _draw(ax, flat, styles[level.label], 1)
+            _draw(ax, flat, styles[level.label], _WIDTH)
         ax.set_xscale("log")
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
@@ -94,15 +94,24 @@ def _make_panels(
     return fig, axes, assign_styles(list(bands), asynchronous)
 
 
-def _draw(ax: Axes, band: Band, style: LineStyle, markevery: int) -> None:
+def _draw_all(ax: Axes, bands: Sequence[Band], styles: Mapping[str, LineStyle]) -> None:
+    """Draw the lines, each a little narrower than the one before, so that two show."""
+    follow = sum(band.is_async for band in bands)
+    for band in bands:
+        follow -= band.is_async
+        width = _WIDTH + 0.7 * follow * band.is_async
+        _draw(ax, band, styles[band.label], width)
+
+
+def _draw(ax: Axes, band: Band, style: LineStyle, width: float) -> None:
     values = band.values[np.isfinite(band.values).all(1)]
     mean = values.mean(0)
     if len(values) > 1:
         sd = values.std(0, ddof=1)
-        ax.fill_between(
-            band.x, mean - sd, mean + sd, color=style.color, alpha=0.18, lw=0
-        )
-    ax.plot(band.x, mean, **style._asdict(), markevery=markevery, label=band.label)
+        look = {"color": style.color, "alpha": 0.18, "linewidth": 0}
+        ax.fill_between(band.x, mean - sd, mean + sd, **look)
+    look = {**style._asdict(), "linewidth": width, "label": band.label}
+    ax.plot(band.x, mean, **look, markevery=max(1, band.x.size // 8))
 
 
 def _finish(fig: Figure, axes: Sequence[Axes], score: str) -> None:

@@ -141,7 +141,7 @@ def _describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"| setting | {' | '.join(found)} |"
     yield "|---" * (1 + len(found)) + "|"
     for name in _SHOWN:
-        cells = [_show(settings[name]) for settings in found.values()]
+        cells = [_show_setting(settings, name) for settings in found.values()]
         yield f"| `{name}` | {' | '.join(cells)} |"
     yield ""
 
@@ -180,11 +180,7 @@ def _show_findings(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"| | finding | {' | '.join(names[data] for data in found)} |"
     yield "|---" * (2 + len(found)) + "|"
     for findings in zip(*(made for _, made in found.values()), strict=True):
-        cells = [
-            f"**{finding.verdict}**"
-            + (f" ({finding.counts})" if finding.claims else "")
-            for finding in findings
-        ]
+        cells = [f"**{finding.verdict}**{finding.counts}" for finding in findings]
         yield f"| {findings[0].number} | {findings[0].title} | {' | '.join(cells)} |"
     yield ""
 
@@ -282,7 +278,8 @@ def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _show(value: Any) -> str:
-    return (
-        "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-    )
+def _show_setting(settings: Mapping[str, Any], name: str) -> str:
+    value = settings[name]
+    if value is None or (name == "num_steps" and settings["epochs"] is not None):
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
