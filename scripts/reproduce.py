@@ -130,7 +130,13 @@ def main() -> None:
             seconds = 60 * (flags.max_minutes or math.inf)
             _train_centrally(sgd[2].settings, folder, console, begin + seconds)
     results = make_results(flags.scale, runs, _read_lines(out / "pieces.jsonl"))
-    results["central"] = read_central(folder) if sgd is not None else None
+    central = read_central(folder)
+    is_whole = (
+        central is not None
+        and sgd is not None
+        and len(central["accuracy"]) >= count_epochs(sgd[2].settings)
+    )
+    results["central"] = central if is_whole else None
     (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
     _tell(console, results, [figures[name] for name in names], out)
 
