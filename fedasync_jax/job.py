@@ -74,6 +74,13 @@ def run_all(
         for callback in callbacks:
             callback.on_end(outcome)
         outcomes.append(outcome)
+    return conclude(folder, outcomes, diverged)
+
+
+def conclude(
+    folder: RunFolder, outcomes: list[Outcome], diverged: list[str]
+) -> Results:
+    """Write the final table, if a method ran to its end, and return the results."""
     summary = report.summarize_all(outcomes) if outcomes else []
     if summary:
         folder.write_summary(summary)

@@ -8,10 +8,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fedasync_jax import report
 from fedasync_jax.checkpoint import Checkpoints
 from fedasync_jax.experiment import Experiment
-from fedasync_jax.job import Results, write_clients, write_outcome
+from fedasync_jax.job import Results, conclude, write_clients, write_outcome
 from fedasync_jax.methods import Method
 from fedasync_jax.metrics import Row
 from fedasync_jax.run_folder import RunFolder
@@ -173,7 +172,4 @@ def _finish(job: Job, ended: list[Outcome | Diverged]) -> Results:
     order = [method.name for method in job.experiment.methods]
     outcomes.sort(key=lambda outcome: order.index(outcome.method.name))
     diverged = [str(error) for error in ended if isinstance(error, Diverged)]
-    summary = report.summarize_all(outcomes) if outcomes else []
-    if summary:
-        job.folder.write_summary(summary)
-    return Results(outcomes, summary, diverged)
+    return conclude(job.folder, outcomes, diverged)

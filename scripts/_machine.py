@@ -10,6 +10,7 @@ from typing import Any
 
 import _devices
 import jax
+from _versions import describe_revision, describe_versions
 
 
 def host_peak_mb() -> float:
@@ -22,6 +23,16 @@ def device_peak_mb() -> float | None:
     """Return the most memory that the first device has used, in MB, if it tells."""
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return None if peak is None else peak / 1e6
+
+
+def describe_origin() -> dict[str, Any]:
+    """Return what made a run, for its ``config.json``: software and devices."""
+    devices = jax.devices()
+    return {
+        "versions": describe_versions(),
+        "revision": describe_revision(),
+        "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
+    }
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 from _cli import fail
-from _machine import describe_hardware
-from _versions import describe_revision, describe_versions
+from _machine import describe_hardware, describe_origin
+from _signals import note_signals
 from rich.console import Console
 
 from fedasync_jax.methods import Method
@@ -46,14 +46,8 @@ def run_all_points(
       Why some runs ended early, a line each.
     """
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
-    asked: list[int] = []
-
-    def note_signal(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)  # the second one ends the process
-        sys.stderr.write("\nstopping after this call; once more to stop at once\n")
-
-    before = {n: signal.signal(n, note_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    asked = note_signals("call")
     devices, left = jax.devices(), sum(not is_finished(point) for point in points)
     console.print(
         f"{len(points)} runs below {out}, {left} to run; "
@@ -65,11 +59,7 @@ def run_all_points(
     try:
         for _, results in run_points(
             points,
-            {
-                "versions": describe_versions(),
-                "revision": describe_revision(),
-                "devices": [devices[0].device_kind, devices[0].platform, len(devices)],
-            },
+            describe_origin(),
             together=together or (8 if devices[0].platform == "cpu" else 64),
             listener=listener,
             should_stop=lambda: bool(asked) or time.monotonic() > deadline,

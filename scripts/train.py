@@ -20,11 +20,11 @@ from typing import Any, NamedTuple, NoReturn
 import _devices
 import jax
 from _cli import fail, parse_flags
-from _machine import device_peak_mb, host_peak_mb
+from _machine import describe_origin, device_peak_mb, host_peak_mb
 from _progress import ProgressLine
 from _results import make_table
+from _signals import note_signals
 from _summary import describe_run
-from _versions import describe_revision, describe_versions
 from rich.console import Console
 
 from fedasync_jax import experiment, report, running
@@ -163,15 +163,7 @@ def _run_or_stop(
     callbacks: Sequence[Callback],
 ) -> Results:
     """Run all methods; when asked to stop or at an error, end the process."""
-    asked: list[int] = []
-
-    def note_signal(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)  # the second one ends the process
-        sys.stderr.write("\nstopping after this wave; once more to stop at once\n")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note_signal)
+    asked = note_signals("wave")
     try:
         with ProgressLine(console) as progress:
             return run_all(
@@ -261,14 +253,11 @@ def _draw(console: Console, path: Path) -> None:
 
 
 def _describe(command: Command) -> dict[str, Any]:
-    devices = jax.devices()
     return {
         "preset": command.preset,
         "fleet": command.fleet,
         "settings": command.settings.to_json(),
-        "versions": describe_versions(),
-        "revision": describe_revision(),
-        "devices": [str(devices[0].device_kind), devices[0].platform, len(devices)],
+        **describe_origin(),
     }
 
 

@@ -397,7 +397,10 @@ def test_the_page(results):
     }
     page = write_document([with_central], {"tiny": figures})
     assert "1 minutes of wall time for 600 client updates" in page
-    assert "Digits: 40 runs of 200 gradients, seeds 1, 2." in page
+    curves = "Digits, max staleness 4 (`--figure cifar-staleness-4`): 16 runs"
+    assert f"{curves} of 200 gradients (`--num-updates` 40), seeds 1, 2." in page
+    assert "Digits, max staleness 2 to 20 (`--figure cifar-sweep`): " in page
+    assert "wikitext" not in page
     assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
     assert "50.0% after 2 epochs" in page
     assert "* It is tiny." in page
@@ -405,6 +408,23 @@ def test_the_page(results):
     for number in range(1, 7):
         assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
     assert "nan" not in page
+
+
+def test_the_page_tells_the_lengths_of_runs(results):
+    records = json.loads(json.dumps(results["runs"]))
+    for record in records:
+        if record["cell"]["max_staleness"] == 4:
+            record["num_updates"] = 60
+            record["gradients"][-1] = 300
+    records[0]["finished"] = False
+    page = write_document([{**results, "runs": records}], {"tiny": []})
+    assert (
+        "16 runs of 200 or 300 gradients (`--num-updates` 40 or 60), seeds 1, 2; "
+        "1 ended early, all arrivals rejected." in page
+    )
+    assert "| `num_updates` | 40 or 60 |" in page
+    page = write_document([{**results, "runs": records[:1]}], {"tiny": []})
+    assert "--num-updates" not in page
 
 
 def test_the_page_in_the_repository_is_what_the_script_writes():

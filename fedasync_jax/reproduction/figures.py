@@ -69,8 +69,8 @@ class Figure(NamedTuple):
 
     def title(self, scale: "Scale") -> str:
         """Return what stands above it."""
-        over = "" if self.is_sweep else f" {self.max_staleness[0]}"
-        return f"{scale.names[self.data]}, max staleness{over}"
+        ends = dict.fromkeys((self.max_staleness[0], self.max_staleness[-1]))
+        return f"{scale.names[self.data]}, max staleness {' to '.join(map(str, ends))}"
 
     def cell(self, method: str, max_staleness: int, alpha: float) -> Cell:
         """Return an asynchronous curve.

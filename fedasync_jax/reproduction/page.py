@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedasync_jax.reproduction.claims import FAILS, Claim
+from fedasync_jax.reproduction.described import describe_runs, describe_settings
 from fedasync_jax.reproduction.evidence import (
     UNITS,
     Unit,
@@ -14,26 +15,7 @@ from fedasync_jax.reproduction.evidence import (
 from fedasync_jax.reproduction.figures import SCALES, Cell, make_figures
 from fedasync_jax.reproduction.findings import Finding, decide
 
-_SHOWN = (
-    "dataset",
-    "model",
-    "num_clients",
-    "num_updates",
-    "eval_every",
-    "epochs",
-    "num_steps",
-    "batch_size",
-    "step_size",
-    "weight_decay",
-    "clip_norm",
-    "rho",
-    "alpha_drop_at",
-    "alpha_drop",
-    "polynomial_a",
-    "clients_per_round",
-    "warmup_epochs",
-    "warmup_step_size",
-)
+_Found = dict[str, tuple[Unit, list[Finding]]]
 
 
 def write_document(
@@ -47,23 +29,26 @@ def write_document(
     """
     lines = [*_introduce()]
     for results in many_results:
+        found = decide_all(results)
+        names = SCALES[results["scale"]].names
         lines += [
-            *_describe_runs(results),
-            *_show_findings(results),
+            *describe_runs(results),
+            *_show_findings(found, names),
             *_show_pictures(results, pictures[results["scale"]]),
-            *_describe_settings(results),
+            *describe_settings(results),
             *_show_exact(results),
             *_show_central(results),
             *_list_differences(results),
-            *_show_claims(results),
+            *_list_disagreements(found, names),
+            *_show_claims(found, names),
         ]
     return "\n".join(lines)
 
 
-def decide_all(results: Mapping[str, Any]) -> dict[str, tuple[Unit, list[Finding]]]:
+def decide_all(results: Mapping[str, Any]) -> _Found:
     """Return the findings by data, with the unit of their numbers."""
     figures = make_figures(SCALES[results["scale"]]).values()
-    found = {}
+    found: _Found = {}
     for data in results["settings"]:
         mine = [figure for figure in figures if figure.data == data]
         findings = decide(results["runs"], mine)
@@ -81,68 +66,6 @@ def _introduce() -> Iterator[str]:
         "`scripts/write_reproduction.py` from the results files in `reproduction/`; "
         "nothing on it is typed."
     )
-    yield ""
-
-
-def _describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
-    name, records = results["scale"], results["runs"]
-    yield f"## Scale {name}"
-    yield ""
-    yield "```bash"
-    yield f"python scripts/reproduce.py --scale {name} --data-path A --text-path B"
-    yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
-    yield "```"
-    yield ""
-    for data in results["settings"]:
-        mine = [record for record in records if record["cell"]["data"] == data]
-        seeds = sorted({record["seed"] for record in mine})
-        gradients = sorted({record["gradients"][-1] for record in mine})
-        ended = sum(not record["finished"] for record in mine)
-        yield (
-            f"* {SCALES[name].names[data]}: {len(mine)} runs of "
-            f"{' or '.join(f'{count:,}' for count in gradients)} gradients, seeds "
-            f"{', '.join(map(str, seeds))}"
-            + (f"; {ended} ended early, all arrivals rejected." if ended else ".")
-        )
-    yield from _describe_time(results["pieces"])
-    for versions in results["versions"]:
-        yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
-    yield ""
-
-
-def _describe_time(pieces: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield hardware, wall time and throughput."""
-    machines: dict[str, list[Mapping[str, Any]]] = {}
-    for piece in pieces:
-        machines.setdefault(_name_machine(piece["hardware"]), []).append(piece)
-    for machine, mine in machines.items():
-        seconds = sum(piece["seconds"] + piece["first_seconds"] for piece in mine)
-        updates = sum(piece["updates"] for piece in mine)
-        yield (
-            f"* Hardware: {machine}; {seconds / 60:,.0f} minutes of wall time for "
-            f"{updates:,} client updates, compilation, evaluations and checkpoints "
-            f"included, up to {max(piece['runs'] for piece in mine)} runs together."
-        )
-
-
-def _name_machine(hardware: Mapping[str, Any]) -> str:
-    host = f"{hardware['cpu_model']}, {hardware['cores']} cores"
-    if hardware["platform"] == "cpu":
-        return host
-    kinds = ", ".join(sorted(set(hardware["devices"])))
-    return f"{len(hardware['devices'])} × {kinds} ({host})"
-
-
-def _describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
-    names = SCALES[results["scale"]].names
-    found = {names[data]: mine for data, mine in results["settings"].items()}
-    yield "### Settings"
-    yield ""
-    yield f"| setting | {' | '.join(found)} |"
-    yield "|---" * (1 + len(found)) + "|"
-    for name in _SHOWN:
-        cells = [_show_setting(settings, name) for settings in found.values()]
-        yield f"| `{name}` | {' | '.join(cells)} |"
     yield ""
 
 
@@ -165,16 +88,15 @@ def _show_pictures(
         yield ""
 
 
-def _show_findings(results: Mapping[str, Any]) -> Iterator[str]:
-    found = decide_all(results)
-    names = SCALES[results["scale"]].names
+def _show_findings(found: _Found, names: Mapping[str, str]) -> Iterator[str]:
     yield "### Findings"
     yield ""
     yield (
         "A finding *holds* if all its claims do, and *does not hold* if one does not. "
         "A claim is decided by the 95% interval (Student's) of the difference over "
         "seeds, each seed compared with itself: beyond its bound it holds, on the "
-        "other side it does not, else it is undecided. The claims are below."
+        "other side it does not, else it is undecided. Runs that are compared are cut "
+        "to the shortest of them. The claims are below."
     )
     yield ""
     yield f"| | finding | {' | '.join(names[data] for data in found)} |"
@@ -185,9 +107,9 @@ def _show_findings(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _show_claims(results: Mapping[str, Any]) -> Iterator[str]:
-    for data, (unit, findings) in decide_all(results).items():
-        yield f"### Claims: {SCALES[results['scale']].names[data]}"
+def _show_claims(found: _Found, names: Mapping[str, str]) -> Iterator[str]:
+    for data, (unit, findings) in found.items():
+        yield f"### Claims: {names[data]}"
         yield ""
         for finding in findings:
             rule = finding.rule[0].upper() + finding.rule[1:]
@@ -260,11 +182,14 @@ def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
     for line in SCALES[results["scale"]].differences:
         yield f"* {line}"
     yield ""
+
+
+def _list_disagreements(found: _Found, names: Mapping[str, str]) -> Iterator[str]:
     yield "### What disagrees with the paper"
     yield ""
     failing = [
         (data, unit, finding, claim)
-        for data, (unit, findings) in decide_all(results).items()
+        for data, (unit, findings) in found.items()
         for finding in findings
         for claim in finding.claims
         if claim.verdict == FAILS
@@ -273,13 +198,6 @@ def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
         yield "No claim was decided against the paper."
     for data, unit, finding, claim in failing:
         mean, interval = _show_numbers(claim, unit)
-        name = SCALES[results["scale"]].names[data]
-        yield f"* Finding {finding.number}, {name}: {claim.text}: {mean} ({interval})."
+        where = f"Finding {finding.number}, {names[data]}"
+        yield f"* {where}: {claim.text}: {mean} ({interval})."
     yield ""
-
-
-def _show_setting(settings: Mapping[str, Any], name: str) -> str:
-    value = settings[name]
-    if value is None or (name == "num_steps" and settings["epochs"] is not None):
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else str(value)

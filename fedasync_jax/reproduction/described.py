@@ -1,0 +1,129 @@
+"""What was run, in words: the runs, their hardware and software, their settings."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fedasync_jax.reproduction.evidence import read_key
+from fedasync_jax.reproduction.figures import SCALES, make_figures
+
+_SHOWN = (
+    "dataset",
+    "model",
+    "num_clients",
+    "num_updates",
+    "eval_every",
+    "epochs",
+    "num_steps",
+    "batch_size",
+    "step_size",
+    "weight_decay",
+    "clip_norm",
+    "rho",
+    "alpha_drop_at",
+    "alpha_drop",
+    "polynomial_a",
+    "clients_per_round",
+    "warmup_epochs",
+    "warmup_step_size",
+)
+
+
+def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield commands, numbers and lengths of runs, wall times and versions.
+
+    Args:
+      results: see ``make_results``.
+    """
+    name, records = results["scale"], results["runs"]
+    yield f"## Scale {name}"
+    yield ""
+    yield "```bash"
+    yield f"python scripts/reproduce.py --scale {name} --data-path A --text-path B"
+    yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
+    yield "```"
+    yield ""
+    for figure in make_figures(SCALES[name]).values():
+        cells = figure.cells()
+        mine = [record for record in records if read_key(record)[0] in cells]
+        if any(record["cell"]["max_staleness"] for record in mine):
+            title = figure.title(SCALES[name])
+            yield f"* {title} (`--figure {figure.name}`): {_count_runs(mine)}"
+    yield from _describe_time(results["pieces"])
+    for versions in results["versions"]:
+        yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
+    yield ""
+
+
+def describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table of the settings that the runs of each data set share.
+
+    Args:
+      results: see ``make_results``.
+    """
+    names = SCALES[results["scale"]].names
+    found = [
+        {
+            **mine,
+            "num_updates": _list_counts(
+                record["num_updates"]
+                for record in results["runs"]
+                if record["cell"]["data"] == data
+            ),
+        }
+        for data, mine in results["settings"].items()
+    ]
+    yield "### Settings"
+    yield ""
+    yield f"| setting | {' | '.join(names[data] for data in results['settings'])} |"
+    yield "|---" * (1 + len(found)) + "|"
+    for name in _SHOWN:
+        cells = [_show_setting(settings, name) for settings in found]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def _count_runs(records: Sequence[Mapping[str, Any]]) -> str:
+    whole = [record for record in records if record["finished"]]
+    gradients = _list_counts(record["gradients"][-1] for record in whole)
+    updates = " or ".join(map(str, sorted({r["num_updates"] for r in whole})))
+    seeds = sorted({record["seed"] for record in records})
+    ended = len(records) - len(whole)
+    return (
+        f"{len(records)} runs of {gradients} gradients (`--num-updates` {updates}), "
+        f"seeds {', '.join(map(str, seeds))}"
+        + (f"; {ended} ended early, all arrivals rejected." if ended else ".")
+    )
+
+
+def _describe_time(pieces: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield hardware, wall time and throughput."""
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for piece in pieces:
+        machines.setdefault(_name_machine(piece["hardware"]), []).append(piece)
+    for machine, mine in machines.items():
+        seconds = sum(piece["seconds"] + piece["first_seconds"] for piece in mine)
+        updates = sum(piece["updates"] for piece in mine)
+        yield (
+            f"* Hardware: {machine}; {seconds / 60:,.0f} minutes of wall time for "
+            f"{updates:,} client updates, compilation, evaluations and checkpoints "
+            f"included, up to {max(piece['runs'] for piece in mine)} runs together."
+        )
+
+
+def _name_machine(hardware: Mapping[str, Any]) -> str:
+    host = f"{hardware['cpu_model']}, {hardware['cores']} cores"
+    if hardware["platform"] == "cpu":
+        return host
+    kinds = ", ".join(sorted(set(hardware["devices"])))
+    return f"{len(hardware['devices'])} × {kinds} ({host})"
+
+
+def _list_counts(counts: Iterable[int]) -> str:
+    return " or ".join(f"{count:,}" for count in sorted(set(counts)))
+
+
+def _show_setting(settings: Mapping[str, Any], name: str) -> str:
+    value = settings[name]
+    if value is None or (name == "num_steps" and settings["epochs"] is not None):
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
