@@ -10,7 +10,7 @@ Shapes: R runs, T updates of a run, S slots of all runs, W tasks a call.
 
 import collections
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -56,12 +56,15 @@ class Run(NamedTuple):
     past: Past | None = None
 
 
+OnCall = Callable[[list[int], Callable[[int], Snapshot]], Collection[int] | None]
+
+
 def run_many(
     runs: Sequence[Run],
     *,
     batching: Batching | None = None,
     evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
-    on_call: Callable[[list[int], Callable[[int], Snapshot]], None] | None = None,
+    on_call: OnCall | None = None,
 ) -> list[RunResult]:
     """Run several runs at once, each over its whole trace.
 
@@ -73,7 +76,8 @@ def run_many(
         all runs in a call.
       evaluate_fn: jitted function of one model, the same for all.
       on_call: called after every call of the device with the newest version of every
-        run, and a function that returns a run's snapshot by its number.
+        run, and a function that returns a run's snapshot by its number. Runs whose
+        numbers it returns are trained no more; the others go on.
 
     Raises:
       ValueError: if there is no run, functions or shapes of two runs differ, or one is
@@ -95,7 +99,8 @@ def run_many(
     ]
     due = [choose_versions(run.eval_every, run.trace.num_updates) for run in runs]
     versions = [state.version for state in states]
-    for call, made, updates in lanes.iterate(histories, versions):
+    dropped: set[int] = set()
+    for call, made, updates in lanes.iterate(histories, versions, dropped):
         place = 0
         for run, begin, end in call:
             histories[run].add(end - begin, updates, first=place)
@@ -104,12 +109,13 @@ def run_many(
                 histories[run].evaluate(begin + 1 + row, model)
             place, versions[run] = place + end - begin, end
         if on_call is not None:
-            on_call(
+            gone = on_call(
                 list(versions),
                 lambda run: Snapshot(
                     lanes.state_of(run, versions[run]), histories[run].past()
                 ),
             )
+            dropped.update(gone or ())
     for history in histories:
         history.flush()
     return [
@@ -181,13 +187,19 @@ class _Lanes:
         return np.stack(rows, axis=1).astype(np.int32)
 
     def iterate(
-        self, histories: Sequence[History], versions: Sequence[int]
+        self,
+        histories: Sequence[History],
+        versions: Sequence[int],
+        dropped: Collection[int],
     ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
-        """Yield after every call its parts, the new versions and the updates."""
+        """Yield after every call its parts, the new versions and the updates.
+
+        Runs that are dropped meanwhile are in no further call.
+        """
         batching, trace_of = self._batching, [run.trace for run in self._runs]
         in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
         starts = [trace.start_version for trace in trace_of]
-        for call in pack(starts, batching.max_width, versions):
+        for call in pack(starts, batching.max_width, versions, dropped):
             count = sum(end - begin for _, begin, end in call)
             width = batching.padded(count)
             order = self._order(call, count, width)

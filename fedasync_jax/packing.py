@@ -4,7 +4,7 @@ A part of a wave may be trained and mixed on its own, so calls can be filled fro
 runs; the run that is least far comes first, so that all end at about the same time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ def pack(
     start_versions: Sequence[np.ndarray],
     max_width: int,
     begins: Sequence[int] | None = None,
+    dropped: Collection[int] = (),
 ) -> Iterator[list[Part]]:
     """Yield the parts of every call, at most one of a run, all rows in their order.
 
@@ -41,6 +42,7 @@ def pack(
       start_versions: int [T] of every run.
       max_width: rows in a call, >= 1.
       begins: first rows; default: 0.
+      dropped: runs that are in no call; looked at again before every call.
 
     Raises:
       ValueError: if ``max_width`` < 1, or a row starts from a version that does not
@@ -55,7 +57,11 @@ def pack(
     place = list(begins)
     while True:
         call, room = [], max_width
-        left = [run for run, end in enumerate(map(len, newest)) if place[run] < end]
+        left = [
+            run
+            for run, end in enumerate(map(len, newest))
+            if place[run] < end and run not in dropped
+        ]
         for run in sorted(left, key=lambda run: (place[run], run)):
             begin = place[run]
             ready = int(np.searchsorted(newest[run], begin, side="right"))

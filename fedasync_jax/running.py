@@ -126,7 +126,9 @@ def run_together(
             ended[number] = error
     going = [number for number in range(len(sessions)) if number not in ended]
 
-    def save(versions: list[int], make_snapshot: Callable[[int], Snapshot]) -> None:
+    def save(
+        versions: list[int], make_snapshot: Callable[[int], Snapshot]
+    ) -> list[int]:
         stops = should_stop()
         for place, number in enumerate(going):
             is_new = versions[place] != sessions[number].version
@@ -142,7 +144,9 @@ def run_together(
                 ended[number] = error
         on_call([session.version for session in sessions])
         if stops:
-            raise Stopped(f"{len(going)} runs stopped")
+            stopped = sum(number not in ended for number in going)
+            raise Stopped(f"{stopped} runs stopped")
+        return [place for place, number in enumerate(going) if number in ended]
 
     results: dict[int, RunResult] = {}
     if going:

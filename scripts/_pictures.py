@@ -11,24 +11,25 @@ from matplotlib.figure import Figure as Picture
 from fedasync_jax.plotting.bands import Band, draw_against, draw_bands
 from fedasync_jax.plotting.looks import STYLE
 from fedasync_jax.reproduction.evidence import Evidence, make_evidence
-from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure
+from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure, find_own
 
 
 def draw_all(
     figures: Iterable[Figure], records: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[Path]:
-    """Draw every figure that there are runs for, as PNG.
+    """Draw every figure that has a curve of its own, as PNG.
 
     Args:
-      figures: see ``make_figures``.
+      figures: all of a scale, see ``make_figures``.
       records: of a results file.
       folder: for the pictures.
     """
-    paths = []
+    paths, figures = [], list(figures)
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
         evidence = make_evidence(records, figure.cells())
-        if evidence is None or not _asynchronous(figure, evidence):
+        own = find_own(figure, figures)
+        if evidence is None or not any(cell in evidence.curves for cell in own):
             continue
         with matplotlib.rc_context(STYLE):
             fig = (_draw_sweep if figure.is_sweep else _draw_curves)(figure, evidence)
@@ -84,11 +85,6 @@ def _draw_sweep(figure: Figure, evidence: Evidence) -> Picture:
     ]
     title = f"α = {figure.alphas[0]:g}, mean of the last quarter of the evaluations"
     return draw_against({title: bands}, score, "Max staleness", levels)
-
-
-def _asynchronous(figure: Figure, evidence: Evidence) -> list[Cell]:
-    cells = [cell for cell in figure.cells() if cell.max_staleness is not None]
-    return [cell for cell in cells if cell in evidence.curves]
 
 
 def _baselines(figure: Figure, evidence: Evidence) -> list[Cell]:

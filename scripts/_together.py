@@ -1,5 +1,6 @@
 """Runs side by side, as scripts run them: told in lines, stopped and gone on with."""
 
+import contextlib
 import json
 import math
 import signal
@@ -66,13 +67,16 @@ def run_all_points(
         ):
             diverged += results.diverged
             _note_pieces(out, listener)
+        if asked:
+            raise Stopped("stopped after the last run")
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
         sys.exit(128 + asked[0] if asked else TIME_IS_UP)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         fail(error)
     finally:
-        _note_pieces(out, listener)
+        with contextlib.suppress(OSError):  # it was told of above
+            _note_pieces(out, listener)
         for number, handler in before.items():
             signal.signal(number, handler)
     return diverged

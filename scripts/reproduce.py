@@ -33,13 +33,13 @@ from fedasync_jax.reproduction.central import (
 from fedasync_jax.reproduction.evidence import make_results
 from fedasync_jax.reproduction.figures import (
     SCALES,
-    Cell,
     Figure,
     list_cells,
     make_figures,
     make_point,
 )
 from fedasync_jax.reproduction.page import decide_all
+from fedasync_jax.reproduction.runs import find_runs, keep_length
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,8 @@ class Flags:
     seeds: tuple[int, ...] | None = None
     """Seeds. Default: those of the authors' scripts."""
     num_updates: int | None = None
-    """Updates of every run, if not those of the scale; may grow later."""
+    """Updates of every run, if not those of the scale; may grow later. Runs that are
+    longer, as another figure has made them, stay so."""
     together: int | None = None
     """Runs in one program. Default: 8 on a CPU, else 64."""
     max_minutes: float | None = None
@@ -68,7 +69,7 @@ class Flags:
     central: bool = True
     """Whether to train the network of CIFAR-10 centrally, too."""
     run: bool = True
-    """Whether to run what is missing, or only to tell what is there."""
+    """Whether to run what is missing, or only to tell what is below --out."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -99,53 +100,57 @@ def main() -> None:
     scale, out = SCALES[flags.scale], flags.out / flags.scale
     figures = make_figures(scale)
     names = tuple(figures) if "all" in flags.figure else flags.figure
+    if flags.run:
+        _run_missing(flags, [figures[name] for name in names], out, console)
+    pieces = _read_lines(out / "pieces.jsonl")
+    results = make_results(flags.scale, find_runs(flags.scale, out), pieces)
+    if not results["runs"]:
+        fail(f"out must hold runs that have come to their end, got {out}")
+    results["central"] = read_central(out / "central")
+    (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    _tell(console, results, list(figures.values()), out)
+
+
+def _run_missing(
+    flags: Flags, figures: list[Figure], out: Path, console: Console
+) -> None:
+    """Run what figures need; end the process when time is up."""
+    scale, begin = SCALES[flags.scale], time.monotonic()
     paths = {"cifar": flags.data_path, "text": flags.text_path}
-    if flags.text_path is None and any(figures[n].data == "text" for n in names):
+    if flags.text_path is None and any(figure.data == "text" for figure in figures):
         what = "input.txt" if flags.scale == "small" else "train, valid and test .txt"
         fail(f"text_path must name a folder with {what}, got None")
     try:
-        runs = [
-            (
-                cell,
-                seed,
-                make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates),
-            )
+        points = {
+            keep_length(
+                make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates)
+            ): cell
             for seed in flags.seeds or scale.seeds
-            for cell in list_cells([figures[name] for name in names])
-        ]
+            for cell in list_cells(figures)
+        }
     except ValueError as error:
         fail(error)
-    sgd = next((run for run in runs if run[0] == Cell("cifar", "sgd")), None)
-    folder = out / "central"
-    if flags.run:
-        begin = time.monotonic()
-        run_all_points(
-            [point for _, _, point in runs],
-            out,
-            console,
-            together=flags.together,
-            max_minutes=flags.max_minutes,
-        )
-        if flags.central and sgd is not None:
-            seconds = 60 * (flags.max_minutes or math.inf)
-            _train_centrally(sgd[2].settings, folder, console, begin + seconds)
-    results = make_results(flags.scale, runs, _read_lines(out / "pieces.jsonl"))
-    central = read_central(folder)
-    is_whole = (
-        central is not None
-        and sgd is not None
-        and len(central["accuracy"]) >= count_epochs(sgd[2].settings)
+    run_all_points(
+        list(points),
+        out,
+        console,
+        together=flags.together,
+        max_minutes=flags.max_minutes,
     )
-    results["central"] = central if is_whole else None
-    (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    _tell(console, results, [figures[name] for name in names], out)
+    images = [point for point, cell in points.items() if cell.data == "cifar"]
+    if flags.central and images:
+        seconds = 60 * (flags.max_minutes or math.inf)
+        longest = max(images, key=lambda point: point.settings.num_updates)
+        _train_centrally(longest.settings, out / "central", console, begin + seconds)
 
 
 def _train_centrally(
     settings: Settings, folder: Path, console: Console, deadline: float
 ) -> None:
     """Train the network without any federation; end the process when time is up."""
-    epochs = count_epochs(settings)
+    epochs, earlier = count_epochs(settings), read_central(folder)
+    if earlier is not None:  # it goes on with its own seed
+        settings = dataclasses.replace(settings, seed=earlier["seed"])
     try:
         with console.status(f"central training, {epochs} epochs"):
             record = train_centrally(
@@ -159,7 +164,7 @@ def _train_centrally(
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on")
         sys.exit(128 + signal.SIGINT)
-    if record is None or len(record["accuracy"]) < epochs:
+    if len(record["accuracy"]) < epochs:
         console.print("the time is up; the same command goes on")
         sys.exit(TIME_IS_UP)
 

@@ -202,6 +202,25 @@ def test_snapshots_let_any_run_go_on_alone_or_with_others():
     assert_same(run_alone(go_on(3)), whole[3])
 
 
+def test_a_run_that_is_dropped_is_trained_no_more():
+    runs = [make_run(seed) for seed in range(3)]
+    told = []
+
+    def drop(versions, make_snapshot):
+        told.append(versions)
+        return [1] if versions[1] >= 4 else None
+
+    results = run_many(
+        runs, batching=Batching(max_width=4), evaluate_fn=EVALUATE, on_call=drop
+    )
+    reached = {versions[1] for versions in told}
+    ends = [result.state.version for result in results]
+    assert ends == [told[-1][0], max(reached), told[-1][2]] and ends[0] == ends[2]
+    assert sum(version >= 4 for version in reached) == 1 and ends[1] < ends[0]
+    for place in (0, 2):
+        assert_same(results[place], run_alone(runs[place]))
+
+
 def test_another_seed_and_other_numbers_compile_nothing_new():
     batching = Batching(max_width=4)
     run_many([make_run(0), make_run(1, alpha=0.3)], batching=batching)

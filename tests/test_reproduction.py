@@ -1,5 +1,6 @@
 """The paper's figures and findings: which runs, what they decide, what is written."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedasync_jax import sweep
+from fedasync_jax import running, sweep
 from fedasync_jax.reproduction import figures as figures_module
 from fedasync_jax.reproduction.claims import is_above, is_within
 from fedasync_jax.reproduction.evidence import (
@@ -27,6 +28,8 @@ from fedasync_jax.reproduction.figures import (
 from fedasync_jax.reproduction.findings import decide
 from fedasync_jax.reproduction.measures import Measures
 from fedasync_jax.reproduction.page import write_document
+from fedasync_jax.reproduction.runs import find_end, find_runs, keep_length
+from fedasync_jax.run_folder import read_metrics
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAPER = SCALES["paper"]
@@ -116,7 +119,7 @@ def _decide(curves):
             "seed": seed,
             "finished": True,
             "is_text": False,
-            "gradients": GRADIENTS.tolist(),
+            "gradients": GRADIENTS[: len(curve)].tolist(),
             "value": curve.tolist(),
         }
         for cell, mine in curves.items()
@@ -194,11 +197,11 @@ def test_rough_curves_are_found():
 def test_seeds_that_are_missing_do_not_count():
     def find_claims():
         claims = _decide(curves)[0].claims
-        where = "hinge, alpha 0.6, max staleness 4"
+        where = "polynomial, alpha 0.6, max staleness 4"
         return [claim for claim in claims if where in claim.text]
 
     curves = _curves(_like_the_paper)
-    cell = FIGURES[0].cell("fedasync-hinge", 4, 0.6)
+    cell = FIGURES[0].cell("fedasync-polynomial", 4, 0.6)
     curves[cell][2:] = np.nan
     assert [claim.estimate.n for claim in find_claims()] == [2, 2]
     curves[cell][:] = np.nan
@@ -210,6 +213,75 @@ def test_findings_without_runs_are_not_run():
     curves = {c: v for c, v in curves.items() if c.max_staleness != 16}
     assert _decide(curves)[4].verdict == "not run"
     assert _decide({}) == []
+
+
+def test_nothing_holds_as_long_as_curves_are_missing():
+    curves = _curves(_like_the_paper)
+    missing = FIGURES[0].cell("fedasync-polynomial", 4, 0.6)
+    some = {cell: curve for cell, curve in curves.items() if cell != missing}
+    assert "holds" not in [finding.verdict for finding in _decide(some)]
+    no_sweep = {c: v for c, v in curves.items() if c.max_staleness != 50}
+    verdicts = [finding.verdict for finding in _decide(no_sweep)]
+    assert verdicts[:4] == ["holds"] * 4 and verdicts[5] == "undecided"
+
+
+def test_large_staleness_is_judged_without_the_sweep():
+    def fails_at_16(cell):
+        return 0.3 if cell.max_staleness == 16 else _like_the_paper(cell)
+
+    curves = _curves(fails_at_16)
+    curves = {c: v for c, v in curves.items() if c.max_staleness in (None, 4, 16)}
+    finding = _decide(curves)[5]
+    assert finding.verdict == "does not hold"
+    bad = [claim.text for claim in finding.claims if claim.verdict == "does not hold"]
+    assert len(bad) == 6 and all("max staleness 16" in text for text in bad)
+
+
+def test_a_hinge_that_is_the_constant_is_not_counted_twice():
+    texts = [c.text for f in _decide(_curves(_like_the_paper)) for c in f.claims]
+    assert not [t for t in texts if "hinge" in t and t.endswith("max staleness 4")]
+    assert sum("max staleness 4: above FedAvg" in text for text in texts) == 4
+    assert len(texts) == len(set(texts))
+
+
+def test_a_steep_curve_is_not_rough():
+    curves = _curves(_like_the_paper)
+    steep = np.linspace(0, 0.9, P)
+    curves[FIGURES[1].cell("fedasync-constant", 16, 0.9)][:] = steep
+    claims = _decide(curves)[4].claims
+    assert "holds" not in [claim.verdict for claim in claims[-2:]]
+
+
+def test_two_evaluations_decide_what_they_can():
+    curves = {cell: c[:, :2] for cell, c in _curves(_like_the_paper).items()}
+    rough = _decide(curves)[4].claims[-2:]
+    assert [claim.verdict for claim in rough] == ["undecided"] * 2
+    assert [claim.estimate.n for claim in rough] == [0, 0]
+
+
+def test_curves_are_compared_at_equal_gradients():
+    sgd, fedavg = Cell("cifar", "sgd"), Cell("cifar", "fedavg")
+    records = [
+        {
+            "cell": cell._asdict(),
+            "seed": 0,
+            "finished": True,
+            "is_text": False,
+            "gradients": gradients,
+            "value": value,
+        }
+        for cell, gradients, value in (
+            (sgd, [0, 450], [0.0, 0.9]),
+            (fedavg, [0, 250, 450], [0.0, 0.2, 0.3]),
+        )
+    ]
+    evidence = make_evidence(records, [sgd, fedavg])
+    assert evidence is not None
+    grid = evidence.gradients
+    for cell, values in ((sgd, 0.9 * grid / 450), (fedavg, None)):
+        expected = np.interp(grid, [0, 250, 450], [0, 0.2, 0.3])
+        expected = expected if values is None else values
+        assert evidence.curves[cell][0] == pytest.approx(expected)
 
 
 def test_the_sweep_decides_large_staleness():
@@ -242,6 +314,7 @@ def test_measures_by_hand():
             one: np.array([[0.0, 0.4, 0.6, 1.0]]),
             other: np.array([[0.0, 0.2, 0.8, 0.6]]),
         },
+        whole={one: np.array([True]), other: np.array([False])},
         seeds=[0],
     )
     measures = Measures(evidence)
@@ -249,11 +322,28 @@ def test_measures_by_hand():
     assert measures.mean(one) == pytest.approx([0.5])
     assert measures.gaps(one, other) == pytest.approx(np.array([[-0.2, 0.4]]))
     assert measures.distance(one, other) == pytest.approx([0.2])
-    assert measures.roughness(one) == pytest.approx([0.4])
+    assert np.isnan(measures.roughness(one)).all()  # two evaluations
     for target, gradients in ((0.2, 5.0), (0.5, 15.0), (1.0, 30.0), (2.0, 30.0)):
         reached = measures.gradients_to(one, np.array([target]))
         assert reached == pytest.approx([gradients])
     assert not measures.have(one, Cell("cifar", "fedprox"))
+
+
+def test_roughness_by_hand():
+    one, other = Cell("cifar", "sgd"), Cell("cifar", "fedavg")
+    evidence = Evidence(
+        is_text=False,
+        gradients=np.arange(8),
+        curves={
+            one: np.array([[9.0, 0.0, 9.0, 0.0, 0.1, 0.2, 0.4, 0.3], np.arange(8.0)]),
+            other: np.array([[0.0] * 8, [0.0] * 8]),
+        },
+        whole={one: np.array([True, True]), other: np.array([True, False])},
+        seeds=[0, 1],
+    )
+    measures = Measures(evidence)
+    assert measures.roughness(one) == pytest.approx([0.2, 0.0])
+    assert measures.roughness(other) == pytest.approx([0.0, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -276,9 +366,9 @@ def test_verdicts_follow_the_interval(values, above, within):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Results of real runs, of a scale that is smaller than small."""
-    tiny = Scale(
+def tiny():
+    """A scale that is smaller than small."""
+    scale = Scale(
         presets={"cifar": "digits", "text": "shakespeare"},
         changes={
             "cifar": {
@@ -296,7 +386,14 @@ def results(tmp_path_factory):
         sweep=(2, 4, 16, 20),
         seeds=(1, 2),
     )
-    figures_module.SCALES["tiny"] = tiny  # pyright: ignore[reportIndexIssue]
+    figures_module.SCALES["tiny"] = scale  # pyright: ignore[reportIndexIssue]
+    yield scale
+    del figures_module.SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
+
+
+@pytest.fixture(scope="module")
+def results(tiny, tmp_path_factory):
+    """Results of real runs of it."""
     out = tmp_path_factory.mktemp("runs")
     cells = list_cells([f for f in make_figures(tiny).values() if f.data == "cifar"])
     runs = [
@@ -324,8 +421,8 @@ def results(tmp_path_factory):
             )
         )
     ) == len(runs)
-    yield make_results("tiny", runs, [piece])
-    del figures_module.SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
+    assert sorted(find_runs("tiny", out)) == sorted(runs)
+    return make_results("tiny", runs, [piece])
 
 
 def _cells():
@@ -359,10 +456,14 @@ def test_hinge_is_the_constant_bit_for_bit_where_nothing_is_stale(results):
 def test_a_run_that_ended_early_keeps_its_last_value(results):
     records = json.loads(json.dumps(results["runs"]))
     record = records[0]
-    record["value"], record["finished"] = record["value"][:3], False
+    record["finished"] = False
+    for name in ("gradients", "value"):
+        record[name] = record[name][:3]
     evidence = make_evidence(records, _cells())
     assert evidence is not None
-    curve = evidence.curves[Cell("cifar", record["cell"]["method"])][0]
+    cell = Cell("cifar", record["cell"]["method"])
+    assert evidence.whole[cell].tolist() == [False, True]
+    curve = evidence.curves[cell][0]
     assert len(curve) == 11 and (curve[2:] == record["value"][2]).all()
 
 
@@ -376,6 +477,41 @@ def test_longer_runs_are_cut_to_the_shortest(results):
     others = [cell for cell in _cells() if cell.max_staleness is not None]
     evidence = make_evidence(records, others)
     assert evidence is not None and evidence.gradients[-1] == 40 * 5
+
+
+def test_a_run_that_has_grown_counts_as_far_as_it_came(tiny, tmp_path):
+    def point(num_updates):
+        return make_point(cell, tiny, 1, tmp_path, None, num_updates)
+
+    def find():
+        (record,) = make_results("tiny", find_runs("tiny", tmp_path), [])["runs"]
+        assert record["finished"] and len(record["value"]) == len(record["gradients"])
+        return record["num_updates"], record["gradients"][-1], record["model"]
+
+    cell = Cell("cifar", "fedasync-polynomial", 4, 0.6)
+    assert find_end(point(40)) is None
+    assert keep_length(point(40)) == point(40)
+    list(sweep.run_points([point(40)], {"versions": {}}))
+    first = find()
+    assert first[:2] == (40, 200)
+    assert keep_length(point(20)) == point(40)
+    assert keep_length(point(50)) == point(50)
+    calls = iter([False] * 12)
+    with pytest.raises(running.Stopped):
+        growing = sweep.run_points(
+            [point(100)], {"versions": {}}, should_stop=lambda: not next(calls, None)
+        )
+        next(growing)
+    rows = next(iter(read_metrics(point(40).path).values()))
+    assert rows[-1]["version"] >= 40
+    assert find() == first
+    assert keep_length(point(20)) == point(40)
+    assert keep_length(point(60)) == point(100)
+    list(sweep.run_points([point(100)], {"versions": {}}))
+    longer = find()
+    assert longer[:2] == (100, 500) and longer[2] != first[2]
+    other = dataclasses.replace(point(100).settings, rho=0.9)
+    assert find_end(point(100)._replace(settings=other)) is None
 
 
 def test_texts_are_judged_by_their_loss(results):
@@ -397,9 +533,10 @@ def test_the_page(results):
     }
     page = write_document([with_central], {"tiny": figures})
     assert "1 minutes of wall time for 600 client updates" in page
-    curves = "Digits, max staleness 4 (`--figure cifar-staleness-4`): 16 runs"
-    assert f"{curves} of 200 gradients (`--num-updates` 40), seeds 1, 2." in page
-    assert "Digits, max staleness 2 to 20 (`--figure cifar-sweep`): " in page
+    assert "* Digits, max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
+    assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
+    assert "* Digits, max staleness 2 to 20: " in page
+    assert "40 updates in place of 3,000" in page
     assert "wikitext" not in page
     assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
     assert "50.0% after 2 epochs" in page
@@ -419,9 +556,10 @@ def test_the_page_tells_the_lengths_of_runs(results):
     records[0]["finished"] = False
     page = write_document([{**results, "runs": records}], {"tiny": []})
     assert (
-        "16 runs of 200 or 300 gradients (`--num-updates` 40 or 60), seeds 1, 2; "
-        "1 ended early, all arrivals rejected." in page
+        "16 runs of 200 or 300 gradients, seeds 1, 2; 1 ended early, all arrivals "
+        "rejected." in page
     )
+    assert "--figure cifar-staleness-4 --num-updates 40 " in page
     assert "| `num_updates` | 40 or 60 |" in page
     page = write_document([{**results, "runs": records[:1]}], {"tiny": []})
     assert "--num-updates" not in page

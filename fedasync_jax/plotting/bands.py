@@ -104,9 +104,9 @@ def _draw_all(ax: Axes, bands: Sequence[Band], styles: Mapping[str, LineStyle]) 
 
 
 def _draw(ax: Axes, band: Band, style: LineStyle, width: float) -> None:
-    values = band.values[np.isfinite(band.values).all(1)]
+    values = np.ma.masked_invalid(band.values)
     mean = values.mean(0)
-    if len(values) > 1:
+    if values.count(0).max() > 1:
         sd = values.std(0, ddof=1)
         look = {"color": style.color, "alpha": 0.18, "linewidth": 0}
         ax.fill_between(band.x, mean - sd, mean + sd, **look)
@@ -117,4 +117,4 @@ def _draw(ax: Axes, band: Band, style: LineStyle, width: float) -> None:
 def _finish(fig: Figure, axes: Sequence[Axes], score: str) -> None:
     axes[0].set_ylabel(f"Test {score}")
     scale_scores(axes[0], score)
-    add_legend(fig, 5)
+    add_legend(fig, 2 if len(axes) == 1 else 5)

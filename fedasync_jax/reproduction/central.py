@@ -43,26 +43,31 @@ def train_centrally(
     folder: Path,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Train, and write model and accuracy after every epoch; go on from the newest.
 
     Args:
       settings: of the experiment: batch and step size, weight decay, seed, data, model.
       num_epochs: passes over the train set, each in an order of its own.
-      folder: to write to.
+      folder: to write to; one that holds a beginning has the same seed.
       should_stop: asked after every epoch.
 
     Raises:
-      ValueError: if the data are bad.
+      ValueError: if the data are bad or the folder was begun with another seed.
 
     Returns:
-      ``accuracy`` after every epoch, ``seconds``, ``seed``; None if there is no epoch.
+      ``accuracy`` after every epoch, ``seconds``, ``seed``.
     """
     record = read_central(folder) or {
         "accuracy": [],
         "seconds": 0.0,
         "seed": settings.seed,
     }
+    if record["seed"] != settings.seed:
+        raise ValueError(
+            f"seed must be {record['seed']} to go on with the central training in "
+            f"{folder}, got {settings.seed}"
+        )
     if len(record["accuracy"]) >= num_epochs:
         return record
     problem = make_classification(

@@ -17,13 +17,13 @@ class Claim(NamedTuple):
       text: what is said, in words.
       estimate: of the difference, over seeds.
       verdict: holds, does not hold or undecided.
-      unit: of the numbers, if not that of the evidence.
+      is_log2: whether the numbers are log2 of a factor, not of the evidence's unit.
     """
 
     text: str
     estimate: Estimate
     verdict: str
-    unit: str | None = None
+    is_log2: bool = False
 
 
 def is_above(text: str, values: np.ndarray, bound: float = 0.0) -> Claim:
@@ -71,4 +71,5 @@ def sum_up(claims: Sequence[Claim]) -> str:
 
 
 def _estimate(values: np.ndarray) -> Estimate:
-    return estimate(values[np.isfinite(values)])
+    finite = values[np.isfinite(values)]
+    return estimate(finite) if finite.size else Estimate(0, *[float("nan")] * 4)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedasync_jax.reproduction.evidence import read_key
-from fedasync_jax.reproduction.figures import SCALES, make_figures
+from fedasync_jax.reproduction.figures import SCALES, Figure, find_own, make_figures
 
 _SHOWN = (
     "dataset",
@@ -38,16 +38,22 @@ def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"## Scale {name}"
     yield ""
     yield "```bash"
-    yield f"python scripts/reproduce.py --scale {name} --data-path A --text-path B"
+    for figure in list_shown(results):
+        lengths = find_lengths(records, figure)
+        path = "--text-path" if figure.data == "text" else "--data-path"
+        yield (
+            f"python scripts/reproduce.py --scale {name} --figure {figure.name} "
+            f"--num-updates {min(lengths, default=1)} {path} FOLDER"
+        )
     yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
     yield "```"
     yield ""
-    for figure in make_figures(SCALES[name]).values():
-        cells = figure.cells()
+    for figure in list_shown(results):
+        title, cells = figure.title(SCALES[name]), figure.cells()
         mine = [record for record in records if read_key(record)[0] in cells]
-        if any(record["cell"]["max_staleness"] for record in mine):
-            title = figure.title(SCALES[name])
-            yield f"* {title} (`--figure {figure.name}`): {_count_runs(mine)}"
+        count = len({read_key(record)[0] for record in mine})
+        some = f"{count} of {len(cells)} curves, " if count < len(cells) else ""
+        yield f"* {title}: {some}{_count_runs(mine)}"
     yield from _describe_time(results["pieces"])
     for versions in results["versions"]:
         yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
@@ -82,15 +88,30 @@ def describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def list_shown(results: Mapping[str, Any]) -> list[Figure]:
+    """Return the figures that have a curve of their own."""
+    figures = list(make_figures(SCALES[results["scale"]]).values())
+    there = {read_key(record)[0] for record in results["runs"]}
+    return [f for f in figures if there.intersection(find_own(f, figures))]
+
+
+def find_lengths(records: Sequence[Mapping[str, Any]], figure: Figure) -> list[int]:
+    """Return the number of updates of all runs of a figure that came to their end."""
+    return [
+        record["num_updates"]
+        for record in records
+        if read_key(record)[0] in figure.cells() and record["finished"]
+    ]
+
+
 def _count_runs(records: Sequence[Mapping[str, Any]]) -> str:
     whole = [record for record in records if record["finished"]]
     gradients = _list_counts(record["gradients"][-1] for record in whole)
-    updates = " or ".join(map(str, sorted({r["num_updates"] for r in whole})))
     seeds = sorted({record["seed"] for record in records})
     ended = len(records) - len(whole)
     return (
-        f"{len(records)} runs of {gradients} gradients (`--num-updates` {updates}), "
-        f"seeds {', '.join(map(str, seeds))}"
+        f"{len(records)} runs of {gradients} gradients, seeds "
+        f"{', '.join(map(str, seeds))}"
         + (f"; {ended} ended early, all arrivals rejected." if ended else ".")
     )
 

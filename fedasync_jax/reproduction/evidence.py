@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure
+from fedasync_jax.reproduction.runs import End, find_end, is_same_run
 from fedasync_jax.resume import read_config
 from fedasync_jax.run_folder import read_metrics
-from fedasync_jax.sweep import Point, is_finished
+from fedasync_jax.sweep import Point
 
 _PLACES = ("data_path", "run_dir")
 
@@ -50,12 +51,14 @@ class Evidence:
         more is better.
       gradients: int [P], of every evaluation.
       curves: float [S, P] by cell, values of every seed; NaN where it was not run.
+      whole: bool [S] by cell, whether the run did not end early.
       seeds: of the rows.
     """
 
     is_text: bool
     gradients: np.ndarray
     curves: Mapping[Cell, np.ndarray]
+    whole: Mapping[Cell, np.ndarray]
     seeds: Sequence[int]
 
     @property
@@ -69,23 +72,27 @@ def make_results(
     runs: Iterable[tuple[Cell, int, Point]],
     pieces: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return what a results file holds, of all runs that have come to their end.
+    """Return what a results file holds, of all runs that have come to an end.
+
+    A run that has grown since counts as far as it came to its end before.
 
     Args:
       scale: its name.
-      runs: cell, seed and place of every run.
+      runs: see ``find_runs``.
       pieces: how long they took, see ``scripts/reproduce.py``.
     """
     records, settings, versions = [], {}, []
     for cell, seed, point in runs:
-        finished = is_finished(point)
+        end = find_end(point)
         try:
             rows = next(iter(read_metrics(point.path).values()))
+            config = read_config(point.path)
         except ValueError:
             continue
-        if finished or _has_diverged(rows):
-            records.append(_describe(cell, seed, point, rows, finished))
-            config = read_config(point.path)
+        if end is None and not is_same_run(config["settings"], point):
+            continue
+        if end is not None or _has_diverged(rows):
+            records.append(_describe(cell, seed, config, rows, end))
             mine = {k: v for k, v in config["settings"].items() if k not in _PLACES}
             settings.setdefault(cell.data, mine)
             if config["versions"] not in versions:
@@ -104,7 +111,8 @@ def make_evidence(
 ) -> Evidence | None:
     """Return the curves of some cells; None if none of them has come to its end.
 
-    Longer runs are cut to the length of the shortest. A run whose arrivals were all
+    Longer runs are cut to the length of the shortest, whose evaluations are those of
+    all; where another has none, it is interpolated. A run whose arrivals were all
     rejected ended early; its model would not have changed, so its last value goes on.
 
     Args:
@@ -118,13 +126,21 @@ def make_evidence(
         return None
     seeds = list(dict.fromkeys(seed for _, seed in mine))
     shortest = min(whole, key=lambda record: record["gradients"][-1])
-    length = len(shortest["gradients"])
+    gradients = np.array(shortest["gradients"])
+    by_cell = {
+        cell: [mine.get((cell, seed)) for seed in seeds]
+        for cell in dict.fromkeys(cell for cell, _ in mine)
+    }
     return Evidence(
         is_text=shortest["is_text"],
-        gradients=np.array(shortest["gradients"]),
+        gradients=gradients,
         curves={
-            cell: np.array([_curve(mine.get((cell, seed)), length) for seed in seeds])
-            for cell in dict.fromkeys(cell for cell, _ in mine)
+            cell: np.array([_curve(record, gradients) for record in row])
+            for cell, row in by_cell.items()
+        },
+        whole={
+            cell: np.array([bool(record and record["finished"]) for record in row])
+            for cell, row in by_cell.items()
         },
         seeds=seeds,
     )
@@ -143,7 +159,7 @@ def compare_exactly(
     """Return alpha, seed, equality and largest difference of hinge and constant.
 
     Where no arrival is staler than b the weights are the same, so losses and final
-    models must be equal in every bit.
+    models must be equal in every bit. Runs of different lengths are left out.
 
     Args:
       records: of a results file.
@@ -157,7 +173,7 @@ def compare_exactly(
         )
         for seed in sorted({seed for _, seed in runs}):
             one, other = runs.get((constant, seed)), runs.get((hinge, seed))
-            if one is None or other is None:
+            if one is None or other is None or one["gradients"] != other["gradients"]:
                 continue
             names = ("value", "train_loss", "model")
             same = all(one[name] == other[name] for name in names)
@@ -167,21 +183,30 @@ def compare_exactly(
 
 
 def _describe(
-    cell: Cell, seed: int, point: Point, rows: Sequence[Mapping[str, Any]], whole: bool
+    cell: Cell,
+    seed: int,
+    config: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    end: End | None,
 ) -> dict[str, Any]:
     is_text = "test_perplexity" in rows[-1]
-    models = sorted(point.path.glob("*/model/model.safetensors"))
+    num_updates, model = config["settings"]["num_updates"], None
+    if end is not None:
+        rows = [row for row in rows if row["version"] <= end.version]
+        num_updates = end.num_updates
+        weights = (end.model / "model.safetensors").read_bytes()
+        model = hashlib.sha256(weights).hexdigest()
     return {
         "cell": cell._asdict(),
         "seed": seed,
-        "num_updates": point.settings.num_updates,
+        "num_updates": num_updates,
         "is_text": is_text,
-        "finished": whole,
+        "finished": end is not None,
         "rejected": rows[-1]["rejected"],
         "gradients": [row["gradients"] for row in rows],
         "value": [row["test_loss" if is_text else "test_accuracy"] for row in rows],
         "train_loss": [row["train_loss"] for row in rows],
-        "model": hashlib.sha256(models[0].read_bytes()).hexdigest() if whole else None,
+        "model": model,
     }
 
 
@@ -194,9 +219,9 @@ def _has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
     return last["rejected"] - before["rejected"] == arrived
 
 
-def _curve(record: Mapping[str, Any] | None, length: int) -> np.ndarray:
+def _curve(record: Mapping[str, Any] | None, gradients: np.ndarray) -> np.ndarray:
     if record is None:
-        return np.full(length, np.nan)
-    values = np.array(record["value"][:length], np.float64)  # None becomes NaN
+        return np.full(len(gradients), np.nan)
+    values = np.array(record["value"], np.float64)  # None becomes NaN
     values = -values if record["is_text"] else values
-    return np.concatenate([values, np.full(length - len(values), values[-1])])
+    return np.interp(gradients, record["gradients"], values)

@@ -5,7 +5,7 @@ Figures share cells: FedAvg and SGD belong to all figures of their data set.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,13 +75,20 @@ class Figure(NamedTuple):
     def cell(self, method: str, max_staleness: int, alpha: float) -> Cell:
         """Return an asynchronous curve.
 
-        Where no arrival is staler than b the hinge is the constant; a sweep does not
-        run it twice.
+        A hinge that is the constant is not run twice by a sweep.
         """
-        hinge = self.hinge if method == "fedasync-hinge" else None
-        if hinge is not None and self.is_sweep and max_staleness - 1 <= hinge[1]:
+        if self.is_sweep and method not in self.methods(max_staleness):
             return Cell(self.data, "fedasync-constant", max_staleness, alpha)
+        hinge = self.hinge if method == "fedasync-hinge" else None
         return Cell(self.data, method, max_staleness, alpha, hinge)
+
+    def methods(self, max_staleness: int) -> list[str]:
+        """Return the asynchronous methods, without a hinge that is the constant.
+
+        It is where no arrival is staler than b.
+        """
+        is_constant = max_staleness - 1 <= self.hinge[1]
+        return [m for m in FEDASYNC if not (is_constant and m == "fedasync-hinge")]
 
     def cells(self) -> list[Cell]:
         """Return all curves, the baselines first, each once."""
@@ -200,6 +207,12 @@ def make_point(
         **changes,
     )
     return Point(out / cell.name / f"seed-{seed}", settings)
+
+
+def find_own(figure: Figure, figures: Iterable[Figure]) -> list[Cell]:
+    """Return the curves that belong to this figure alone."""
+    shared = {cell for other in figures if other != figure for cell in other.cells()}
+    return [cell for cell in figure.cells() if cell not in shared]
 
 
 def list_cells(figures: Sequence[Figure]) -> list[Cell]:

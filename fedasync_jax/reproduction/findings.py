@@ -40,17 +40,20 @@ class Finding(NamedTuple):
       title: what the paper says.
       rule: how it is decided.
       claims: what it consists of; none if there are no runs for it.
+      is_whole: whether all curves have been run that it speaks of.
     """
 
     number: int
     title: str
     rule: str
     claims: list[Claim]
+    is_whole: bool = True
 
     @property
     def verdict(self) -> str:
-        """See ``claims.sum_up``."""
-        return sum_up(self.claims)
+        """See ``claims.sum_up``; nothing holds as long as curves are missing."""
+        verdict = sum_up(self.claims)
+        return UNDECIDED if verdict == HOLDS and not self.is_whole else verdict
 
     @property
     def counts(self) -> str:
@@ -80,11 +83,14 @@ def decide(
     if evidence is None:
         return []
     measures, unit = Measures(evidence), evidence.unit
-    largest, of_largest = large, measures
+    have_all = all(measures.have(cell) for cell in list_cells(plain))
+    no_worse, have_swept = list(_is_no_worse(measures, large)), True
     for figure in figures:
-        swept = make_evidence(records, figure.cells())
-        if figure.is_sweep and swept is not None:
-            largest, of_largest = figure, Measures(swept)
+        if figure.is_sweep:
+            swept = make_evidence(records, figure.cells())
+            more = [] if swept is None else _is_no_worse(Measures(swept), figure)
+            no_worse, before = [*no_worse, *more], len(no_worse)
+            have_swept = len(no_worse) > before
     return [
         Finding(
             1,
@@ -92,18 +98,21 @@ def decide(
             "mean over the second half of the evaluations: FedAsync above FedAvg and "
             "below SGD; to hold, also the means over seeds at each of them",
             list(_is_between(measures, [small, large])),
+            have_all,
         ),
         Finding(
             2,
             "larger alpha and smaller staleness: closer to SGD",
             "mean absolute distance from SGD's curve over all evaluations",
             list(_is_closer(measures, "sgd", small, large)),
+            have_all,
         ),
         Finding(
             3,
             "smaller alpha and larger staleness: closer to FedAvg",
             "mean absolute distance from FedAvg's curve over all evaluations",
             list(_is_closer(measures, "fedavg", small, large)),
+            have_all,
         ),
         Finding(
             4,
@@ -113,14 +122,17 @@ def decide(
             f"{unit.show(_MARGIN)} between the alphas; large: the mean of all "
             "evaluations is higher with the larger alpha",
             list(_is_robust(measures, small, large)),
+            have_all,
         ),
         Finding(
             5,
             "hinge is the best staleness function; constant is unstable with large "
             "staleness and alpha",
             "mean of the last quarter of the evaluations; roughness: mean absolute "
-            "step from one evaluation to the next in the second half",
+            "second difference of the evaluations in the second half, which is 0 of "
+            "a curve that rises evenly",
             list(_is_best(measures, large)),
+            have_all,
         ),
         Finding(
             6,
@@ -128,10 +140,8 @@ def decide(
             f"small: {_MUCH_FASTER:g} times fewer gradients, or better, to the mean of "
             "FedAvg's last quarter; large: the last quarter at most "
             f"{unit.show(_NO_WORSE)} below FedAvg's",
-            [
-                *_is_faster(measures, small),
-                *_is_no_worse(of_largest, largest),
-            ],
+            [*_is_faster(measures, small), *no_worse],
+            have_all and have_swept,
         ),
     ]
 
@@ -168,7 +178,7 @@ def _is_closer(
             f"{_shorten(method)}, max staleness {few}: alpha",
             {alpha: small.cell(method, few, alpha) for alpha in (low, high)},
         )
-        for method in FEDASYNC
+        for method in small.methods(few)
     ]
     pairs += [
         (
@@ -196,7 +206,7 @@ def _is_robust(measures: Measures, small: Figure, large: Figure) -> Iterator[Cla
     for figure in (small, large):
         staleness = figure.max_staleness[0]
         low, high = figure.alphas[0], figure.alphas[-1]
-        for method in FEDASYNC:
+        for method in figure.methods(staleness):
             slow, fast = (figure.cell(method, staleness, a) for a in (low, high))
             if not measures.have(slow, fast):
                 continue
@@ -232,15 +242,15 @@ def _is_best(measures: Measures, large: Figure) -> Iterator[Claim]:
 
 def _is_faster(measures: Measures, small: Figure) -> Iterator[Claim]:
     fedavg = Cell(small.data, "fedavg")
-    if not measures.have(fedavg):
-        return
-    targets = measures.final(fedavg)
-    slow = measures.gradients_to(fedavg, targets)
     for name, cell in _list_cells(measures, [small]):
+        if not measures.have(fedavg, cell):
+            continue
+        targets = measures.final(fedavg)
+        slow = measures.gradients_to(fedavg, targets)
         factors = np.log2(slow / measures.gradients_to(cell, targets))
         text = f"{name}: {_MUCH_FASTER:g} times faster"
         claim = is_above(text, factors, np.log2(_MUCH_FASTER))
-        yield claim._replace(unit="log2 of the factor")
+        yield claim._replace(is_log2=True)
 
 
 def _is_no_worse(measures: Measures, figure: Figure) -> Iterator[Claim]:
@@ -259,7 +269,10 @@ def _list_cells(
     """Yield the asynchronous curves that there are, with their names."""
     for figure in figures:
         for cell in figure.cells():
-            if cell.max_staleness is not None and measures.have(cell):
+            staleness = cell.max_staleness
+            if staleness is None or cell.method not in figure.methods(staleness):
+                continue
+            if measures.have(cell):
                 yield _describe(cell), cell
 
 

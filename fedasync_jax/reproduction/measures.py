@@ -15,6 +15,7 @@ class Measures:
     def __init__(self, evidence: Evidence):
         """Measure the curves of ``evidence``."""
         self._curves, self._gradients = evidence.curves, evidence.gradients
+        self._whole = evidence.whole
         points = len(evidence.gradients)
         self._half = slice(points // 2, None)
         self._last = slice(points - max(1, points // 4), None)
@@ -42,8 +43,16 @@ class Measures:
         return np.abs(self._curves[cell] - self._curves[other]).mean(1)
 
     def roughness(self, cell: Cell) -> np.ndarray:
-        """Return the mean absolute step between evaluations of the second half, [S]."""
-        return np.abs(np.diff(self._curves[cell][:, self._half])).mean(1)
+        """Return the mean absolute second difference in the second half, [S].
+
+        A curve that rises evenly has none. NaN of fewer than three evaluations, and of
+        a run that ended early.
+        """
+        values = self._curves[cell][:, self._half]
+        if values.shape[1] < 3:
+            return np.full(len(values), np.nan)
+        rough = np.abs(np.diff(values, n=2)).mean(1)
+        return np.where(self._whole[cell], rough, np.nan)
 
     def gradients_to(self, cell: Cell, targets: np.ndarray) -> np.ndarray:
         """Return the gradients to a value of every seed, [S].
