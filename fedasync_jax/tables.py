@@ -1,60 +1,101 @@
 """Tidy tables: what runs of several seeds come to, a row per number."""
 
 import csv
+import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedasync_jax.estimates import estimate
-from fedasync_jax.run_folder import Row
+from fedasync_jax.run_folder import Row, read_metrics, slugify
 
-_METRICS = ("test_accuracy", "test_loss", "test_perplexity", "train_loss")
+_METRICS = (
+    "test_accuracy",
+    "test_loss",
+    "test_perplexity",
+    "valid_loss",
+    "train_loss",
+)
 _NUM_LAST = 10
 
 
-def tabulate(
-    runs: Iterable[tuple[Mapping[str, Any], Mapping[str, Sequence[Row]]]],
-) -> list[Row]:
-    """Return a row for every setting, method, number of gradients and metric.
+class Run(NamedTuple):
+    """One run.
 
-    Columns: those of the settings; ``method``, ``gradients``, ``metric``; ``runs``,
-    how many seeds there are; ``n``, how many of them came so far with a finite value;
-    over these ``mean``, ``sd``, ``low`` and ``high``, the 95% interval of
-    the mean (see ``estimates``; None of a single value). A metric that ends in
-    ``_last_10`` is the mean of a run's last ten evaluations; it stands at the last
-    number of gradients, and only runs that came there count.
+    Attributes:
+      settings: what distinguishes it from others but the seed; runs with equal
+        settings are seeds of one.
+      metrics: rows by method, see ``run_folder.read_metrics``.
+      finished: methods that came to their end.
+    """
+
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Sequence[Row]]
+    finished: Collection[str]
+
+
+def read_run(run_dir: str | Path, settings: Mapping[str, Any]) -> Run:
+    """Read a run folder; a method has come to its end if its last model is there.
 
     Args:
-      runs: of every run, what distinguishes it from others but the seed, and its
-        metrics by method (``run_folder.read_metrics``). Those with equal settings are
-        seeds of one.
+      run_dir: the run folder.
+      settings: see ``Run``.
+
+    Raises:
+      ValueError: see ``run_folder.read_metrics``.
     """
-    groups: dict[tuple, list[Sequence[Row]]] = {}
+    metrics = read_metrics(run_dir)
+    finished = set()
+    for method, rows in metrics.items():
+        about = Path(run_dir) / slugify(method) / "model" / "model.json"
+        if about.is_file():
+            version = json.loads(about.read_text(encoding="utf-8"))["version"]
+            if version == rows[-1]["version"]:
+                finished.add(method)
+    return Run(settings, metrics, finished)
+
+
+def tabulate(runs: Iterable[Run]) -> list[Row]:
+    """Return a row for every setting, method, evaluation and metric.
+
+    Columns: those of the settings; ``method``; ``gradients`` and ``virtual_time`` of
+    the evaluation, means over the seeds, which need not have the same (None if the
+    method has no clock); ``metric``; ``runs``, how many seeds there are; ``n``, how
+    many of them came so far with a finite value; over these ``mean``, ``sd``, ``low``
+    and ``high``, the 95% interval of the mean (see ``estimates``; None of a single
+    value). The last evaluation is that of all runs that came to their end. A metric
+    that ends in ``_last_10`` is the mean of their last ten evaluations.
+
+    Args:
+      runs: see ``read_run``.
+    """
+    groups: dict[tuple, list[_Seed]] = {}
     names: dict[str, None] = {}
-    for settings, methods in runs:
-        names |= dict.fromkeys(settings)
-        for method, rows in methods.items():
-            key = (*settings.items(), ("method", method))
-            groups.setdefault(key, []).append(rows)
+    for run in runs:
+        names |= dict.fromkeys(run.settings)
+        for method, rows in run.metrics.items():
+            key = (*run.settings.items(), ("method", method))
+            seed = _Seed(rows, method in run.finished)
+            groups.setdefault(key, []).append(seed)
     table = []
     for key, seeds in groups.items():
         fixed = dict.fromkeys(names) | dict(key)
-        for gradients, metric, values in _collect(seeds):
-            where = {"gradients": gradients, "metric": metric}
-            table.append({**fixed, **where, **_sum_up(values, len(seeds))})
+        for where, metric, values in _collect(seeds):
+            numbers = _sum_up(values, len(seeds))
+            table.append({**fixed, **where, "metric": metric, **numbers})
     return table
 
 
 def select_last(table: Sequence[Row], metric: str) -> list[Row]:
-    """Return the rows of a metric at the last number of gradients of each setting."""
+    """Return the rows of a metric at the last evaluation of each setting."""
     last: dict[tuple, Row] = {}
     for row in table:
         if row["metric"] == metric:
             names = list(row)
             key = tuple(row[name] for name in names[: names.index("gradients")])
-            last[key] = row  # gradients rise
+            last[key] = row  # evaluations are in order
     return list(last.values())
 
 
@@ -92,24 +133,49 @@ def write_table(path: Path, table: Sequence[Row]) -> list[Path]:
     return files
 
 
+class _Seed(NamedTuple):
+    """What a method did with one seed."""
+
+    rows: Sequence[Row]
+    finished: bool
+
+    @property
+    def way(self) -> Sequence[Row]:
+        """Evaluations but the one at the end."""
+        return self.rows[:-1] if self.finished else self.rows
+
+
 def _collect(
-    seeds: Sequence[Sequence[Row]],
-) -> Iterator[tuple[int, str, list[float]]]:
-    """Yield gradients, metric, and its finite values of all seeds."""
-    metrics = [m for m in _METRICS if any(m in row for rows in seeds for row in rows)]
-    by_gradients = [{row["gradients"]: row for row in rows} for rows in seeds]
-    places = sorted({gradients for rows in by_gradients for gradients in rows})
-    for gradients in places:
+    seeds: Sequence[_Seed],
+) -> Iterator[tuple[Row, str, list[float]]]:
+    """Yield place, metric, and its finite values of all seeds."""
+    rows = [row for seed in seeds for row in seed.rows]
+    metrics = [m for m in _METRICS if any(m in row for row in rows)]
+    ends = [seed.rows for seed in seeds if seed.finished]
+    length = max(len(seed.way) for seed in seeds)
+    places = [
+        [seed.way[i] for seed in seeds if i < len(seed.way)] for i in range(length)
+    ]
+    if ends:
+        places.append([rows[-1] for rows in ends])
+    for found in places:
         for metric in metrics:
-            found = [rows.get(gradients, {}).get(metric) for rows in by_gradients]
-            yield gradients, metric, _finite(found)
-    whole = [rows for rows in seeds if rows[-1]["gradients"] == places[-1]]
+            yield _place(found), metric, _finite(row.get(metric) for row in found)
     for metric in metrics:
-        tails = [[row[metric] for row in rows[-_NUM_LAST:]] for rows in whole]
+        tails = [[row.get(metric) for row in rows[-_NUM_LAST:]] for rows in ends]
         means = [
             None if None in tail else math.fsum(tail) / len(tail) for tail in tails
         ]
-        yield places[-1], f"{metric}_last_{_NUM_LAST}", _finite(means)
+        yield _place(places[-1]), f"{metric}_last_{_NUM_LAST}", _finite(means)
+
+
+def _place(rows: Sequence[Row]) -> Row:
+    """Return where evaluations of several seeds are."""
+    times = _finite(row.get("virtual_time") for row in rows)
+    return {
+        "gradients": round(sum(row["gradients"] for row in rows) / len(rows)),
+        "virtual_time": math.fsum(times) / len(times) if times else None,
+    }
 
 
 def _finite(values: Iterable[float | None]) -> list[float]:

@@ -11,8 +11,8 @@ on, and grows, by the same command. ``--together N`` runs share a compiled progr
 they can, ``--max-minutes M`` stops after a time.
 
 The table is ``table.csv`` and, with pyarrow, ``table.parquet``: a row for every
-setting, method, number of gradients and metric, with mean, standard deviation and 95%
-interval over the seeds.
+setting, method, evaluation and metric, with mean, standard deviation and 95% interval
+over the seeds.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from rich.table import Table
 
 from fedasync_jax.config import Settings
 from fedasync_jax.presets import make_settings
-from fedasync_jax.run_folder import Row, read_metrics
+from fedasync_jax.run_folder import Row
 from fedasync_jax.sweep import Point, make_grid
-from fedasync_jax.tables import select_last, tabulate, write_table
+from fedasync_jax.tables import read_run, select_last, tabulate, write_table
 
 _NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
 
@@ -80,8 +80,7 @@ def main() -> None:
         together=command.together,
         max_minutes=command.max_minutes,
     )
-    runs = [(where, read_metrics(point.path)) for point, where in points.items()]
-    table = tabulate(runs)
+    table = tabulate(read_run(point.path, where) for point, where in points.items())
     try:
         files = write_table(command.out / "table", table)
     except OSError as error:
@@ -117,7 +116,7 @@ def parse_command(args: Sequence[str]) -> Command:
     try:
         return Command(
             settings=settings,
-            axes=dict(_parse_axis(text, settings) for text in known.grid),
+            axes=_parse_grid(known.grid, settings),
             seeds=_parse_seeds(known.seeds),
             out=known.out,
             together=known.together and _parse_count("together", known.together, 1),
@@ -139,8 +138,30 @@ def make_point(command: Command, combination: Mapping[str, Any], seed: int) -> P
     return Point(command.out / folder / f"seed-{seed}", settings)
 
 
-def _parse_axis(text: str, settings: Settings) -> tuple[str, list[Any]]:
-    """Return name and values of ``NAME=VALUE,VALUE``."""
+def _parse_grid(texts: Sequence[str], settings: Settings) -> dict[str, list[Any]]:
+    """Return the axes of ``NAME=VALUE,VALUE ...``."""
+    words: dict[str, list[list[str]]] = {}
+    for text in texts:
+        name, values = _split_axis(text, settings)
+        if name in words:
+            raise ValueError(f"grid must name a setting once, got {name} again: {text}")
+        words[name] = values
+    axes = {}
+    for name, values in words.items():
+        # With the first values of the others, as settings may need one another.
+        combinations = [
+            {**{other: first for other, (first, *_) in words.items()}, name: value}
+            for value in values
+        ]
+        parsed = [_parse_values(combination, settings) for combination in combinations]
+        axes[name] = [getattr(one, name) for one in parsed]
+        if len(set(axes[name])) < len(values):
+            raise ValueError(f"grid must have different values, got {name} twice alike")
+    return axes
+
+
+def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
+    """Return the name of a setting and the words of its values."""
     flag, _, values = text.partition("=")
     name = flag.strip("-").replace("-", "_")
     fields = {field.name for field in dataclasses.fields(Settings)}
@@ -150,15 +171,17 @@ def _parse_axis(text: str, settings: Settings) -> tuple[str, list[Any]]:
             f"{' and '.join(_NOT_SWEPT)}, got {text}"
         )
     is_list = isinstance(getattr(settings, name), tuple)
-    parsed = []
-    for value in values.split(","):
-        words = value.split("+") if is_list else [value]
-        args = [f"--{name.replace('_', '-')}", *words]
-        one = parse_flags(Settings, "", args=args, default=settings)
-        parsed.append(getattr(one, name))
-    if len(set(parsed)) < len(parsed):
-        raise ValueError(f"grid must have different values, got {text}")
-    return name, parsed
+    split = [value.split("+") if is_list else [value] for value in values.split(",")]
+    return name, split
+
+
+def _parse_values(
+    combination: Mapping[str, Sequence[str]], settings: Settings
+) -> Settings:
+    args = []
+    for name, words in combination.items():
+        args += [f"--{name.replace('_', '-')}", *words]
+    return parse_flags(Settings, "", args=args, default=settings)
 
 
 def _parse_count(name: str, text: str, least: int) -> int:

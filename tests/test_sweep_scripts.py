@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,32 @@ def test_stopped_after_a_time_and_gone_on_with(swept):
     assert "8 to run" in stopped.stdout and "8 to run" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "Error" in line]
     assert (out / "pieces.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_interrupted_at_any_moment_and_gone_on_with(tmp_path, number, code):
+    command = [sys.executable, str(SCRIPTS / "sweep.py"), "--num-updates", "12000"]
+    command += ["--eval-every", "500", "--hidden", "8", "--methods", "fedasync-hinge"]
+    command += ["--seeds", "1", "2", "--out", str(tmp_path / "out")]
+    files = [tmp_path / "out" / "all" / f"seed-{i}" / "metrics.jsonl" for i in (1, 2)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        while process.poll() is None:
+            if all(file.is_file() and file.stat().st_size > 700 for file in files):
+                break
+            time.sleep(0.01)
+        process.send_signal(number)
+        told = process.communicate()[0]
+    assert process.returncode == code
+    assert ("2 runs stopped; the same command goes on" in told) == (code == 130)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = _read_table(tmp_path / "out")
+    accuracies = [row for row in rows if row["metric"] == "test_accuracy"]
+    assert [int(r["gradients"]) for r in accuracies] == list(range(0, 60001, 2500))
+    assert {row["n"] for row in accuracies} == {"2"}
 
 
 def test_there_is_a_run_folder_for_every_combination_and_seed(swept):
@@ -110,6 +138,15 @@ def test_the_same_command_runs_nothing_twice(swept):
         (["--grid", "alpha"], ["grid", "NAME=VALUE"]),
         (["--grid", "alpha=2"], ["alpha", "(0, 1]", "2"]),
         (["--grid", "alpha=0.5,0.5"], ["grid", "different"]),
+        (["--grid", "alpha=0.5", "alpha=0.6"], ["grid", "alpha", "once"]),
+        (
+            ["--grid", "num-clients=50,30", "clients-per-round=40"],
+            ["clients_per_round", "30", "40"],
+        ),
+        (  # fits together, so that only the other flag is refused
+            ["--grid", "num-clients=200", "clients-per-round=150", "--together", "0"],
+            ["together", ">= 1", "0"],
+        ),
         (["--grid", "num-updates=many"], ["num-updates", "many"]),
         (["--seeds", "one"], ["seeds", "one"]),
         (["--seeds"], ["seeds", "none"]),
