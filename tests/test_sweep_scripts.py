@@ -174,6 +174,7 @@ def test_bad_flags_of_sweep_are_one_line(tmp_path, arguments, words):
         (["--seeds", "x"], ["seeds", "x"]),
         (["--together", "0"], ["together", "> 0", "0"]),
         (["--scale", "small", "--figure", "wikitext-4"], ["text_path", "input.txt"]),
+        (["--no-run"], ["out must hold runs", "out/paper"]),
     ],
 )
 def test_bad_flags_of_reproduce_are_one_line(tmp_path, arguments, words):
@@ -203,6 +204,10 @@ def test_a_figure_from_runs_to_the_page(tmp_path):
     for number in range(1, 7):
         assert f"text {number}. " in done.stdout
     assert (out / "small" / "wikitext-4.png").stat().st_size > 10_000
+    before = (out / "small" / "results.json").read_text()
+    told = run_script("reproduce.py", "--scale", "small", "--out", out, "--no-run")
+    assert told.returncode == 0, told.stderr
+    assert (out / "small" / "results.json").read_text() == before
     written = run_script("write_reproduction.py", out / "small", "--out", docs)
     assert written.returncode == 0, written.stderr
     page = (docs / "reproduction.md").read_text()
