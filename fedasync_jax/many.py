@@ -11,7 +11,7 @@ Shapes: R runs, T updates of a run, S slots of all runs, W tasks a call.
 import collections
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,18 @@ class Run(NamedTuple):
     past: Past | None = None
 
 
-OnCall = Callable[[list[int], Callable[[int], Snapshot]], Collection[int] | None]
+class OnCall(Protocol):
+    """Is told of every call of the device."""
+
+    def __call__(
+        self, versions: list[int], make_snapshot: Callable[[int], Snapshot], /
+    ) -> Collection[int] | None:
+        """Return the runs to be trained no more, if any.
+
+        Args:
+          versions: newest of every run.
+          make_snapshot: returns the snapshot of a run, by its number.
+        """
 
 
 def run_many(
@@ -75,9 +86,7 @@ def run_many(
       batching: default: ``choose_batching()``; ``max_width`` is the number of tasks of
         all runs in a call.
       evaluate_fn: jitted function of one model, the same for all.
-      on_call: called after every call of the device with the newest version of every
-        run, and a function that returns a run's snapshot by its number. Runs whose
-        numbers it returns are trained no more; the others go on.
+      on_call: told of every call of the device; may drop runs, the others go on.
 
     Raises:
       ValueError: if there is no run, functions or shapes of two runs differ, or one is

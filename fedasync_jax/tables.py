@@ -65,8 +65,9 @@ def tabulate(runs: Iterable[Run]) -> list[Row]:
     method has no clock); ``metric``; ``runs``, how many seeds there are; ``n``, how
     many of them came so far with a finite value; over these ``mean``, ``sd``, ``low``
     and ``high``, the 95% interval of the mean (see ``estimates``; None of a single
-    value). The last evaluation is that of all runs that came to their end. A metric
-    that ends in ``_last_10`` is the mean of their last ten evaluations.
+    value). The last evaluation is that of all runs that came to their end, if one did.
+    A metric that ends in ``_last_10`` is the mean of their last ten evaluations: its
+    ``n`` is how many seeds came to the end.
 
     Args:
       runs: see ``read_run``.
@@ -162,10 +163,7 @@ def _collect(
         for metric in metrics:
             yield _place(found), metric, _finite(row.get(metric) for row in found)
     for metric in metrics:
-        tails = [[row.get(metric) for row in rows[-_NUM_LAST:]] for rows in ends]
-        means = [
-            None if None in tail else math.fsum(tail) / len(tail) for tail in tails
-        ]
+        means = [_mean([row.get(metric) for row in rows[-_NUM_LAST:]]) for rows in ends]
         yield _place(places[-1]), f"{metric}_last_{_NUM_LAST}", _finite(means)
 
 
@@ -176,6 +174,11 @@ def _place(rows: Sequence[Row]) -> Row:
         "gradients": round(sum(row["gradients"] for row in rows) / len(rows)),
         "virtual_time": math.fsum(times) / len(times) if times else None,
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def _finite(values: Iterable[float | None]) -> list[float]:

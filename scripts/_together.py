@@ -1,6 +1,5 @@
 """Runs side by side, as scripts run them: told in lines, stopped and gone on with."""
 
-import contextlib
 import json
 import math
 import signal
@@ -58,14 +57,17 @@ def run_all_points(
     )
     listener, diverged = _Lines(console), []
     try:
-        for _, results in run_points(
-            points,
-            describe_origin(),
-            together=together or (8 if devices[0].platform == "cpu" else 64),
-            listener=listener,
-            should_stop=lambda: bool(asked) or time.monotonic() > deadline,
-        ):
-            diverged += results.diverged
+        try:
+            for _, results in run_points(
+                points,
+                describe_origin(),
+                together=together or (8 if devices[0].platform == "cpu" else 64),
+                listener=listener,
+                should_stop=lambda: bool(asked) or time.monotonic() > deadline,
+            ):
+                diverged += results.diverged
+                _note_pieces(out, listener)
+        finally:
             _note_pieces(out, listener)
         if asked:
             raise Stopped("stopped after the last run")
@@ -75,8 +77,6 @@ def run_all_points(
     except (ValueError, OSError, ModuleNotFoundError) as error:
         fail(error)
     finally:
-        with contextlib.suppress(OSError):  # it was told of above
-            _note_pieces(out, listener)
         for number, handler in before.items():
             signal.signal(number, handler)
     return diverged

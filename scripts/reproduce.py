@@ -47,8 +47,8 @@ class Flags:
     """What is reproduced."""
 
     figure: tuple[str, ...] = ("all",)
-    """cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4, wikitext-16, or
-    all."""
+    """What to run: cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4,
+    wikitext-16, or all. All that is below --out is told of."""
     scale: str = "paper"
     """paper, or small: for a laptop."""
     data_path: Path | None = None
@@ -58,7 +58,7 @@ class Flags:
     out: Path = Path("runs/reproduction")
     """Folder of the runs."""
     seeds: tuple[int, ...] | None = None
-    """Seeds. Default: those of the authors' scripts."""
+    """Seeds to run, and to tell of. Default: those of the authors' scripts."""
     num_updates: int | None = None
     """Updates of every run, if not those of the scale; may grow later. Runs that are
     longer, as another figure has made them, stay so."""
@@ -103,7 +103,8 @@ def main() -> None:
     if flags.run:
         _run_missing(flags, [figures[name] for name in names], out, console)
     pieces = _read_lines(out / "pieces.jsonl")
-    results = make_results(flags.scale, find_runs(flags.scale, out), pieces)
+    runs = find_runs(flags.scale, out, flags.seeds or scale.seeds)
+    results = make_results(flags.scale, runs, pieces)
     if not results["runs"]:
         fail(f"out must hold runs that have come to their end, got {out}")
     results["central"] = read_central(out / "central")

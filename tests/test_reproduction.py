@@ -220,9 +220,20 @@ def test_nothing_holds_as_long_as_curves_are_missing():
     missing = FIGURES[0].cell("fedasync-polynomial", 4, 0.6)
     some = {cell: curve for cell, curve in curves.items() if cell != missing}
     assert "holds" not in [finding.verdict for finding in _decide(some)]
-    no_sweep = {c: v for c, v in curves.items() if c.max_staleness != 50}
-    verdicts = [finding.verdict for finding in _decide(no_sweep)]
-    assert verdicts[:4] == ["holds"] * 4 and verdicts[5] == "undecided"
+    swept = [cell for cell in curves if cell.max_staleness == 50]
+    for missing in (swept, swept[:1]):
+        some = {c: v for c, v in curves.items() if c not in missing}
+        verdicts = [finding.verdict for finding in _decide(some)]
+        assert verdicts[:4] == ["holds"] * 4 and verdicts[5] == "undecided"
+
+
+def test_nothing_holds_if_curves_have_no_seed_in_common():
+    curves = _curves(_like_the_paper)
+    for method in ("fedasync-constant", "fedasync-polynomial", "fedasync-hinge"):
+        for alpha in (0.6, 0.9):
+            rows = slice(2, None) if method == "fedasync-hinge" else slice(None, 2)
+            curves[FIGURES[1].cell(method, 16, alpha)][rows] = np.nan
+    assert "holds" not in _verdicts(curves)
 
 
 def test_large_staleness_is_judged_without_the_sweep():
@@ -272,16 +283,13 @@ def test_curves_are_compared_at_equal_gradients():
         }
         for cell, gradients, value in (
             (sgd, [0, 450], [0.0, 0.9]),
-            (fedavg, [0, 250, 450], [0.0, 0.2, 0.3]),
+            (fedavg, [0, 250, 440], [0.0, 0.2, 0.3]),
         )
     ]
     evidence = make_evidence(records, [sgd, fedavg])
-    assert evidence is not None
-    grid = evidence.gradients
-    for cell, values in ((sgd, 0.9 * grid / 450), (fedavg, None)):
-        expected = np.interp(grid, [0, 250, 450], [0, 0.2, 0.3])
-        expected = expected if values is None else values
-        assert evidence.curves[cell][0] == pytest.approx(expected)
+    assert evidence is not None and evidence.gradients.tolist() == [0, 250, 440]
+    assert evidence.curves[sgd][0] == pytest.approx([0.0, 0.5, 0.88])
+    assert evidence.curves[fedavg][0].tolist() == [0.0, 0.2, 0.3]
 
 
 def test_the_sweep_decides_large_staleness():
@@ -421,7 +429,8 @@ def results(tiny, tmp_path_factory):
             )
         )
     ) == len(runs)
-    assert sorted(find_runs("tiny", out)) == sorted(runs)
+    assert sorted(find_runs("tiny", out, (2, 1, 3))) == sorted(runs)
+    assert {seed for _, seed, _ in find_runs("tiny", out, (2,))} == {2}
     return make_results("tiny", runs, [piece])
 
 
@@ -484,7 +493,7 @@ def test_a_run_that_has_grown_counts_as_far_as_it_came(tiny, tmp_path):
         return make_point(cell, tiny, 1, tmp_path, None, num_updates)
 
     def find():
-        (record,) = make_results("tiny", find_runs("tiny", tmp_path), [])["runs"]
+        (record,) = make_results("tiny", find_runs("tiny", tmp_path, (1,)), [])["runs"]
         assert record["finished"] and len(record["value"]) == len(record["gradients"])
         return record["num_updates"], record["gradients"][-1], record["model"]
 
@@ -514,6 +523,28 @@ def test_a_run_that_has_grown_counts_as_far_as_it_came(tiny, tmp_path):
     assert find_end(point(100)._replace(settings=other)) is None
 
 
+def test_a_run_that_has_grown_and_ended_early_goes_on_flat(tiny, tmp_path):
+    def find():
+        (record,) = make_results("tiny", find_runs("tiny", tmp_path, (1,)), [])["runs"]
+        return record["finished"], record["gradients"][-1]
+
+    cell = Cell("cifar", "fedasync-polynomial", 4, 0.6)
+    point = make_point(cell, tiny, 1, tmp_path, None, 40)
+    list(sweep.run_points([point], {"versions": {}}))
+    metrics = point.path / "metrics.jsonl"
+    last = json.loads(metrics.read_text().splitlines()[-1])
+    with metrics.open("a") as file:
+        for version, rejected in ((44, 0), (48, 4)):
+            more = {"version": version, "gradients": 5 * version, "rejected": rejected}
+            file.write(json.dumps({**last, **more}) + "\n")
+    assert find() == (False, 240)
+    lines = metrics.read_text().splitlines()
+    metrics.write_text("\n".join(lines[:-1]) + "\n")
+    assert find() == (True, 200)
+    metrics.write_text("\n".join(lines[:-3]) + "\n")  # the end was taken back
+    assert make_results("tiny", find_runs("tiny", tmp_path, (1,)), [])["runs"] == []
+
+
 def test_texts_are_judged_by_their_loss(results):
     records = json.loads(json.dumps(results["runs"]))
     for record in records:
@@ -536,7 +567,7 @@ def test_the_page(results):
     assert "* Digits, max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
     assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
     assert "* Digits, max staleness 2 to 20: " in page
-    assert "40 updates in place of 3,000" in page
+    assert "40 updates in place of 2,000" in page
     assert "wikitext" not in page
     assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
     assert "50.0% after 2 epochs" in page
@@ -563,6 +594,26 @@ def test_the_page_tells_the_lengths_of_runs(results):
     assert "| `num_updates` | 40 or 60 |" in page
     page = write_document([{**results, "runs": records[:1]}], {"tiny": []})
     assert "--num-updates" not in page
+
+
+def test_the_page_compares_with_central_training_where_both_have_been(results):
+    def show(**changes):
+        records = [
+            {**record, "num_updates": changes.get("num_updates", 24)}
+            for record in results["runs"]
+        ]
+        central = {"accuracy": [0.4, 0.5, 0.6], "seconds": 90.0, "seed": 1}
+        return write_document(
+            [{**results, "runs": records, "central": central}], {"tiny": []}
+        )
+
+    page = show()  # 12 clients: 24 updates are two epochs
+    assert "50.0% after 2 epochs" in page
+    records = [r for r in results["runs"] if r["cell"]["method"] == "sgd"]
+    shown = ", ".join(f"{r['value'][-1]:.1%} (seed {r['seed']})" for r in records)
+    assert f"seen as much: {shown}." in page
+    page = show(num_updates=11)
+    assert "60.0% after 3 epochs" in page and "seen as much" not in page
 
 
 def test_the_page_in_the_repository_is_what_the_script_writes():

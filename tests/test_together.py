@@ -210,6 +210,24 @@ def test_one_that_diverges_stops_alone(tmp_path):
         assert rows == sorted(set(rows)) and rows[-1] < 40
 
 
+def test_the_one_that_diverges_is_trained_no_more(tmp_path):
+    bad = [
+        _build(seed=seed, step_size=1e30, stop_after_rejected=8, max_update_norm=None)
+        for seed in (3, 4)
+    ]
+    fine, told = _build(seed=0), []
+    (earlier,) = running.run_together(_entries(bad[:1], tmp_path))
+    outcomes = running.run_together(
+        _entries([*bad, fine], tmp_path),
+        batching=Batching(max_width=1),
+        on_call=told.append,
+    )
+    assert [type(outcome) for outcome in outcomes[:2]] == [running.Diverged] * 2
+    assert str(outcomes[0]) == str(earlier)
+    _assert_same(outcomes[2], _alone(fine))
+    assert 40 < len(told) < 80  # a task a call; 40 are those of the one that is fine
+
+
 def test_what_cannot_share_a_program_is_refused(some):
     with pytest.raises(ValueError, match="runs must have the same functions in local_"):
         running.run_together(_entries([some[0], _build(hidden=(5,))]))

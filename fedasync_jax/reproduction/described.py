@@ -39,12 +39,8 @@ def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "```bash"
     for figure in list_shown(results):
-        lengths = find_lengths(records, figure)
-        path = "--text-path" if figure.data == "text" else "--data-path"
-        yield (
-            f"python scripts/reproduce.py --scale {name} --figure {figure.name} "
-            f"--num-updates {min(lengths, default=1)} {path} FOLDER"
-        )
+        flags = _list_flags(results, figure)
+        yield f"python scripts/reproduce.py --scale {name} {flags}"
     yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
     yield "```"
     yield ""
@@ -88,6 +84,22 @@ def describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def _list_flags(results: Mapping[str, Any], figure: Figure) -> str:
+    """Return the flags that make a figure."""
+    flags = [f"--figure {figure.name}"]
+    lengths = find_lengths(results["runs"], figure)
+    if lengths:
+        flags.append(f"--num-updates {min(lengths)}")
+    mine = [r for r in results["runs"] if r["cell"]["data"] == figure.data]
+    seeds = sorted({record["seed"] for record in mine})
+    if seeds != sorted(SCALES[results["scale"]].seeds):
+        flags.append(f"--seeds {' '.join(map(str, seeds))}")
+    flags.append(
+        "--text-path FOLDER" if figure.data == "text" else "--data-path FOLDER"
+    )
+    return " ".join(flags)
+
+
 def list_shown(results: Mapping[str, Any]) -> list[Figure]:
     """Return the figures that have a curve of their own."""
     figures = list(make_figures(SCALES[results["scale"]]).values())
@@ -109,10 +121,9 @@ def _count_runs(records: Sequence[Mapping[str, Any]]) -> str:
     gradients = _list_counts(record["gradients"][-1] for record in whole)
     seeds = sorted({record["seed"] for record in records})
     ended = len(records) - len(whole)
-    return (
-        f"{len(records)} runs of {gradients} gradients, seeds "
-        f"{', '.join(map(str, seeds))}"
-        + (f"; {ended} ended early, all arrivals rejected." if ended else ".")
+    length = f" of {gradients} gradients" if whole else ""
+    return f"{len(records)} runs{length}, seeds {', '.join(map(str, seeds))}" + (
+        f"; {ended} ended early, all arrivals rejected." if ended else "."
     )
 
 

@@ -91,6 +91,14 @@ def make_results(
             continue
         if end is None and not is_same_run(config["settings"], point):
             continue
+        if end is not None:
+            kept = [row for row in rows if row["version"] <= end.version]
+            if _has_diverged(rows) and len(kept) < len(rows):
+                end = None  # it has grown, and ended early
+            elif kept[-1]["version"] < end.version:
+                continue  # it has grown, and that evaluation is no longer one
+            else:
+                rows = kept
         if end is not None or _has_diverged(rows):
             records.append(_describe(cell, seed, config, rows, end))
             mine = {k: v for k, v in config["settings"].items() if k not in _PLACES}
@@ -192,7 +200,6 @@ def _describe(
     is_text = "test_perplexity" in rows[-1]
     num_updates, model = config["settings"]["num_updates"], None
     if end is not None:
-        rows = [row for row in rows if row["version"] <= end.version]
         num_updates = end.num_updates
         weights = (end.model / "model.safetensors").read_bytes()
         model = hashlib.sha256(weights).hexdigest()

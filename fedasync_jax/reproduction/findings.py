@@ -83,14 +83,14 @@ def decide(
     if evidence is None:
         return []
     measures, unit = Measures(evidence), evidence.unit
-    have_all = all(measures.have(cell) for cell in list_cells(plain))
+    have_all = measures.have(*list_cells(plain))
     no_worse, have_swept = list(_is_no_worse(measures, large)), True
     for figure in figures:
-        if figure.is_sweep:
-            swept = make_evidence(records, figure.cells())
-            more = [] if swept is None else _is_no_worse(Measures(swept), figure)
-            no_worse, before = [*no_worse, *more], len(no_worse)
-            have_swept = len(no_worse) > before
+        swept = make_evidence(records, figure.cells()) if figure.is_sweep else None
+        if swept is not None:
+            of_swept = Measures(swept)
+            no_worse += _is_no_worse(of_swept, figure)
+            have_swept = of_swept.have(*figure.cells())
     return [
         Finding(
             1,

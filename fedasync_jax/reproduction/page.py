@@ -104,8 +104,8 @@ def _show_findings(found: _Found, names: Mapping[str, str]) -> Iterator[str]:
         "A claim is decided by the 95% interval (Student's) of the difference over "
         "seeds, each seed compared with itself: beyond its bound it holds, on the "
         "other side it does not, else it is undecided. Runs that are compared are cut "
-        "to the shortest of them. A finding for which curves are missing does not "
-        "hold yet. Intervals are not corrected for the number of claims: of a hundred "
+        "to the shortest of them. As long as curves are missing a finding is undecided "
+        "at best. Intervals are not corrected for the number of claims: of a hundred "
         "differences that are nothing, five are decided. The claims are below."
     )
     yield ""
@@ -158,8 +158,8 @@ def _show_exact(results: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "At max staleness 4 no arrival is staler than 3, so hinge(10, 4) weights as "
         "the constant does, and the two curves must coincide bit for bit: every "
-        "evaluation, every training loss and the final model. The findings do not "
-        "count this hinge a second time."
+        "evaluation, every training loss and the final model. As this hinge "
+        "is the constant, the findings name it only where it is compared with another."
     )
     yield ""
     yield "| alpha | seed | bit for bit | largest difference of an evaluation |"
@@ -170,16 +170,19 @@ def _show_exact(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
-    central = results.get("central")
-    if not central:
+    central, settings = results.get("central"), results["settings"].get("cifar")
+    if not central or not settings:
         return
     yield "### Central training"
     yield ""
-    settings = results["settings"]["cifar"]
     of_an_update = (settings["epochs"] or 1.0) / settings["num_clients"]
-    runs = [r for r in results["runs"] if read_key(r)[0] == Cell("cifar", "sgd")]
-    seen = [record["num_updates"] * of_an_update for record in runs]
-    epochs = min([len(central["accuracy"]), *map(math.floor, seen)])
+    seen = {
+        record["seed"]: record["num_updates"] * of_an_update
+        for record in results["runs"]
+        if read_key(record)[0] == Cell("cifar", "sgd") and record["finished"]
+    }
+    seen = {seed: count for seed, count in seen.items() if count >= 1}
+    epochs = min([len(central["accuracy"]), *map(math.floor, seen.values())])
     yield (
         "The same network on the pooled data, by a plain loop of optax that shares "
         "nothing with the engine but the model: test accuracy "
@@ -187,15 +190,13 @@ def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
         f"{central['seed']} ({len(central['accuracy'])} epochs in "
         f"{central['seconds'] / 60:.0f} minutes)."
     )
-    if runs:
-        values = [
-            np.interp(epochs / count * r["gradients"][-1], r["gradients"], r["value"])
-            for r, count in zip(runs, seen, strict=True)
-        ]
-        shown = [
-            f"{value:.1%} (seed {record['seed']})"
-            for value, record in zip(values, runs, strict=True)
-        ]
+    shown = []
+    for record in results["runs"]:
+        if read_key(record)[0] == Cell("cifar", "sgd") and record["seed"] in seen:
+            x, y = record["gradients"], record["value"]
+            value = np.interp(epochs / seen[record["seed"]] * x[-1], x, y)
+            shown.append(f"{value:.1%} (seed {record['seed']})")
+    if shown:
         yield (
             "Single-thread SGD in the engine, where it has seen as much: "
             f"{', '.join(shown)}."
@@ -213,10 +214,10 @@ def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _list_shorter(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which figures have runs that are shorter than the preset's."""
+    """Yield which figures have runs that are shorter than the paper's."""
     scale = SCALES[results["scale"]]
     for figure in list_shown(results):
-        usual = make_settings(scale.presets[figure.data])
+        usual = make_settings(SCALES["paper"].presets[figure.data])
         shortest = min(find_lengths(results["runs"], figure), default=0)
         if 0 < shortest < usual.num_updates:
             yield (

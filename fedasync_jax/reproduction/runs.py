@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,25 +33,23 @@ class End(NamedTuple):
     model: Path
 
 
-def find_runs(scale: str, out: Path) -> list[tuple[Cell, int, Point]]:
-    """Return cell, seed and place of all runs of a scale, whatever their lengths.
+def find_runs(
+    scale: str, out: Path, seeds: Collection[int]
+) -> list[tuple[Cell, int, Point]]:
+    """Return cell, seed and place of the runs of a scale, whatever their lengths.
 
     Args:
       scale: its name.
       out: folder of all runs.
+      seeds: of the runs.
     """
     cells = list_cells(list(make_figures(SCALES[scale]).values()))
-    names = {
-        cell: [p.name[5:] for p in (out / cell.name).glob("seed-*")] for cell in cells
-    }
-    seeds = {
-        cell: sorted(int(n) for n in names[cell] if n.isdecimal()) for cell in cells
-    }
-    return [
+    runs = [
         (cell, seed, make_point(cell, SCALES[scale], seed, out, None))
         for cell in cells
-        for seed in seeds[cell]
+        for seed in seeds
     ]
+    return [run for run in runs if run[2].path.is_dir()]
 
 
 def is_same_run(settings: Mapping[str, Any], point: Point) -> bool:
