@@ -176,13 +176,13 @@ def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
     yield "### Central training"
     yield ""
     of_an_update = (settings["epochs"] or 1.0) / settings["num_clients"]
-    seen = {
-        record["seed"]: record["num_updates"] * of_an_update
+    seen = [
+        (record, record["num_updates"] * of_an_update)
         for record in results["runs"]
         if read_key(record)[0] == Cell("cifar", "sgd") and record["finished"]
-    }
-    seen = {seed: count for seed, count in seen.items() if count >= 1}
-    epochs = min([len(central["accuracy"]), *map(math.floor, seen.values())])
+    ]
+    seen = [(record, count) for record, count in seen if count >= 1]
+    epochs = min([len(central["accuracy"]), *(math.floor(n) for _, n in seen)])
     yield (
         "The same network on the pooled data, by a plain loop of optax that shares "
         "nothing with the engine but the model: test accuracy "
@@ -191,11 +191,10 @@ def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
         f"{central['seconds'] / 60:.0f} minutes)."
     )
     shown = []
-    for record in results["runs"]:
-        if read_key(record)[0] == Cell("cifar", "sgd") and record["seed"] in seen:
-            x, y = record["gradients"], record["value"]
-            value = np.interp(epochs / seen[record["seed"]] * x[-1], x, y)
-            shown.append(f"{value:.1%} (seed {record['seed']})")
+    for record, count in seen:
+        x, y = record["gradients"], record["value"]
+        value = np.interp(epochs / count * x[-1], x, y)
+        shown.append(f"{value:.1%} (seed {record['seed']})")
     if shown:
         yield (
             "Single-thread SGD in the engine, where it has seen as much: "
