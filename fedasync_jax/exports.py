@@ -58,6 +58,14 @@ def save_model(
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
+def read_about(folder: str | Path) -> dict[str, Any] | None:
+    """Return ``model.json`` of a model that was written to its end, else None."""
+    path = Path(folder) / "model.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
     """Load a model that ``save_model`` wrote.
 

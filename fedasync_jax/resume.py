@@ -20,14 +20,32 @@ def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
     if not Path(path).exists():
         return
     earlier = read_config(path)["settings"]
-    settings = json.loads(json.dumps(config["settings"]))
-    for name in sorted(earlier.keys() | settings.keys()):
-        before, now = earlier.get(name), settings.get(name)
+    for name, (before, now) in compare_settings(earlier, config["settings"]).items():
         grows = name == "num_updates" and isinstance(before, int) and before <= now
-        if before != now and not grows and name != "run_dir":
+        if not grows:
             raise ValueError(
                 f"{name} must be {before} to go on with the run {path}, got {now}"
             )
+
+
+def compare_settings(
+    earlier: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Return what differs, but for the place: values before and now, by name.
+
+    Args:
+      earlier: settings that were read from JSON.
+      settings: as ``Settings.to_json`` has them.
+
+    >>> compare_settings({"alpha": 0.6, "seed": 1}, {"alpha": 0.9, "seed": 1})
+    {'alpha': (0.6, 0.9)}
+    """
+    same_kind = json.loads(json.dumps(settings))
+    pairs = {
+        name: (earlier.get(name), same_kind.get(name))
+        for name in sorted((earlier.keys() | same_kind.keys()) - {"run_dir"})
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def read_config(run_dir: str | Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fedasync_jax.base import ArrayLike
+from fedasync_jax.exports import read_about
 from fedasync_jax.resume import check_goes_on, lock_folder
 from fedasync_jax.timeline import ACTIVITIES
 from fedasync_jax.trace import LOSS_REASONS
@@ -190,6 +191,20 @@ def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
     if not methods:
         raise ValueError(f"metrics.jsonl must hold one whole line or more, got {path}")
     return {m: [rows[v] for v in sorted(rows)] for m, rows in methods.items()}
+
+
+def read_models(run_dir: str | Path) -> dict[str, dict[str, Any]]:
+    """Read ``model.json`` of every final model that was written to its end.
+
+    Args:
+      run_dir: the run folder.
+
+    Returns:
+      What ``exports.read_about`` returns, by the slug of the method.
+    """
+    folders = {path.parent.name: path for path in sorted(Path(run_dir).glob("*/model"))}
+    models = {slug: read_about(folder) for slug, folder in folders.items()}
+    return {slug: about for slug, about in models.items() if about is not None}
 
 
 def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:

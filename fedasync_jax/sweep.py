@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,8 @@ from fedasync_jax import experiment
 from fedasync_jax.config import Settings
 from fedasync_jax.job import Results
 from fedasync_jax.problem import PROBLEM_FIELDS
-from fedasync_jax.resume import check_goes_on
-from fedasync_jax.run_folder import RunFolder
+from fedasync_jax.resume import check_goes_on, compare_settings
+from fedasync_jax.run_folder import RunFolder, read_models
 from fedasync_jax.side_by_side import Job, Listener, run_side_by_side
 
 
@@ -42,13 +41,13 @@ def make_grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def is_finished(point: Point) -> bool:
     """Return whether all methods of a point have been run to their end."""
-    wanted = _comparable(point.settings.to_json())
-    models = sorted(point.path.glob("*/model/model.json"))
-    if len(models) < len(point.settings.methods):
-        return False
     if not (point.path / "summary.json").is_file():
         return False
-    return all(_comparable(_read(path)["settings"]) == wanted for path in models)
+    models = read_models(point.path).values()
+    return len(models) >= len(point.settings.methods) and not any(
+        compare_settings(about["settings"], point.settings.to_json())
+        for about in models
+    )
 
 
 def run_points(
@@ -105,13 +104,3 @@ def _build(
         folder = RunFolder(point.path, {**config, **settings})
         stack.callback(folder.close)
         yield Job(built, folder)
-
-
-def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON has them, without the place."""
-    same = json.loads(json.dumps(settings))
-    return {name: value for name, value in same.items() if name != "run_dir"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

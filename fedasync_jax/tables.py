@@ -1,7 +1,6 @@
 """Tidy tables: what runs of several seeds come to, a row per number."""
 
 import csv
-import json
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.estimates import estimate
-from fedasync_jax.run_folder import Row, read_metrics, slugify
+from fedasync_jax.run_folder import Row, read_metrics, read_models, slugify
 
 _METRICS = (
     "test_accuracy",
@@ -46,14 +45,12 @@ def read_run(run_dir: str | Path, settings: Mapping[str, Any]) -> Run:
     Raises:
       ValueError: see ``run_folder.read_metrics``.
     """
-    metrics = read_metrics(run_dir)
-    finished = set()
-    for method, rows in metrics.items():
-        about = Path(run_dir) / slugify(method) / "model" / "model.json"
-        if about.is_file():
-            version = json.loads(about.read_text(encoding="utf-8"))["version"]
-            if version == rows[-1]["version"]:
-                finished.add(method)
+    metrics, models = read_metrics(run_dir), read_models(run_dir)
+    finished = {
+        method
+        for method, rows in metrics.items()
+        if models.get(slugify(method), {}).get("version") == rows[-1]["version"]
+    }
     return Run(settings, metrics, finished)
 
 

@@ -1,6 +1,6 @@
 """The paper's figures, drawn from the evidence."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +10,23 @@ from matplotlib.figure import Figure as Picture
 
 from fedasync_jax.plotting.bands import Band, draw_against, draw_bands
 from fedasync_jax.plotting.looks import STYLE
+from fedasync_jax.reproduction.described import list_shown
 from fedasync_jax.reproduction.evidence import Evidence, make_evidence
-from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure, find_own
+from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure
 
 
-def draw_all(
-    figures: Iterable[Figure], records: Sequence[Mapping[str, Any]], folder: Path
-) -> list[Path]:
+def draw_all(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw every figure that has a curve of its own, as PNG.
 
     Args:
-      figures: all of a scale, see ``make_figures``.
-      records: of a results file.
+      results: see ``make_results``.
       folder: for the pictures.
     """
-    paths, figures = [], list(figures)
+    paths = []
     folder.mkdir(parents=True, exist_ok=True)
-    for figure in figures:
-        evidence = make_evidence(records, figure.cells())
-        own = find_own(figure, figures)
-        if evidence is None or not any(cell in evidence.curves for cell in own):
+    for figure in list_shown(results):
+        evidence = make_evidence(results["runs"], figure.cells())
+        if evidence is None:
             continue
         with matplotlib.rc_context(STYLE):
             fig = (_draw_sweep if figure.is_sweep else _draw_curves)(figure, evidence)

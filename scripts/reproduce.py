@@ -109,7 +109,7 @@ def main() -> None:
         fail(f"out must hold runs that have come to their end, got {out}")
     results["central"] = read_central(out / "central")
     (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    _tell(console, results, list(figures.values()), out)
+    _tell(console, results, out)
 
 
 def _run_missing(
@@ -170,9 +170,7 @@ def _train_centrally(
         sys.exit(TIME_IS_UP)
 
 
-def _tell(
-    console: Console, results: dict[str, Any], figures: list[Figure], out: Path
-) -> None:
+def _tell(console: Console, results: dict[str, Any], out: Path) -> None:
     """Print the findings and draw the figures."""
     for data, (_, findings) in decide_all(results).items():
         for finding in findings:
@@ -182,7 +180,7 @@ def _tell(
                 highlight=False,
                 soft_wrap=True,
             )
-    for picture in draw_all(figures, results["runs"], out):
+    for picture in draw_all(results, out):
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
     console.print(f"wrote {out / 'results.json'}", highlight=False, soft_wrap=True)
 

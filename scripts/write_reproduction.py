@@ -16,7 +16,7 @@ import tyro
 from _cli import fail, parse_flags
 from _pictures import draw_all
 
-from fedasync_jax.reproduction.figures import SCALES, make_figures
+from fedasync_jax.reproduction.figures import SCALES
 from fedasync_jax.reproduction.page import write_document
 
 
@@ -47,8 +47,7 @@ def main() -> None:
     pictures = {}
     for results in many:
         name = results["scale"]
-        figures = make_figures(SCALES[name]).values()
-        drawn = draw_all(figures, results["runs"], folder / name)
+        drawn = draw_all(results, folder / name)
         pictures[name] = [path.stem for path in drawn]
     page = flags.out / "reproduction.md"
     page.write_text(write_document(many, pictures), encoding="utf-8")

@@ -4,7 +4,6 @@ It shares nothing with the engine but the model and the data, so it says what ac
 they allow, and whether single-thread SGD in the engine is what it should be.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import optax
 from fedasync_jax import models
 from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.config import Settings
-from fedasync_jax.exports import load_model, save_model
+from fedasync_jax.exports import load_model, read_about, save_model
 from fedasync_jax.problem import Problem, make_classification
 
 
@@ -31,10 +30,8 @@ def count_epochs(settings: Settings) -> int:
 def read_central(folder: Path) -> dict[str, Any] | None:
     """Return what ``train_centrally`` has come to so far; None if to nothing."""
     newest = _find_newest(folder)
-    if newest is None:
-        return None
-    about = json.loads((newest / "model.json").read_text(encoding="utf-8"))
-    return about["central"]
+    about = None if newest is None else read_about(newest)
+    return None if about is None else about["central"]
 
 
 def train_centrally(

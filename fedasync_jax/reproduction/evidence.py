@@ -13,8 +13,10 @@ import numpy as np
 from fedasync_jax.reproduction.figures import FEDASYNC, Cell, Figure
 from fedasync_jax.reproduction.runs import End, find_end, is_same_run
 from fedasync_jax.resume import read_config
-from fedasync_jax.run_folder import read_metrics
+from fedasync_jax.run_folder import Row, read_metrics
 from fedasync_jax.sweep import Point
+
+_Part = tuple[Sequence[Row], End | None]
 
 _PLACES = ("data_path", "run_dir")
 
@@ -83,24 +85,16 @@ def make_results(
     """
     records, settings, versions = [], {}, []
     for cell, seed, point in runs:
-        end = find_end(point)
         try:
             rows = next(iter(read_metrics(point.path).values()))
             config = read_config(point.path)
         except ValueError:
             continue
-        if end is None and not is_same_run(config["settings"], point):
+        if not is_same_run(config["settings"], point):
             continue
-        if end is not None:
-            kept = [row for row in rows if row["version"] <= end.version]
-            if _has_diverged(rows) and len(kept) < len(rows):
-                end = None  # it has grown, and ended early
-            elif kept[-1]["version"] < end.version:
-                continue  # it has grown, and that evaluation is no longer one
-            else:
-                rows = kept
-        if end is not None or _has_diverged(rows):
-            records.append(_describe(cell, seed, config, rows, end))
+        part = _choose_part(rows, find_end(point))
+        if part is not None:
+            records.append(_describe(cell, seed, config, *part))
             mine = {k: v for k, v in config["settings"].items() if k not in _PLACES}
             settings.setdefault(cell.data, mine)
             if config["versions"] not in versions:
@@ -190,11 +184,30 @@ def compare_exactly(
     return compared
 
 
+def _choose_part(rows: Sequence[Row], end: End | None) -> _Part | None:
+    """Return the evaluations that count, and where they end; None if none do.
+
+    Args:
+      rows: all evaluations of a run.
+      end: see ``find_end``.
+
+    Returns:
+      Those up to its end, though it may have grown since. If it ended early, as all
+      arrivals were rejected, all of them, and None.
+    """
+    kept = [row for row in rows if end is not None and row["version"] <= end.version]
+    if len(kept) < len(rows) and _has_diverged(rows):
+        return rows, None
+    if end is None or kept[-1]["version"] < end.version:
+        return None  # it has grown, and its last evaluation is no longer one
+    return kept, end
+
+
 def _describe(
     cell: Cell,
     seed: int,
     config: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     end: End | None,
 ) -> dict[str, Any]:
     is_text = "test_perplexity" in rows[-1]
@@ -217,7 +230,7 @@ def _describe(
     }
 
 
-def _has_diverged(rows: Sequence[Mapping[str, Any]]) -> bool:
+def _has_diverged(rows: Sequence[Row]) -> bool:
     """Return whether all arrivals before the last evaluation were rejected."""
     if len(rows) < 2:
         return False

@@ -1,7 +1,6 @@
 """The runs that lie in a folder: which there are, and how far each has come."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from fedasync_jax.reproduction.figures import (
     make_figures,
     make_point,
 )
-from fedasync_jax.resume import read_config
+from fedasync_jax.resume import compare_settings, read_config
+from fedasync_jax.run_folder import read_models
 from fedasync_jax.sweep import Point
 
-_FREE = ("data_path", "run_dir", "num_updates")
+_FREE = {"data_path", "num_updates"}
 
 
 class End(NamedTuple):
@@ -54,21 +54,15 @@ def find_runs(
 
 def is_same_run(settings: Mapping[str, Any], point: Point) -> bool:
     """Return whether settings are those of a run, but for places and its length."""
-    wanted = json.loads(json.dumps(point.settings.to_json()))
-    return all(
-        settings.get(name) == value
-        for name, value in wanted.items()
-        if name not in _FREE
-    )
+    return compare_settings(settings, point.settings.to_json()).keys() <= _FREE
 
 
 def find_end(point: Point) -> End | None:
     """Return where a run has come to an end; None if it has not, or is another one."""
-    for path in sorted(point.path.glob("*/model/model.json")):
-        about = json.loads(path.read_text(encoding="utf-8"))
+    for slug, about in read_models(point.path).items():
         if is_same_run(about["settings"], point):
             num_updates = about["settings"]["num_updates"]
-            return End(num_updates, about["version"], path.parent)
+            return End(num_updates, about["version"], point.path / slug / "model")
     return None
 
 
