@@ -43,10 +43,9 @@ def is_finished(point: Point) -> bool:
     """Return whether all methods of a point have been run to their end."""
     if not (point.path / "summary.json").is_file():
         return False
-    models = read_models(point.path).values()
+    wanted, models = point.settings.to_json(), read_models(point.path).values()
     return len(models) >= len(point.settings.methods) and not any(
-        compare_settings(about["settings"], point.settings.to_json())
-        for about in models
+        compare_settings(about["settings"], wanted) for about in models
     )
 
 

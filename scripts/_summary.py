@@ -68,7 +68,7 @@ def _describe_method(
 ) -> str:
     last = dict(rows[-1])
     folder = run_dir / run_folder.slugify(name)
-    is_done = folder.name in run_folder.read_models(run_dir)
+    is_done = (folder / "model" / "model.json").is_file()
     scores = find_scores(folder / "checkpoints")
     place = f"version {last['version']:,}"
     if last["updates"] is not None:

@@ -16,8 +16,6 @@ from fedasync_jax.resume import read_config
 from fedasync_jax.run_folder import Row, read_metrics
 from fedasync_jax.sweep import Point
 
-_Part = tuple[Sequence[Row], End | None]
-
 _PLACES = ("data_path", "run_dir")
 
 
@@ -184,7 +182,9 @@ def compare_exactly(
     return compared
 
 
-def _choose_part(rows: Sequence[Row], end: End | None) -> _Part | None:
+def _choose_part(
+    rows: Sequence[Row], end: End | None
+) -> tuple[Sequence[Row], End | None] | None:
     """Return the evaluations that count, and where they end; None if none do.
 
     Args:
@@ -199,7 +199,7 @@ def _choose_part(rows: Sequence[Row], end: End | None) -> _Part | None:
     if len(kept) < len(rows) and _has_diverged(rows):
         return rows, None
     if end is None or kept[-1]["version"] < end.version:
-        return None  # it has grown, and its last evaluation is no longer one
+        return None  # no end, or its evaluation is gone since the run has grown
     return kept, end
 
 
