@@ -5,84 +5,50 @@ Every part is usable alone; ``run`` is Algorithm 1 over a ``Trace``. See the REA
 
 from importlib.metadata import version
 
-from fedasync_jax import availability, baselines, data, fleet, mixing, models, staleness
-from fedasync_jax.base import (
-    ClientData,
-    LocalInfo,
-    LocalUpdate,
-    Mixer,
-    MixInfo,
-    Model,
-    StalenessFn,
-    Variables,
+from fedasync_jax import base, data, engine, fleet, mixing, models, schedule, worker
+from fedasync_jax.base import Mixer, Model, Variables
+from fedasync_jax.engine import Batching, Run, run, run_many
+from fedasync_jax.fleet import make_fleet
+from fedasync_jax.mixing import staleness
+from fedasync_jax.schedule import (
+    Immediate,
+    Periodic,
+    Rounds,
+    sampled_staleness,
+    simulate,
 )
-from fedasync_jax.batching import Batching, choose_batching
-from fedasync_jax.engine import RunResult, RunState, Wave, init_state, iterate, run
-from fedasync_jax.evaluation import make_evaluate
-from fedasync_jax.exports import load_model, save_model
-from fedasync_jax.fleet import Fleet, Network, make_fleet, make_network
-from fedasync_jax.history import Evaluation, Updates
-from fedasync_jax.invariants import find_violations
-from fedasync_jax.local import make_local_update, steps_per_task
-from fedasync_jax.many import Run, run_many
-from fedasync_jax.proximal import add_proximal
-from fedasync_jax.schedule import sampled_staleness, simulate
-from fedasync_jax.schedulers import Immediate, Periodic, Rounds
-from fedasync_jax.step_scales import StepScales, reduce_on_plateau
-from fedasync_jax.steps import TimeBudget
-from fedasync_jax.trace import Trace, assign_slots, make_waves
+from fedasync_jax.storage.models import load_model, save_model
+from fedasync_jax.worker import add_proximal, make_evaluate, make_local_update
 
 __version__ = version("fedasync-jax")
 
 __all__ = [
     "Batching",
-    "ClientData",
-    "Evaluation",
-    "Fleet",
     "Immediate",
-    "LocalInfo",
-    "LocalUpdate",
-    "MixInfo",
     "Mixer",
     "Model",
-    "Network",
     "Periodic",
     "Rounds",
     "Run",
-    "RunResult",
-    "RunState",
-    "StalenessFn",
-    "StepScales",
-    "TimeBudget",
-    "Trace",
-    "Updates",
     "Variables",
-    "Wave",
     "__version__",
     "add_proximal",
-    "assign_slots",
-    "availability",
-    "baselines",
-    "choose_batching",
+    "base",
     "data",
-    "find_violations",
+    "engine",
     "fleet",
-    "init_state",
-    "iterate",
     "load_model",
     "make_evaluate",
     "make_fleet",
     "make_local_update",
-    "make_network",
-    "make_waves",
     "mixing",
     "models",
-    "reduce_on_plateau",
     "run",
     "run_many",
     "sampled_staleness",
     "save_model",
+    "schedule",
     "simulate",
     "staleness",
-    "steps_per_task",
+    "worker",
 ]

@@ -1,69 +1,8 @@
-"""Write ``docs/reproduction.md`` and its pictures from results files.
+"""Write the page of the reproduction from results files."""
 
-    python scripts/write_reproduction.py runs/reproduction/small
-    python scripts/write_reproduction.py
+import _checkout  # noqa: F401
 
-The first form takes the results of scripts/reproduce.py into the documentation; either
-writes the page of all that are there, one of every scale. Nothing on it is typed.
-"""
-
-import dataclasses
-import json
-from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
-from _cli import fail, parse_flags
-from _pictures import draw_all
-
-from fedasync_jax.reproduction.figures import SCALES
-from fedasync_jax.reproduction.page import write_document
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What is written, and where."""
-
-    results: Annotated[Path | None, tyro.conf.Positional] = None
-    """Folder of scripts/reproduce.py whose results are new."""
-    out: Path = Path("docs")
-    """Folder of the documentation."""
-
-
-def main() -> None:
-    """Write the page."""
-    flags = parse_flags(Flags, __doc__ or "")
-    folder = flags.out / "reproduction"
-    folder.mkdir(parents=True, exist_ok=True)
-    if flags.results is not None:
-        results = _read(flags.results / "results.json")
-        text = json.dumps(results, separators=(",", ":"))
-        lines = text.replace('{"cell"', '\n{"cell"')  # so that changes can be read
-        path = folder / f"{results['scale']}.json"
-        path.write_text(lines + "\n", encoding="utf-8")
-    many = [_read(path) for path in sorted(folder.glob("*.json"))]
-    if not many:
-        fail(f"results must be a folder of reproduce.py, got none, nor any in {folder}")
-    pictures = {}
-    for results in many:
-        name = results["scale"]
-        drawn = draw_all(results, folder / name)
-        pictures[name] = [path.stem for path in drawn]
-    page = flags.out / "reproduction.md"
-    page.write_text(write_document(many, pictures), encoding="utf-8")
-    print(f"wrote {page} from {len(many)} results file(s)")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"scale", "versions", "settings", "pieces", "runs"} - results.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        fail(f"results must be a file that reproduce.py wrote, got {path} ({error})")
-    if missing or results["scale"] not in SCALES:
-        fail(f"results must be a file that reproduce.py wrote, got {path}")
-    return results
-
+from reproduction.write import main
 
 if __name__ == "__main__":
     main()

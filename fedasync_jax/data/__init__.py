@@ -1,9 +1,10 @@
 """Data sets, their partition over clients, and the record that training reads."""
 
-from fedasync_jax.data.cifar10 import load_cifar10, prepare_cifar10
+from fedasync_jax.data.cifar10.fetch_tfds import fetch_cifar10
+from fedasync_jax.data.cifar10.load import load_cifar10, prepare_cifar10
+from fedasync_jax.data.cifar10.tfds import load_cifar10_tfds
 from fedasync_jax.data.clients import make_client_data, pool_clients
-from fedasync_jax.data.datasets import Dataset, load_digits
-from fedasync_jax.data.fetch_tfds import fetch_cifar10
+from fedasync_jax.data.digits import Dataset, load_digits
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     LabelSummary,
@@ -27,9 +28,13 @@ from fedasync_jax.data.registry import (
     load_dataset,
     make_partition,
 )
-from fedasync_jax.data.shakespeare import Speakers, load_shakespeare
-from fedasync_jax.data.text import Text, batchify, deal_batches, load_wikitext2
-from fedasync_jax.data.tfds import load_cifar10_tfds
+from fedasync_jax.data.text.shakespeare import Speakers, load_shakespeare
+from fedasync_jax.data.text.wikitext2 import (
+    Text,
+    batchify,
+    deal_batches,
+    load_wikitext2,
+)
 
 __all__ = [
     "DATASETS",

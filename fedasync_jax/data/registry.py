@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fedasync_jax.data.cifar10 import load_cifar10, prepare_cifar10
-from fedasync_jax.data.datasets import Dataset, load_digits
-from fedasync_jax.data.fetch_tfds import fetch_cifar10
+from fedasync_jax.data.cifar10.fetch_tfds import fetch_cifar10
+from fedasync_jax.data.cifar10.load import load_cifar10, prepare_cifar10
+from fedasync_jax.data.digits import Dataset, load_digits
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     Partition,

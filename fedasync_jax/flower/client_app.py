@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 
 from fedasync_jax.base import Model, PyTree
-from fedasync_jax.config import Settings
+from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.flower import adapter, arrays, work
 from fedasync_jax.flower.adapter import ClientApp, Context, Message
 from fedasync_jax.flower.settings import read_settings

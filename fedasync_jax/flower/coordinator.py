@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.flower.limits import Limits
-from fedasync_jax.trace import FAILED, LATE, LEFT, TIMED_OUT, UNFINISHED
+from fedasync_jax.schedule.trace import FAILED, LATE, LEFT, TIMED_OUT, UNFINISHED
 
 # Why a task was lost though nobody sent anything bad, and its place in LOSS_REASONS.
 FAULTS = {

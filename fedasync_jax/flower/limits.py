@@ -3,7 +3,12 @@
 import dataclasses
 import math
 
-from fedasync_jax.bounds import AT_LEAST_0, AT_LEAST_1, POSITIVE, check_bounds
+from fedasync_jax.experiment.checks import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    POSITIVE,
+    check_bounds,
+)
 
 _BOUNDS = {
     "max_in_flight": AT_LEAST_1,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.flower.coordinator import LostTask
-from fedasync_jax.metrics import finite, judge
-from fedasync_jax.timeline import ACTIVITIES
+from fedasync_jax.jobs.metrics import finite, judge
+from fedasync_jax.schedule.timeline import ACTIVITIES
 
 _FLOATS = ("start_time", "arrival_time")
 _WORK, _LOST = (ACTIVITIES.index(name) for name in ("work", "lost"))

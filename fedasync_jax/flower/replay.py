@@ -12,16 +12,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from fedasync_jax import run_folder
 from fedasync_jax.base import Variables
-from fedasync_jax.engine import RunResult, run
-from fedasync_jax.exports import load_model
-from fedasync_jax.methods import make_rule
-from fedasync_jax.presets import from_json
-from fedasync_jax.resume import read_config
-from fedasync_jax.trace import Trace, make_trace
-from fedasync_jax.worker import make_worker
-from fedasync_jax.workload import make_workload
+from fedasync_jax.engine.algorithm import RunResult, run
+from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.methods import make_rule
+from fedasync_jax.experiment.presets import from_json
+from fedasync_jax.experiment.workload import make_workload
+from fedasync_jax.schedule.trace import Trace, make_trace
+from fedasync_jax.storage import run_folder
+from fedasync_jax.storage.models import load_model
+from fedasync_jax.storage.resume import read_config
 
 
 class Replay(NamedTuple):

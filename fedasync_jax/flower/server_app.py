@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
-from fedasync_jax.checkpoint import Checkpoints
-from fedasync_jax.config import Settings
-from fedasync_jax.engine import RunState, Snapshot
-from fedasync_jax.evaluation import make_evaluate
-from fedasync_jax.exports import save_model
+from fedasync_jax.engine.algorithm import RunState, Snapshot
+from fedasync_jax.engine.history import Past, Updates
+from fedasync_jax.experiment.methods import make_rule
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.flower import adapter, arrays, record
 from fedasync_jax.flower.adapter import Context, Network, ServerApp
 from fedasync_jax.flower.coordinator import Coordinator
@@ -24,11 +24,11 @@ from fedasync_jax.flower.exposure import find_exposure
 from fedasync_jax.flower.server import Server
 from fedasync_jax.flower.settings import RunSettings, read_settings
 from fedasync_jax.flower.updater import Newest, Updater
-from fedasync_jax.history import Past, Updates
-from fedasync_jax.methods import make_rule
-from fedasync_jax.metrics import score
-from fedasync_jax.run_folder import RunFolder
-from fedasync_jax.workload import make_workload
+from fedasync_jax.jobs.metrics import score
+from fedasync_jax.storage.checkpoints import Checkpoints
+from fedasync_jax.storage.models import save_model
+from fedasync_jax.storage.run_folder import RunFolder
+from fedasync_jax.worker.evaluation import make_evaluate
 
 _TIMELINES = 30  # clients
 

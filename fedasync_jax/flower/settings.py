@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedasync_jax.bounds import FEDASYNC, check_name
-from fedasync_jax.config import Settings
+from fedasync_jax.experiment.checks import FEDASYNC, check_name
+from fedasync_jax.experiment.schedule_settings import ScheduleSettings
+from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.flower.limits import Limits
-from fedasync_jax.schedule_settings import ScheduleSettings
 
 _NOT_HERE = {field.name for field in dataclasses.fields(ScheduleSettings)} | {
     "methods",

@@ -23,11 +23,11 @@ from fedasync_jax.base import (
     PyTree,
     Variables,
 )
-from fedasync_jax.config import Settings
 from fedasync_jax.data import Partition, make_client_data
-from fedasync_jax.local import steps_per_task
-from fedasync_jax.worker import make_worker
-from fedasync_jax.workload import Workload, make_workload
+from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.workload import Workload, make_workload
+from fedasync_jax.worker.local_update import steps_per_task
 
 
 class Work(NamedTuple):

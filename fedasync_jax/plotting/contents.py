@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax import run_folder
 from fedasync_jax.plotting.looks import LineStyle, assign_styles
-from fedasync_jax.run_folder import Row
-from fedasync_jax.trace import LOSS_REASONS
+from fedasync_jax.schedule.trace import LOSS_REASONS
+from fedasync_jax.storage import run_folder
+from fedasync_jax.storage.run_folder import Row
 
 Arrays = Mapping[str, np.ndarray]
 

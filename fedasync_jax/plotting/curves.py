@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.looks import LineStyle, add_legend, percent, scale_counts
-from fedasync_jax.run_folder import Row
+from fedasync_jax.storage.run_folder import Row
 
 Rows = Mapping[str, Sequence[Row]]
 

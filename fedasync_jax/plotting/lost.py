@@ -18,7 +18,7 @@ from fedasync_jax.plotting.looks import (
     choose_unit,
     count_upwards,
 )
-from fedasync_jax.trace import LOSS_REASONS
+from fedasync_jax.schedule.trace import LOSS_REASONS
 
 _COLORS = {"left": SKY, "failed": RED, "timed out": ORANGE, "late": PINK}
 _MAX_BARS = 50

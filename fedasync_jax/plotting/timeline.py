@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
 from fedasync_jax.plotting.looks import BLUE, ORANGE, RED, SKY, add_legend, choose_unit
-from fedasync_jax.timeline import ACTIVITIES
+from fedasync_jax.schedule.timeline import ACTIVITIES
 
 _NUM_TASKS = 7  # so many are seen of the median client
 _MAX_ROUNDS = 50  # more lines than this would hide the bars

@@ -7,7 +7,11 @@ import math
 
 import numpy as np
 
-from fedasync_jax.data.apportion import even_sizes, raise_to_minimum, round_shares
+from fedasync_jax.data.partition.apportion import (
+    even_sizes,
+    raise_to_minimum,
+    round_shares,
+)
 from fedasync_jax.data.partition.base import (
     Partition,
     check_labels,

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from fedasync_jax.data.apportion import raise_to_minimum, round_shares
+from fedasync_jax.data.partition.apportion import raise_to_minimum, round_shares
 from fedasync_jax.data.partition.base import (
     Partition,
     check_num_clients,

@@ -4,7 +4,7 @@ from numbers import Integral
 
 import numpy as np
 
-from fedasync_jax.data.apportion import even_sizes
+from fedasync_jax.data.partition.apportion import even_sizes
 from fedasync_jax.data.partition.base import (
     INT32_MAX,
     Partition,

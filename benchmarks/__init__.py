@@ -1,0 +1,1 @@
+"""Benchmarks: how fast this machine does federated learning."""

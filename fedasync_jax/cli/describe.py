@@ -1,0 +1,83 @@
+"""What a run folder holds: what the run is, how far it came, and whether it goes on."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedasync_jax.cli.results import describe_score
+from fedasync_jax.experiment.presets import from_json, make_settings
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.storage import run_folder
+from fedasync_jax.storage.checksums import find_best, find_scores
+from fedasync_jax.storage.resume import find_writer, read_config
+
+
+def describe_run(run_dir: Path) -> Iterator[str]:
+    """Yield what there is to say of a run, line by line.
+
+    Raises:
+      ValueError: if it is not the folder of a run.
+    """
+    config = read_config(run_dir)
+    settings = from_json(config["settings"], run_dir=run_dir)
+    if "preset" not in config:
+        raise ValueError(f"summary must be a run of train.py, got {run_dir}")
+    fleet = f", fleet {config['fleet']}" if config["fleet"] else ""
+    yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.dataset}"
+    yield f"  settings: {_describe_settings(config, settings)}"
+    versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items())
+    yield f"  software: {versions}, revision {config.get('revision') or 'unknown'}"
+    kind, platform, count = config["devices"]
+    yield f"  devices: {count} x {kind} ({platform})"
+    writer = find_writer(run_dir)
+    yield f"  now: {'written to by ' + writer if writer else 'nobody writes to it'}"
+    for name, rows in _read_rows(run_dir).items():
+        yield f"  {_describe_method(run_dir, name, rows, settings)}"
+    is_whole = (run_dir / "summary.json").is_file()
+    if not is_whole and not writer:
+        yield f"  go on with: python scripts/train.py --resume {run_dir}"
+
+
+def _describe_settings(config: dict[str, Any], settings: Settings) -> str:
+    """Return the settings that are not those of the preset and the fleet."""
+    usual = make_settings(config["preset"], config["fleet"])
+    changed = [
+        f"{field.name} {_format(getattr(settings, field.name))}"
+        for field in dataclasses.fields(settings)
+        if getattr(settings, field.name) != getattr(usual, field.name)
+        and field.name != "run_dir"
+    ]
+    return ", ".join(changed) or "those of the preset"
+
+
+def _format(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _read_rows(run_dir: Path) -> dict[str, list[run_folder.Row]]:
+    try:
+        return run_folder.read_metrics(run_dir)
+    except ValueError:
+        return {}
+
+
+def _describe_method(
+    run_dir: Path, name: str, rows: list[run_folder.Row], settings: Settings
+) -> str:
+    last = dict(rows[-1])
+    folder = run_dir / run_folder.slugify(name)
+    is_done = (folder / "model" / "model.json").is_file()
+    scores = find_scores(folder / "checkpoints")
+    place = f"version {last['version']:,}"
+    if last["updates"] is not None:
+        place = f"{last['version']:,} of {settings.num_updates:,} updates"
+    parts = [f"{'finished' if is_done else 'not finished'}, {place}"]
+    parts.append(describe_score(last))
+    if last["virtual_time"] is not None:
+        parts.append(f"{last['virtual_time']:,.0f} simulated s")
+    parts += [f"{last[w]:,} {w}" for w in ("rejected", "lost") if last[w]]
+    if scores:
+        newest, best = max(scores), find_best(scores)
+        parts.append(f"checkpoints up to {newest:,}, the best of {best:,}")
+    return f"{name}: {', '.join(parts)}"

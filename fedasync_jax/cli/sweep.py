@@ -1,0 +1,245 @@
+"""Run a grid of settings with several seeds, side by side, and make one table.
+
+    python scripts/sweep.py --grid alpha=0.3,0.6,0.9 concentration=0.1,1 --seeds 0 1 2
+    python scripts/sweep.py --preset cifar10-small --grid max-staleness=4,16
+
+``--grid NAME=VALUE,VALUE`` may name any setting but seed and run_dir; several make all
+combinations. In a setting that is a list, + joins its entries: methods=fedavg+sgd. All
+other flags are those of scripts/train.py. ``--out FOLDER`` has a run folder for every
+combination and seed; those that are finished are not run again, so that a sweep goes
+on, and grows, by the same command. ``--together N`` runs share a compiled program where
+they can, ``--max-minutes M`` stops after a time.
+
+The table is ``table.csv`` and, with pyarrow, ``table.parquet``: a row for every
+setting, method, evaluation and metric, with mean, standard deviation and 95% interval
+over the seeds.
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from fedasync_jax.analysis.tables import read_run, select_last, tabulate, write_table
+from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.together import run_all_points
+from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs import cores
+from fedasync_jax.jobs.sweep import Point, make_grid
+from fedasync_jax.storage.run_folder import Row
+
+_NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
+
+
+class Command(NamedTuple):
+    """The command line.
+
+    Attributes:
+      settings: of all runs, but for what is swept.
+      axes: values by name of the setting.
+      seeds: of every combination.
+      out: folder of the sweep.
+      together: see ``run_all_points``.
+      max_minutes: likewise.
+    """
+
+    settings: Settings
+    axes: Mapping[str, Sequence[Any]]
+    seeds: Sequence[int]
+    out: Path
+    together: int | None
+    max_minutes: float | None
+
+
+def main() -> None:
+    """Run the sweep."""
+    cores.use_all_cores()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    command = parse_command(sys.argv[1:])
+    console = Console()
+    try:
+        combinations = make_grid(command.axes)
+        points = {
+            make_point(command, combination, seed): combination
+            for combination in combinations
+            for seed in command.seeds
+        }
+    except ValueError as error:
+        fail(error)
+    diverged = run_all_points(
+        list(points),
+        command.out,
+        console,
+        together=command.together,
+        max_minutes=command.max_minutes,
+    )
+    table = tabulate(read_run(point.path, where) for point, where in points.items())
+    try:
+        files = write_table(command.out / "table", table)
+    except OSError as error:
+        fail(error)
+    _print_table(console, table, list(command.axes))
+    for file in files:
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+    if diverged:
+        console.print(f"{len(diverged)} runs ended early", style="red")
+        sys.exit(1)
+
+
+def parse_command(args: Sequence[str]) -> Command:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="digits")
+    parser.add_argument("--fleet", default=None)
+    parser.add_argument("--grid", nargs="*", default=[])
+    parser.add_argument("--seeds", nargs="*", default=["0", "1", "2"])
+    parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
+    parser.add_argument("--together", default=None)
+    parser.add_argument("--max-minutes", default=None)
+    known, rest = parser.parse_known_args(args)
+    try:
+        default = make_settings(known.preset, known.fleet)
+    except ValueError as error:
+        fail(error)
+    given = {word.split("=")[0].strip("-").replace("-", "_") for word in rest}
+    for name in _NOT_SWEPT:
+        if name in given:
+            fail(f"{name} must not be given, as --seeds and --out are, got {name}")
+    settings = parse_flags(Settings, __doc__ or "", args=rest, default=default)
+    try:
+        return Command(
+            settings=settings,
+            axes=_parse_grid(known.grid, settings),
+            seeds=_parse_seeds(known.seeds),
+            out=known.out,
+            together=known.together and _parse_count("together", known.together, 1),
+            max_minutes=known.max_minutes and _parse_minutes(known.max_minutes),
+        )
+    except ValueError as error:
+        fail(error)
+
+
+def make_point(command: Command, combination: Mapping[str, Any], seed: int) -> Point:
+    """Return the run of a combination and a seed.
+
+    Raises:
+      ValueError: if settings do not go together.
+    """
+    parts = [f"{name}-{_show(value)}" for name, value in combination.items()]
+    folder = "_".join(parts) or "all"
+    settings = dataclasses.replace(command.settings, **combination, seed=seed)
+    return Point(command.out / folder / f"seed-{seed}", settings)
+
+
+def _parse_grid(texts: Sequence[str], settings: Settings) -> dict[str, list[Any]]:
+    """Return the axes of ``NAME=VALUE,VALUE ...``."""
+    words: dict[str, list[list[str]]] = {}
+    for text in texts:
+        name, values = _split_axis(text, settings)
+        if name in words:
+            raise ValueError(f"grid must name a setting once, got {name} again: {text}")
+        words[name] = values
+    axes = {}
+    for name, values in words.items():
+        # With the first values of the others, as settings may need one another.
+        combinations = [
+            {**{other: first for other, (first, *_) in words.items()}, name: value}
+            for value in values
+        ]
+        parsed = [_parse_values(combination, settings) for combination in combinations]
+        axes[name] = [getattr(one, name) for one in parsed]
+        if len(set(axes[name])) < len(values):
+            raise ValueError(f"grid must have different values, got {name} twice alike")
+    return axes
+
+
+def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
+    """Return the name of a setting and the words of its values."""
+    flag, _, values = text.partition("=")
+    name = flag.strip("-").replace("-", "_")
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    if name not in fields or name in _NOT_SWEPT or not values:
+        raise ValueError(
+            "grid must be NAME=VALUE,VALUE with the name of a setting other than "
+            f"{' and '.join(_NOT_SWEPT)}, got {text}"
+        )
+    is_list = isinstance(getattr(settings, name), tuple)
+    split = [value.split("+") if is_list else [value] for value in values.split(",")]
+    return name, split
+
+
+def _parse_values(
+    combination: Mapping[str, Sequence[str]], settings: Settings
+) -> Settings:
+    args = []
+    for name, words in combination.items():
+        args += [f"--{name.replace('_', '-')}", *words]
+    return parse_flags(Settings, "", args=args, default=settings)
+
+
+def _parse_count(name: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise ValueError(f"{name} must be whole numbers >= {least}, got {text}")
+    return int(text)
+
+
+def _parse_seeds(texts: Sequence[str]) -> list[int]:
+    seeds = [_parse_count("seeds", text, 0) for text in texts]
+    if not seeds or len(set(seeds)) < len(seeds):
+        shown = " ".join(texts) or "none"
+        raise ValueError(f"seeds must be one or more different numbers, got {shown}")
+    return seeds
+
+
+def _parse_minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not minutes > 0:
+        raise ValueError(f"max_minutes must be > 0, got {text}")
+    return minutes
+
+
+def _show(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _print_table(console: Console, table: Sequence[Row], axes: Sequence[str]) -> None:
+    """Print the last numbers of every setting and method."""
+    metrics = {row["metric"] for row in table}
+    is_text = "test_perplexity_last_10" in metrics
+    metric = f"test_{'perplexity' if is_text else 'accuracy'}_last_10"
+    spec = ",.2f" if is_text else ".2%"
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    for title in (*axes, "method"):
+        shown.add_column(title, no_wrap=True)
+    for title in ("runs", "mean", "sd", "95% interval"):
+        shown.add_column(title, justify="right", no_wrap=True)
+    for row in select_last(table, metric):
+        numbers = [_format(row[name], spec) for name in ("mean", "sd")]
+        ends = [_format(row[name], spec) for name in ("low", "high")]
+        interval = "-" if "-" in ends else " to ".join(ends)
+        settings = [_show(row[name]) for name in (*axes, "method")]
+        counted = f"{row['n']} of {row['runs']}"
+        shown.add_row(*settings, counted, *numbers, interval)
+    # Elsewhere than on a terminal nobody would see what does not fit 80 columns.
+    wide = console if console.is_terminal else Console(width=200)
+    wide.print(shown)
+    what = "perplexity" if is_text else "accuracy"
+    console.print(f"{what} on the test set, mean of the last ten evaluations")
+
+
+def _format(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Runs side by side, as scripts run them: told in lines, stopped and gone on with."""
+
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from fedasync_jax.cli.flags import fail
+from fedasync_jax.cli.signals import note_signals
+from fedasync_jax.experiment.methods import Method
+from fedasync_jax.jobs.machine import describe_hardware, describe_origin
+from fedasync_jax.jobs.runner import Diverged, Outcome, Stopped
+from fedasync_jax.jobs.side_by_side import Listener
+from fedasync_jax.jobs.sweep import Point, is_finished, run_points
+
+TIME_IS_UP = 3  # exit code
+
+
+def run_all_points(
+    points: Sequence[Point],
+    out: Path,
+    console: Console,
+    *,
+    together: int | None = None,
+    max_minutes: float | None = None,
+) -> list[str]:
+    """Run what is not finished; end the process when it is to stop, or at an error.
+
+    What the pieces of the work took is put down in ``pieces.jsonl``.
+
+    Args:
+      points: see ``sweep.run_points``.
+      out: folder of all.
+      console: to print on.
+      together: runs in one program at most; default: 8 on a CPU, else 64.
+      max_minutes: after which all runs stop, with checkpoints; exit code 3.
+
+    Returns:
+      Why some runs ended early, a line each.
+    """
+    deadline = time.monotonic() + 60 * (max_minutes or math.inf)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    asked = note_signals("call")
+    devices, left = jax.devices(), sum(not is_finished(point) for point in points)
+    console.print(
+        f"{len(points)} runs below {out}, {left} to run; "
+        f"{len(devices)} {devices[0].platform} device(s)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    listener, diverged = _Lines(console), []
+    try:
+        try:
+            for _, results in run_points(
+                points,
+                describe_origin(),
+                together=together or (8 if devices[0].platform == "cpu" else 64),
+                listener=listener,
+                should_stop=lambda: bool(asked) or time.monotonic() > deadline,
+            ):
+                diverged += results.diverged
+                _note_pieces(out, listener)
+        finally:
+            _note_pieces(out, listener)
+        if asked:
+            raise Stopped("stopped after the last run")
+    except Stopped as stop:
+        console.print(f"{stop}; the same command goes on", highlight=False)
+        sys.exit(128 + asked[0] if asked else TIME_IS_UP)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        fail(error)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return diverged
+
+
+def _note_pieces(out: Path, listener: "_Lines") -> None:
+    """Put down how long it took, and on what."""
+    pieces = listener.take_pieces()
+    if pieces:
+        with (out / "pieces.jsonl").open("a", encoding="utf-8") as file:
+            for piece in pieces:
+                record = {**piece, "hardware": describe_hardware()}
+                file.write(json.dumps(record) + "\n")
+
+
+class _Lines(Listener):
+    """Prints how far the runs are, together, and how fast."""
+
+    def __init__(self, console: Console, every: float = 15.0):
+        """Print on ``console``, every so many seconds at most."""
+        self._console, self._every = console, every
+        self._pieces: list[dict[str, Any]] = []
+        self._done: int | None = None
+
+    def on_begin(self, methods: list[Method]) -> None:
+        """Begin a group."""
+        self._note_piece()
+        names = ", ".join(dict.fromkeys(method.name for method in methods))
+        self._total = sum(method.trace.num_updates for method in methods)
+        self._num_runs, self._start = len(methods), time.perf_counter()
+        self._print(f"{len(methods)} run{'s' * (len(methods) > 1)} together: {names}")
+
+    def on_call(self, versions: list[int]) -> None:
+        """Count what is new."""
+        done, now = sum(versions), time.perf_counter()
+        if self._done is None:
+            self._first, self._began, self._printed = done, now, now
+        self._done, self._now = done, now
+        if now - self._printed >= self._every:
+            self._printed = now
+            self._print_speed(done)
+
+    def on_end(self, outcomes: list[Outcome | Diverged]) -> None:
+        """End a group."""
+        if self._done is not None:
+            self._print_speed(self._done)
+        for outcome in outcomes:
+            if isinstance(outcome, Diverged):
+                self._print(f"  {outcome}")
+
+    def on_skip(self, line: str) -> None:
+        """Print it."""
+        self._print(line)
+
+    def take_pieces(self) -> list[dict[str, Any]]:
+        """Return what was done since it was last asked, a record per group.
+
+        ``updates`` were made in ``seconds`` after the first call of the device, which
+        took ``first_seconds`` with its compilation, by ``runs`` runs together.
+        """
+        self._note_piece()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _note_piece(self) -> None:
+        if self._done is not None:
+            piece = {
+                "runs": self._num_runs,
+                "updates": self._done - self._first,
+                "seconds": round(self._now - self._began, 3),
+                "first_seconds": round(self._began - self._start, 3),
+            }
+            self._pieces.append(piece)
+        self._done = None
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def _print_speed(self, done: int) -> None:
+        rate = (done - self._first) / max(self._now - self._began, 1e-9)
+        left = (self._total - done) / rate / 60 if rate else math.inf
+        self._print(
+            f"  {done:,}/{self._total:,} updates  {rate:,.3g} updates/s  "
+            f"{left:,.0f} min left"
+        )

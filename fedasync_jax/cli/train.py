@@ -1,0 +1,268 @@
+"""Compare FedAsync with its baselines on one data set and one fleet of clients.
+
+Without a flag: handwritten digits, 100 clients, slow and fast ones. The results go into
+a new folder under runs/. ``--preset NAME`` starts from other settings, ``--fleet NAME``
+replaces the devices, ``--check`` tests every schedule for what must always hold, and
+``--tensorboard`` writes the metrics for TensorBoard as well.
+``--resume RUN`` goes on with a run that was interrupted, or with more updates.
+``--summary RUN`` only says what a run is and how far it came.
+"""
+
+import argparse
+import datetime
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+from rich.console import Console
+
+from fedasync_jax.cli.describe import describe_run
+from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.progress import ProgressLine
+from fedasync_jax.cli.results import make_table
+from fedasync_jax.cli.signals import note_signals
+from fedasync_jax.data import summarize_label_counts
+from fedasync_jax.experiment.build import Experiment, build_experiment
+from fedasync_jax.experiment.presets import FLEETS, PRESETS, from_json, make_settings
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs import cores, report, runner
+from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.job import Results, run_all
+from fedasync_jax.jobs.machine import describe_origin, device_peak_mb, host_peak_mb
+from fedasync_jax.jobs.tensorboard import TensorBoard
+from fedasync_jax.storage.resume import check_goes_on, read_config
+from fedasync_jax.storage.run_folder import RunFolder
+
+
+class Command(NamedTuple):
+    """The command line.
+
+    Attributes:
+      preset: name of the settings it starts from.
+      fleet: name of the devices that replace those of the preset; None: none.
+      check: whether to test every schedule.
+      tensorboard: whether to write for TensorBoard.
+      settings: of the experiment.
+    """
+
+    preset: str
+    fleet: str | None
+    check: bool
+    tensorboard: bool
+    settings: Settings
+
+
+def main() -> None:
+    """Run the job."""
+    cores.use_all_cores()
+    # What orbax tells of a full disk on a hundred lines is told below on one.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    command = parse_command(sys.argv[1:])
+    settings = command.settings
+    console = Console()
+    path = settings.run_dir or _new_run_dir(settings)
+    config = _describe(command)
+    try:
+        check_goes_on(path, config)
+        callbacks = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
+        with console.status("reading data, making schedules, warming up"):
+            built = build_experiment(settings)
+        folder = RunFolder(path, config)
+    except (ValueError, ModuleNotFoundError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        console.print("stopped before anything was trained")
+        sys.exit(128 + signal.SIGINT)
+    with folder:
+        _print_header(console, built, folder.path)
+        results = _run_or_stop(console, built, folder, callbacks)
+    if results.outcomes:
+        _print_results(console, built, results)
+    _draw(console, folder.path)
+    for line in results.diverged:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    if command.check:
+        _check(console, results.outcomes)
+    if results.diverged:
+        sys.exit(1)
+
+
+def parse_command(args: Sequence[str]) -> Command:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="digits", nargs="?")
+    parser.add_argument("--fleet", default=None, nargs="?", const="")
+    parser.add_argument("--resume", default=None, nargs="?", const="")
+    parser.add_argument("--summary", default=None, nargs="?", const="")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--tensorboard", action="store_true")
+    known, rest = parser.parse_known_args(args)
+    if known.summary is not None:
+        _print_summary(Path(known.summary), rest)
+    if known.resume is not None:
+        return _resume(known, rest)
+    flags = {arg.split("=")[0].replace("_", "-") for arg in rest}
+    # A rho of the preset gives way to a gamma_rho of the user's, not one of the user's.
+    overrides = {"rho": None} if "--gamma-rho" in flags else {}
+    try:
+        default = make_settings(known.preset, known.fleet, **overrides)
+    except ValueError as error:
+        fail(error)
+    lines = [
+        f"{flag} {name}: {preset.description}"
+        for flag, presets in (("--preset", PRESETS), ("--fleet", FLEETS))
+        for name, preset in presets.items()
+    ]
+    description = "\n\n".join([__doc__ or "", *lines])
+    settings = parse_flags(Settings, description, args=rest, default=default)
+    if known.fleet is not None and settings.schedule == "sampled":
+        fail(
+            f"fleet must not be given for schedule sampled, which has no clock, got "
+            f"{known.fleet} (--schedule immediate has one)"
+        )
+    extras = known.check, known.tensorboard
+    return Command(known.preset, known.fleet, *extras, settings)
+
+
+def _print_summary(run_dir: Path, rest: Sequence[str]) -> NoReturn:
+    """Say what a run is, and end the process."""
+    try:
+        if rest:
+            raise ValueError(f"summary must stand alone, got {' '.join(rest)}")
+        for line in describe_run(run_dir):
+            print(line)
+    except ValueError as error:
+        fail(error)
+    sys.exit(0)
+
+
+def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
+    """Return the command line of a run that goes on."""
+    try:
+        config = read_config(known.resume)
+        if "preset" not in config:
+            raise ValueError(f"resume must be a run of train.py, got {known.resume}")
+        if known.preset != "digits" or known.fleet is not None:
+            raise ValueError("preset and fleet must not be given to go on with a run")
+        default = from_json(config["settings"], run_dir=Path(known.resume))
+    except ValueError as error:
+        fail(error)
+    settings = parse_flags(Settings, __doc__ or "", args=args, default=default)
+    extras = known.check, known.tensorboard
+    return Command(config["preset"], config["fleet"], *extras, settings)
+
+
+def _run_or_stop(
+    console: Console,
+    built: Experiment,
+    folder: RunFolder,
+    callbacks: Sequence[Callback],
+) -> Results:
+    """Run all methods; when asked to stop or at an error, end the process."""
+    asked = note_signals("wave")
+    try:
+        with ProgressLine(console) as progress:
+            return run_all(
+                built,
+                folder,
+                callbacks=[progress, *callbacks],
+                should_stop=lambda: bool(asked),
+                on_skip=progress.print,
+            )
+    except runner.Stopped as stop:
+        console.print(
+            f"{stop}; go on with: python scripts/train.py --resume {folder.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(128 + asked[0])
+    except (ValueError, OSError) as error:
+        fail(error)
+
+
+def _print_results(console: Console, built: Experiment, results: Results) -> None:
+    console.print(make_table(results.summary))
+    what = "perplexity" if built.workload.is_text else "accuracy"
+    console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
+    console.print(_describe_memory(), highlight=False)
+
+
+def _check(console: Console, outcomes: Sequence[runner.Outcome]) -> None:
+    """Print what is wrong with the runs; end with exit code 1 if anything is."""
+    lines = [line for outcome in outcomes for line in report.check(outcome)]
+    for line in lines:
+        console.print(f"violated: {line}", style="red", highlight=False, soft_wrap=True)
+    if lines:
+        sys.exit(1)
+    tasks = sum(
+        outcome.method.trace.num_updates + len(outcome.method.trace.lost.task)
+        for outcome in outcomes
+    )
+    console.print(f"checked: {tasks:,} tasks, all in order", highlight=False)
+
+
+def _print_header(console: Console, built: Experiment, path: Path) -> None:
+    settings, counts = built.settings, built.workload.counts
+    devices = jax.devices()
+    console.print(
+        f"{built.workload.description}, {settings.num_clients} clients "
+        f"with {counts.min()} to {counts.max()} of them; "
+        f"{len(devices)} {devices[0].platform} device(s)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if built.workload.label_counts is not None:
+        summary = summarize_label_counts(built.workload.label_counts)
+        labels = summary.num_labels
+        console.print(
+            f"labels per client: {labels.minimum} to {labels.maximum}, median "
+            f"{labels.median:g}; distance from the mix of all: "
+            f"{summary.mean_distance:.2f} of 1",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"run folder: {path}", highlight=False, soft_wrap=True)
+    for method in built.methods:
+        for note in report.list_notes(method):
+            console.print(
+                f"note: {note}", style="yellow", highlight=False, soft_wrap=True
+            )
+
+
+def _describe_memory() -> str:
+    device = device_peak_mb()
+    return f"peak memory {host_peak_mb():,.0f} MB" + (
+        "" if device is None else f", of the first device {device:,.0f} MB"
+    )
+
+
+def _draw(console: Console, path: Path) -> None:
+    try:
+        from fedasync_jax import plotting
+    except ModuleNotFoundError:
+        console.print("no pictures: install the extra 'plots' (matplotlib)")
+        return
+    for picture in plotting.draw_run(path):
+        console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
+
+
+def _describe(command: Command) -> dict[str, Any]:
+    return {
+        "preset": command.preset,
+        "fleet": command.fleet,
+        "settings": command.settings.to_json(),
+        **describe_origin(),
+    }
+
+
+def _new_run_dir(settings: Settings) -> Path:
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    return Path("runs") / f"{settings.dataset}-{now}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""CIFAR-10, from files of several kinds."""

@@ -1,0 +1,38 @@
+"""Prepare CIFAR-10 with TensorFlow Datasets: a program for a process of its own.
+
+``python -m fedasync_jax.data.prepare_tfds DIR`` downloads 170 MB into DIR/downloads
+and writes DIR/cifar10/<version>. This one step needs TensorFlow, which the process
+that trains is spared. Where it fails, the last line on stderr says why.
+"""
+
+import sys
+
+from fedasync_jax.data.cifar10.tfds import FILE_FORMAT, one_line
+
+
+def prepare(data_dir: str) -> None:
+    """Download and write CIFAR-10, unless it lies there.
+
+    Until all is written, TensorFlow Datasets writes into a folder of another name.
+    """
+    import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
+
+    builder = tfds.builder("cifar10", data_dir=data_dir, file_format=FILE_FORMAT)
+    # From the source alone: what is prepared in the cloud is in another format.
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    builder.download_and_prepare(download_config=config)
+
+
+def main() -> None:
+    """Run the program."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m fedasync_jax.data.prepare_tfds DIR")
+    try:
+        prepare(sys.argv[1])
+    # Whatever the libraries below raise: they have no common type.
+    except Exception as error:
+        sys.exit(one_line(error))
+
+
+if __name__ == "__main__":
+    main()

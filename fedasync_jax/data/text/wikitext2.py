@@ -1,0 +1,179 @@
+"""WikiText-2, word by word, and its batches: what a language model trains on.
+
+One batch of consecutive words is one sample of a client here: ``batchify`` makes them,
+``deal_batches`` deals them to clients.
+"""
+
+import os
+from collections.abc import Iterator
+from numbers import Integral
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedasync_jax.data.partition import Partition
+from fedasync_jax.data.partition.apportion import even_sizes
+from fedasync_jax.data.text.files import find_text, read_text
+
+END_OF_LINE = "<eos>"
+
+# With END_OF_LINE, as in the published data.
+_NUM_TOKENS = {"train": 2_088_628, "valid": 217_646, "test": 245_569}
+_NUM_TYPES = 33_278
+
+
+class Text(NamedTuple):
+    """A text in three splits, as numbers of words of one vocabulary of V words.
+
+    Attributes:
+      train: int32 [N], in 0..V-1.
+      valid: int32 [M], in 0..V-1.
+      test: int32 [T], in 0..V-1.
+      vocabulary: V different words; word i has the number i.
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    vocabulary: tuple[str, ...]
+
+
+def load_wikitext2(data_dir: str | os.PathLike[str], *, verify: bool = True) -> Text:
+    """Load WikiText-2, or another text of words in the same three files.
+
+    Words are what white space separates. Every line, also a blank one, ends with the
+    word ``<eos>``. The vocabulary has the words of all three splits, numbered as they
+    first appear in train, then valid, then test.
+
+    Args:
+      data_dir: a folder with ``train.txt``, ``valid.txt`` and ``test.txt`` or with
+        ``wiki.train.tokens`` and so on; each plain, ``.xz`` or ``.gz``, in UTF-8.
+      verify: require the numbers of WikiText-2: 2,088,628, 217,646 and 245,569 words
+        in the splits, 33,278 different ones. False for another text.
+
+    Raises:
+      ValueError: in one line, if a split is missing, damaged, empty or not UTF-8, or
+        has other numbers.
+
+    Reference: Merity, Xiong, Bradbury, Socher, "Pointer Sentinel Mixture Models",
+    2016. Rules as in word_language_model of PyTorch's examples.
+    """
+    folder = Path(data_dir)
+    names = {split: (f"{split}.txt", f"wiki.{split}.tokens") for split in _NUM_TOKENS}
+    files = {split: find_text(folder, names[split]) for split in _NUM_TOKENS}
+    numbers: dict[str, int] = {}
+    splits = {}
+    for split, file in files.items():
+        splits[split] = _to_numbers(read_text(file), numbers)
+        _check_count(file, "words", len(splits[split]), _NUM_TOKENS[split], verify)
+    _check_count(folder, "different words", len(numbers), _NUM_TYPES, verify)
+    return Text(**splits, vocabulary=tuple(numbers))
+
+
+def batchify(
+    tokens: np.ndarray, *, batch_size: int = 20, bptt: int = 35
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a text into ``batch_size`` streams and these into batches of ``bptt`` steps.
+
+    With L = N // batch_size, column b is the text from b L to (b + 1) L, and y is x one
+    word later: x[i, s, b] = tokens[b L + i bptt + s], y[i, s, b] is the word after it.
+    A batch goes on where the one before stopped, so that a hidden state can be carried
+    on. There are (L - 1) // bptt batches: words that fill no whole batch are left out.
+    WikiText-2 has L = 104,431 and 2983 batches of 20 x 35; PyTorch's example has a
+    shorter batch, of 25 steps, after them.
+
+    >>> x, y = batchify(np.arange(10), batch_size=2, bptt=2)
+    >>> x.tolist(), y.tolist()
+    ([[[0, 5], [1, 6]], [[2, 7], [3, 8]]], [[[1, 6], [2, 7]], [[3, 8], [4, 9]]])
+
+    Args:
+      tokens: int [N], N >= batch_size (bptt + 1).
+      batch_size: number of streams, >= 1.
+      bptt: steps per batch, >= 1.
+
+    Raises:
+      ValueError: if a number is out of range or the text too short for one batch.
+
+    Returns:
+      x and y, each int32 [B, bptt, batch_size] with B batches.
+    """
+    _check_positive("batch_size", batch_size)
+    _check_positive("bptt", bptt)
+    needed = batch_size * (bptt + 1)
+    if tokens.ndim != 1 or len(tokens) < needed:
+        raise ValueError(
+            f"tokens must have a shape [N], N >= {needed} (batch_size (bptt + 1)), "
+            f"got {tokens.shape}"
+        )
+    length = len(tokens) // batch_size
+    streams = tokens[: length * batch_size].reshape(batch_size, length).T
+    steps = (length - 1) // bptt * bptt
+    x, y = (
+        np.ascontiguousarray(part, np.int32).reshape(-1, bptt, batch_size)
+        for part in (streams[:steps], streams[1 : steps + 1])
+    )
+    return x, y
+
+
+def deal_batches(num_batches: int, num_clients: int) -> Partition:
+    """Deal batch i to client i mod C, as cards are dealt.
+
+    The 2983 batches of WikiText-2 give 100 clients 29 or 30 each.
+
+    >>> partition = deal_batches(5, 2)
+    >>> partition.indices.tolist(), partition.counts.tolist()
+    ([0, 2, 4, 1, 3], [3, 2])
+
+    Args:
+      num_batches: B, >= 1.
+      num_clients: C, in 1..B.
+
+    Raises:
+      ValueError: if there are more clients than batches, or none.
+
+    Returns:
+      A partition of B rows, ascending within a client.
+    """
+    _check_positive("num_batches", num_batches)
+    if not (isinstance(num_clients, Integral) and 1 <= num_clients <= num_batches):
+        raise ValueError(
+            f"num_clients must be in 1..{num_batches} (the number of batches), "
+            f"got {num_clients}"
+        )
+    owners = np.arange(num_batches) % num_clients
+    indices = np.argsort(owners, kind="stable").astype(np.int32)
+    return Partition(indices, even_sizes(num_batches, num_clients).astype(np.int32))
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the words of every line, and the word that ends it."""
+    lines = text.split("\n")
+    if not lines[-1]:  # what follows the last line end is no line
+        lines.pop()
+    for line in lines:
+        yield from line.split()
+        yield END_OF_LINE
+
+
+def _to_numbers(text: str, numbers: dict[str, int]) -> np.ndarray:
+    """Return int32 [N]; words that are new are added to ``numbers``."""
+    found = (numbers.setdefault(word, len(numbers)) for word in _words(text))
+    return np.fromiter(found, np.int32)
+
+
+def _check_count(
+    path: Path, what: str, count: int, expected: int, verify: bool
+) -> None:
+    if count == 0:
+        raise ValueError(f"{path}: must hold one word or more, got an empty text")
+    if verify and count != expected:
+        raise ValueError(
+            f"{path}: must have {expected} {what} (as WikiText-2; verify=False for "
+            f"another text), got {count}"
+        )
+
+
+def _check_positive(name: str, value: int) -> None:
+    if not (isinstance(value, Integral) and value >= 1):
+        raise ValueError(f"{name} must be a whole number >= 1, got {value}")

@@ -1,0 +1,31 @@
+"""Algorithm 1: the host's loop and the device's waves."""
+
+from fedasync_jax.engine.algorithm import (
+    RunResult,
+    RunState,
+    Wave,
+    init_state,
+    iterate,
+    run,
+)
+from fedasync_jax.engine.batching import Batching, choose_batching
+from fedasync_jax.engine.history import Evaluation, Updates
+from fedasync_jax.engine.many import Run, run_many
+from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
+
+__all__ = [
+    "Batching",
+    "Evaluation",
+    "Run",
+    "RunResult",
+    "RunState",
+    "StepScales",
+    "Updates",
+    "Wave",
+    "choose_batching",
+    "init_state",
+    "iterate",
+    "reduce_on_plateau",
+    "run",
+    "run_many",
+]

@@ -1,0 +1,261 @@
+"""One wave, compiled: gather the start models, train, mix, keep the new versions.
+
+This is the device's half of Algorithm 1; ``engine`` is the host's, and ``many`` that of
+several runs at once.
+
+Shapes: T updates, W tasks a call (a wave and its padding), R runs. Row t of a trace
+makes version t + 1.
+"""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax import tree
+from fedasync_jax.base import (
+    Array,
+    ArrayLike,
+    LocalUpdate,
+    MixFn,
+    PyTree,
+    Variables,
+)
+from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
+from fedasync_jax.engine.history import Updates
+
+
+class DeviceState(NamedTuple):
+    """What a wave changes; see ``engine.RunState``.
+
+    Attributes:
+      version: int32 [], number of the newest model, which is the wave's first row.
+      variables: the newest model.
+      store: start models of the tasks in flight, leading axis S.
+      mixer_state: what the mixing rule remembers.
+    """
+
+    version: Array
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+class Task(NamedTuple):
+    """A row of the trace, int32 [] each, as in ``trace.Trace``; or a column each.
+
+    Attributes:
+      client: the client that trains.
+      task: number in the order of the triggers.
+      start_version: tau.
+      num_steps: H.
+      read_slot: where the start model lies.
+      write_slot: where the new version goes.
+      wave_end: in the first row of a wave, the row after its last. So the host passes
+        no number to the device from wave to wave.
+    """
+
+    client: Array | np.ndarray
+    task: Array | np.ndarray
+    start_version: Array | np.ndarray
+    num_steps: Array | np.ndarray
+    read_slot: Array | np.ndarray
+    write_slot: Array | np.ndarray
+    wave_end: Array | np.ndarray
+
+
+class Inputs(NamedTuple):
+    """Arguments that are the same for every wave of a run.
+
+    Attributes:
+      key: root key.
+      trace: int32 [T, 7], the fields of ``Task``; one array, since a call costs the
+        host some time for each.
+      local_update: the Worker, a pytree with the data as leaves.
+      mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
+    """
+
+    key: Array
+    trace: Array | np.ndarray
+    local_update: PyTree
+    mix: PyTree
+
+
+class Plan(NamedTuple):
+    """What the wave programs of a run are specialized to.
+
+    Attributes:
+      local_update: structure of the Worker: its function, without its arrays.
+      mix: structure of the Updater's rule, likewise.
+      num_steps: H if it is the same for all tasks.
+      batching: see ``Batching``.
+      own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
+        whether each run has its own.
+    """
+
+    local_update: Hashable
+    mix: Hashable
+    num_steps: int | None
+    batching: Batching
+    own: tuple[bool, ...] = ()
+
+
+@functools.lru_cache(maxsize=32)
+def compile_waves(plan: Plan) -> Callable:
+    """Return the jitted wave: one program for every width.
+
+    Compiled code lives as long as its function. Only the plans used last are kept, so
+    that a process may run any number of settings.
+    """
+
+    def run_wave(
+        device_state: DeviceState,
+        inputs: Inputs,
+        step_scales: ArrayLike | None = None,  # float [W]
+        spare: PyTree = None,  # versions that nobody reads any more
+        *,
+        width: int,
+    ) -> tuple[DeviceState, PyTree, Updates]:
+        del spare  # its memory becomes that of the new versions
+        one_device = functools.partial(_run_wave, plan, width)
+        on_devices = on_mesh(one_device, plan.batching.mesh)
+        return on_devices(device_state, inputs, step_scales)
+
+    return jax.jit(
+        run_wave,
+        static_argnames="width",
+        donate_argnames=("device_state", "spare"),
+        keep_unused=True,
+    )
+
+
+def _run_wave(
+    plan: Plan,
+    width: int,
+    device_state: DeviceState,
+    inputs: Inputs,
+    step_scales: Array | None,
+) -> tuple[DeviceState, PyTree, Updates]:
+    """Train and mix the next wave, as one device of the mesh."""
+    begin = device_state.version
+    rows = begin + jnp.arange(width, dtype=jnp.int32)
+    last_row = inputs.trace.shape[0] - 1
+    tasks = Task(*inputs.trace[jnp.minimum(rows, last_row)].T)
+    count = tasks.wave_end[0] - begin
+    work = Work(tasks, rows, None, step_scales)
+    models = Models(*device_state[1:])
+    models, versions, updates = work_through(plan, inputs, models, work, count)
+    return DeviceState(begin + count, *models), versions, updates
+
+
+class Work(NamedTuple):
+    """Tasks of a call, a row each.
+
+    Attributes:
+      task: columns [W].
+      row: int32 [W], row in the trace of its run, which is the version that it is
+        mixed into.
+      run: int32 [W], the run that it belongs to; None: there is only one.
+      step_scale: float [W] or None.
+    """
+
+    task: Task
+    row: Array
+    run: Array | None
+    step_scale: Array | None
+
+
+class Models(NamedTuple):
+    """What a call changes; of several runs, one after the other along the first axis.
+
+    Attributes:
+      variables: the newest model, or [R, ...].
+      store: start models of the tasks in flight, leading axis S.
+      mixer_state: what the mixing rule remembers, or [R, ...].
+    """
+
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+def work_through(
+    plan: Plan, inputs: Inputs, models: Models, work: Work, count: Array
+) -> tuple[Models, PyTree, Updates]:
+    """Train the first ``count`` tasks and mix them in their order.
+
+    Args:
+      plan: what the program is specialized to.
+      inputs: the same for all calls; of several runs, what is their own has a leading
+        axis R, see ``Plan.own``.
+      models: before.
+      work: the tasks, whose start models all exist.
+      count: int32 []; rows beyond are padding.
+
+    Returns:
+      The models after, the new versions [W, ...] and what happened to each task [W].
+    """
+    variables, store, mixer_state = models
+
+    # Workers. Every task is trained from the model that it received.
+    def train_task(one: PyTree) -> tuple[Variables, Array, Array]:
+        task, start = one.task, tree.take(store, one.task.read_slot)
+        local_update, key, _ = _pick_inputs(plan, inputs, one.run)
+        key = jax.random.fold_in(key, task.task)
+        steps = task.num_steps if plan.num_steps is None else plan.num_steps
+        scale = () if one.step_scale is None else (one.step_scale,)
+        local, info = local_update(start, task.client, key, steps, *scale)
+        return local, tree.all_finite(local), info.loss
+
+    trained = map_tasks(train_task, work, count, plan.batching)
+
+    # Updater. In the order of arrival; what is padding or not finite is not mixed.
+    def mix(carry, arrival):
+        i, one = arrival
+        task = one.task
+        local, finite, loss = trained(i)
+        allowed = finite & (i < count)
+        variables, mixer_state = before = _pick(carry, one.run)
+        _, _, update = _pick_inputs(plan, inputs, one.run)
+        mixed, next_state, info = update(
+            local,
+            mixer_state,
+            variables,
+            start=tree.take(store, task.read_slot),
+            staleness=one.row - task.start_version,
+            version=one.row,
+            client=task.client,
+        )
+        after = tree.where(allowed, (mixed, next_state), before)
+        carry = after if one.run is None else tree.put(carry, one.run, after)
+        return carry, (after[0], Updates(info.alpha, info.applied & allowed, loss))
+
+    place = jnp.arange(len(work.row), dtype=jnp.int32)
+    (variables, mixer_state), (versions, updates) = jax.lax.scan(
+        mix, (variables, mixer_state), (place, work)
+    )
+
+    # Scheduler. New versions go where tasks will start from them.
+    num_slots = jax.tree.leaves(store)[0].shape[0]
+    slots = jnp.where(place < count, work.task.write_slot, num_slots)
+    store = tree.put(store, slots, versions)
+    return Models(variables, store, mixer_state), versions, updates
+
+
+def _pick(values: PyTree, run: Array | None) -> PyTree:
+    return values if run is None else tree.take(values, run)
+
+
+def _pick_inputs(
+    plan: Plan, inputs: Inputs, run: Array | None
+) -> tuple[LocalUpdate, Array, MixFn]:
+    """Return the Worker, the root key and the rule of a run."""
+    inner = inputs.local_update, inputs.key, inputs.mix
+    if run is None:
+        return inner
+    leaves, treedef = jax.tree.flatten(inner)
+    own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
+    return treedef.unflatten(own)

@@ -1,0 +1,1 @@
+"""Settings become objects: data, model, fleet, schedule, methods."""

@@ -1,0 +1,1 @@
+"""Experiments as they are run: sessions, runners, jobs, sweeps, and who is told."""

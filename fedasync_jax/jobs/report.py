@@ -1,0 +1,155 @@
+"""What is told of the methods that have run: tables, arrays, notes, checks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fedasync_jax.experiment.build import Experiment
+from fedasync_jax.experiment.methods import Method
+from fedasync_jax.jobs.metrics import finite
+from fedasync_jax.jobs.runner import Outcome
+from fedasync_jax.schedule.invariants import find_violations
+from fedasync_jax.schedule.timeline import Timeline, make_timeline
+
+_TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts
+_VANISHES = 1e-30  # a weight below which float32 is no measure
+_SAMPLE = 30  # clients whose timelines are kept
+_LARGE = 1_000  # clients
+_TASKS_SHOWN = 40  # of a client in the mean, at most
+
+
+def summarize_all(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return the final table, a line per method.
+
+    Of classifiers with a clock, ``time_to_target`` is the simulated time of the first
+    evaluation that reaches ``target_accuracy``, the highest whole per cent that every
+    method reaches.
+    """
+    rows = [summarize(outcome) for outcome in outcomes]
+    best = [max(row["test_accuracy"] for row in outcome.rows) for outcome in outcomes]
+    target = np.floor(100 * min(best) + 1e-6) / 100  # 0.57 * 100 is below 57
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if outcome.method.has_clock and "test_perplexity" not in outcome.rows[-1]:
+            row["target_accuracy"] = float(target)
+            row["time_to_target"] = next(
+                r["virtual_time"]
+                for r in outcome.rows
+                if r["test_accuracy"] >= target - 1e-6
+            )
+    return rows
+
+
+def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
+    """Return a method's line of the final table.
+
+    Args:
+      outcome: the method that has run.
+      num_last: last evaluations that are summed up.
+    """
+    last = outcome.rows[-1]
+    tail = outcome.rows[-num_last:]
+    accuracy = [row["test_accuracy"] for row in tail]
+    perplexity = [
+        np.nan if row["test_perplexity"] is None else row["test_perplexity"]
+        for row in tail
+        if "test_perplexity" in row
+    ]
+    is_async = outcome.method.staleness_fn is not None
+    return {
+        "method": outcome.method.name,
+        "gradients": last["gradients"],
+        "virtual_time": last["virtual_time"],
+        "test_accuracy_mean": float(np.mean(accuracy)),
+        "test_accuracy_min": float(np.min(accuracy)),
+        **(_sum_up_perplexity(perplexity) if perplexity else {}),
+        "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
+        "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
+        "rejected": last["rejected"],
+        "lost": last["lost"],
+        "wall_seconds": outcome.wall_seconds,
+    }
+
+
+def arrivals(outcome: Outcome) -> dict[str, np.ndarray]:
+    """Return what is saved of every arrival, arrays [T] by name."""
+    trace, updates = outcome.method.trace, outcome.result.updates
+    columns = trace.columns()
+    for name in ("task", "read_slot", "write_slot"):
+        del columns[name]
+    return {**columns, "staleness": outcome.method.staleness, **updates._asdict()}
+
+
+def sample_timeline(experiment: Experiment, method: Method) -> Timeline | None:
+    """Return what some clients did in the first part of a run; None without a clock.
+
+    The clients are the same ones for all methods; of a fleet so large that most never
+    take part, some that do.
+    """
+    trace = method.trace
+    if not (method.has_clock and method.counts_updates):
+        return None
+    clients = np.arange(method.fleet.num_clients)
+    if len(clients) > _LARGE:
+        clients = np.unique(np.concatenate([trace.client, trace.lost.client]))
+    rng = experiment.settings.make_rng("timeline")
+    sample = rng.choice(clients, min(_SAMPLE, len(clients)), replace=False)
+    tasks_per_client = trace.num_updates / len(clients)
+    share = min(1.0, _TASKS_SHOWN / tasks_per_client)
+    until = float(trace.arrival_time[-1]) * share
+    return make_timeline(trace, method.fleet, np.sort(sample).tolist(), until=until)
+
+
+def check(outcome: Outcome) -> list[str]:
+    """Return what is wrong with a run, a line each; none if all is well.
+
+    See ``invariants.find_violations``; and the weight of every arrival that FedAsync
+    mixed must be that of its staleness.
+    """
+    method, updates = outcome.method, outcome.result.updates
+    fleet = method.fleet if method.has_clock and method.counts_updates else None
+    lines = find_violations(method.trace, fleet)
+    if method.staleness_fn is not None:
+        seen = np.asarray(method.staleness_fn(method.trace.staleness))
+        kept = np.flatnonzero(updates.applied & (seen > _VANISHES))
+        rates = np.asarray(updates.alpha)[kept] / seen[kept]
+        rises = np.flatnonzero(np.diff(rates) > 1e-5)  # alpha may fall, never rise
+        if len(rises):
+            arrival = kept[rises[0] + 1]
+            lines.append(f"staleness: alpha_t is not alpha s(d) at {arrival}")
+    return [f"{method.name}: {line}" for line in lines]
+
+
+def list_notes(method: Method) -> list[str]:
+    """Return what the user should know of a method before it runs, a line each."""
+    notes = []
+    if method.trace.ended:
+        notes.append(
+            f"{method.name} ends after {method.trace.num_updates:,} updates: "
+            f"{method.trace.ended}"
+        )
+    warning = warn_of_staleness(method)
+    return notes + ([warning] if warning else [])
+
+
+def warn_of_staleness(method: Method) -> str | None:
+    """Return a line if most arrivals are too stale for the method's s(d), else None."""
+    if method.staleness_fn is None:
+        return None
+    weights = np.asarray(method.staleness_fn(method.staleness))
+    share = float(np.mean(weights < _TOO_LITTLE))
+    if share < 0.5:
+        return None
+    median, mean = np.median(method.staleness), method.staleness.mean()
+    return (
+        f"{method.name}: {share:.0%} of the arrivals will count for less than "
+        f"{_TOO_LITTLE:.0%} of alpha; their staleness is {mean:.0f} in the mean, "
+        f"{median:.0f} in the median, which this function hardly tolerates"
+    )
+
+
+def _sum_up_perplexity(values: list[float]) -> dict[str, float | None]:
+    return {
+        "test_perplexity_mean": finite(float(np.mean(values))),
+        "test_perplexity_max": finite(float(np.max(values))),
+    }

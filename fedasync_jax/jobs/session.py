@@ -1,0 +1,211 @@
+"""A method on its way: where it goes on, what it tells, when it is saved."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from fedasync_jax.engine.algorithm import RunResult, RunState, Snapshot, init_state
+from fedasync_jax.engine.history import Evaluation, Past, Updates, choose_versions
+from fedasync_jax.engine.many import Run
+from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
+from fedasync_jax.experiment.build import Experiment
+from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs.metrics import MetricsLog, Row, score
+from fedasync_jax.schedule.trace import make_waves
+from fedasync_jax.storage.checkpoints import Checkpoints
+
+OnRow = Callable[[Row, bool], object]
+
+
+class Diverged(Exception):
+    """A method's arrivals are all rejected; its checkpoint is written.
+
+    It does not go on: what is done again comes to the same.
+    """
+
+
+class Outcome(NamedTuple):
+    """A method that has run.
+
+    Attributes:
+      method: the method.
+      result: final state, updates and evaluations.
+      rows: the metrics, as in ``metrics.jsonl``.
+      wall_seconds: from its first compilation to its last evaluation.
+    """
+
+    method: Method
+    result: RunResult
+    rows: list[Row]
+    wall_seconds: float
+
+
+class Entry(NamedTuple):
+    """A method that is to run, and who is told.
+
+    Attributes:
+      experiment: what it belongs to.
+      method: one of ``experiment.methods``.
+      on_row: called with every line of metrics as soon as it is there, and with
+        whether it is told again: a run that goes on begins with those of the versions
+        before.
+      checkpoints: where to go on from and what to write to.
+    """
+
+    experiment: Experiment
+    method: Method
+    on_row: OnRow = lambda row, again: None
+    checkpoints: Checkpoints | None = None
+
+
+class Session:
+    """One run on its way.
+
+    Attributes:
+      run: arguments of the engine.
+      version: newest that it was told of.
+    """
+
+    def __init__(self, entry: Entry, max_width: int | None = None):
+        """Find where it goes on.
+
+        Given the width of its waves, where one of them begins. The last wave of a run
+        is cut by its end; so that a longer run, in which it is not, makes the same
+        bits, there is a checkpoint before it.
+        """
+        self._entry = entry
+        starts = entry.method.trace.start_version
+        waves = [] if max_width is None else list(make_waves(starts, max_width))
+        self._before_last = waves[-1][0] if waves else None
+        settings, method = entry.experiment.settings, entry.method
+        self._scales = _make_step_scales(settings)
+        self._log = MetricsLog(
+            method,
+            step_size=settings.step_size,
+            scales=self._scales,
+            is_text=entry.experiment.workload.is_text,
+            max_rejected=settings.stop_after_rejected,
+        )
+        due = choose_versions(method.eval_every, method.trace.num_updates)
+        self._due = np.flatnonzero(due)
+        self._diverged = False
+        ends = {end for _, end in waves}
+        state, past, earlier = _restore(entry, lambda v: not ends or v in ends)
+        self._begin = time.perf_counter() - earlier
+        self.version = 0 if state is None else state.version
+        self.run = Run(
+            method.trace,
+            method.local_update,
+            method.mixer,
+            entry.experiment.variables,
+            settings.make_key("tasks"),
+            eval_every=method.eval_every,
+            callback=self._add_row,
+            step_scales=self._scales,
+            state=state,
+            past=past,
+        )
+
+    def tell_again(self) -> None:
+        """Tell the metrics of the versions before.
+
+        Raises:
+          Diverged: if it has.
+        """
+        for evaluation, updates in _split(self.run.past):
+            if self._scales is not None:
+                self._scales.observe(evaluation)
+            self._entry.on_row(self._log.add(evaluation, updates), True)
+        if self._has_diverged(self.version):
+            raise Diverged(self._explain())
+
+    def save(
+        self, version: int, make_snapshot: Callable[[], Snapshot], *, at_once: bool
+    ) -> None:
+        """Write a checkpoint if it is due; at once, and to its end, if asked for.
+
+        Raises:
+          Diverged: if the run has, after a checkpoint.
+        """
+        self.version = version
+        diverged = self._has_diverged(version)
+        at_once = at_once or diverged or version == self._due[-1]
+        checkpoints = self._entry.checkpoints if version else None
+        is_last_place = version == self._before_last
+        if checkpoints is not None and (
+            checkpoints.is_due(version) or at_once or is_last_place
+        ):
+            seconds = time.perf_counter() - self._begin
+            snapshot = make_snapshot()  # fetches what is left, and so makes the rows
+            newest = score(self._log.rows[-1])
+            checkpoints.save(snapshot, {"wall_seconds": seconds}, score=newest)
+            if at_once:
+                checkpoints.wait()
+        if diverged:
+            self._diverged = True
+            raise Diverged(self._explain())
+
+    def finish(self, result: RunResult) -> Outcome:
+        """Return what became of it."""
+        seconds = time.perf_counter() - self._begin
+        return Outcome(self._entry.method, result, self._log.rows, seconds)
+
+    def _add_row(self, evaluation: Evaluation, updates: Updates) -> None:
+        if not self._diverged:
+            self._entry.on_row(self._log.add(evaluation, updates), False)
+
+    def _has_diverged(self, version: int) -> bool:
+        # Decided by versions alone, not by when an evaluation happens to be fetched.
+        at = self._log.diverged_at
+        if at is None or version == self._due[-1]:
+            return False
+        return bool(np.any((self._due > at) & (self._due <= version)))
+
+    def _explain(self) -> str:
+        settings, log = self._entry.experiment.settings, self._log
+        bound = settings.max_update_norm
+        far = "" if bound is None else f" or farther than {bound:g} from their start"
+        return (
+            f"{self._entry.method.name} stopped: the last "
+            f"{settings.stop_after_rejected} arrivals or more before version "
+            f"{log.diverged_at:,} were all rejected, as they were not finite{far}"
+        )
+
+
+def _restore(
+    entry: Entry, prefer: Callable[[int], bool]
+) -> tuple[RunState | None, Past | None, float]:
+    """Return where to go on, and after how many seconds of wall time."""
+    if entry.checkpoints is None:
+        return None, None, 0.0
+    method = entry.method
+    first = init_state(method.trace, method.mixer, entry.experiment.variables)
+    found = entry.checkpoints.restore(first, prefer=prefer)
+    if found is None:
+        return None, None, 0.0
+    (state, past), extra = found
+    # The last evaluation of a shorter run may not be one of a longer run.
+    due = choose_versions(method.eval_every, method.trace.num_updates)
+    evaluations = [e for e in past.evaluations if due[e.version]]
+    return state, past._replace(evaluations=evaluations), extra["wall_seconds"]
+
+
+def _split(past: Past | None) -> Iterator[tuple[Evaluation, Updates]]:
+    """Yield the evaluations so far, each with the updates since the one before."""
+    if past is None:
+        return
+    before = 0
+    for evaluation in past.evaluations:
+        rows = slice(before, evaluation.version)
+        yield evaluation, Updates(*(column[rows] for column in past.updates))
+        before = evaluation.version
+
+
+def _make_step_scales(settings: Settings) -> StepScales | None:
+    if settings.plateau_factor is None:
+        return None
+    metric = "valid_loss" if settings.plateau_on == "validation" else "loss"
+    return StepScales(reduce_on_plateau(metric, settings.plateau_factor))

@@ -1,0 +1,105 @@
+"""Sweeps: many settings, each a run folder below one folder, run side by side."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.problem import PROBLEM_FIELDS
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs.job import Results
+from fedasync_jax.jobs.side_by_side import Job, Listener, run_side_by_side
+from fedasync_jax.storage.resume import check_goes_on, compare_settings
+from fedasync_jax.storage.run_folder import RunFolder, read_models
+
+
+class Point(NamedTuple):
+    """One of the settings of a sweep.
+
+    Attributes:
+      path: its run folder.
+      settings: what is run there.
+    """
+
+    path: Path
+    settings: Settings
+
+
+def make_grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return all combinations, the last axis fastest.
+
+    >>> make_grid({"alpha": [0.6, 0.9], "seed": [1, 2]})[1]
+    {'alpha': 0.6, 'seed': 2}
+    """
+    return [
+        dict(zip(axes, values, strict=True))
+        for values in itertools.product(*axes.values())
+    ]
+
+
+def is_finished(point: Point) -> bool:
+    """Return whether all methods of a point have been run to their end."""
+    if not (point.path / "summary.json").is_file():
+        return False
+    wanted, models = point.settings.to_json(), read_models(point.path).values()
+    return len(models) >= len(point.settings.methods) and not any(
+        compare_settings(about["settings"], wanted) for about in models
+    )
+
+
+def run_points(
+    points: Sequence[Point],
+    config: Mapping[str, Any],
+    *,
+    together: int = 16,
+    listener: Listener | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Point, Results]]:
+    """Run what is not finished, and yield every point when it is done.
+
+    Args:
+      points: of different folders.
+      config: what else goes into ``config.json`` beside the settings.
+      together: see ``run_side_by_side``.
+      listener: see ``run_side_by_side``.
+      should_stop: see ``run_side_by_side``.
+
+    Raises:
+      OSError: if something cannot be written.
+      Stopped: if it was asked to, after a checkpoint of every run on its way.
+      ValueError: if a folder holds something else, or settings do not fit the data.
+    """
+    pending = _sort([point for point in points if not is_finished(point)])
+    for point in pending:  # all of them, before anything is compiled
+        check_goes_on(point.path, {"settings": point.settings.to_json()})
+    with contextlib.ExitStack() as stack:
+        jobs = _build(pending, config, stack)
+        of_folder = {point.path: point for point in pending}
+        done = run_side_by_side(
+            jobs, together=together, listener=listener, should_stop=should_stop
+        )
+        for job, results in done:
+            yield of_folder[job.folder.path], results
+            job.folder.close()
+
+
+def _sort(points: Sequence[Point]) -> list[Point]:
+    """Return the points, those that learn the same problem together."""
+    groups: dict[tuple, list[Point]] = {}
+    for point in points:
+        key = tuple(getattr(point.settings, name) for name in PROBLEM_FIELDS)
+        groups.setdefault(key, []).append(point)
+    return list(itertools.chain(*groups.values()))
+
+
+def _build(
+    points: Iterable[Point], config: Mapping[str, Any], stack: contextlib.ExitStack
+) -> Iterator[Job]:
+    for point in points:
+        built = build_experiment(point.settings)
+        settings = {"settings": point.settings.to_json()}
+        folder = RunFolder(point.path, {**config, **settings})
+        stack.callback(folder.close)
+        yield Job(built, folder)

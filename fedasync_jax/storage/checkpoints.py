@@ -1,0 +1,268 @@
+"""Checkpoints: everything that a run must not lose, written by orbax beside the run.
+
+``<folder>/<version>/``      the arrays, as orbax writes them
+``<folder>/<version>.json``  its seal, written last: see ``seals``. What has no seal, or
+                             does not match it, is passed over.
+
+The newest few stay, and the one with the highest score. Writing goes on in a thread of
+its own. A checkpoint that is due while one is being written, or soon after, is left
+out, so that writing takes a bounded share of the time; the next one comes all the
+sooner.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedasync_jax.base import PyTree
+from fedasync_jax.engine.algorithm import RunState, Snapshot
+from fedasync_jax.engine.history import Evaluation, Past, Updates
+from fedasync_jax.storage.checksums import (
+    check_seal,
+    find_best,
+    find_scores,
+    find_versions,
+    seal_of,
+    write_seal,
+)
+
+_ORBAX = threading.Lock()  # two writers at once mistake each other's folders
+
+
+class Checkpoints:
+    """The checkpoints of one method in one run.
+
+    Attributes:
+      folder: where they are.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every: int,
+        keep: int = 3,
+        share: float = 0.05,
+        on_skip: Callable[[str], None] = lambda line: None,
+    ):
+        """Open a folder of checkpoints; it need not exist.
+
+        Args:
+          folder: where they are.
+          every: versions between checkpoints at the least, >= 1.
+          keep: how many of the newest stay, besides the best.
+          share: of the time that writing may take, in (0, 1].
+          on_skip: told of every checkpoint that is passed over, in a line.
+
+        Raises:
+          ValueError: if ``every`` or ``keep`` is below 1, or ``share`` not in (0, 1].
+        """
+        for name, count in (("every", every), ("keep", keep)):
+            if count < 1:
+                raise ValueError(f"{name} must be >= 1, got {count}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share}")
+        self.folder = Path(folder).absolute()
+        self._on_skip = on_skip
+        self._every, self._keep, self._share = every, keep, share
+        self._newest = 0
+        self._writing: Future[None] | None = None
+        self._not_before = 0.0
+        self._executor = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> "Checkpoints":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Wait for the one that is being written."""
+        self._executor.shutdown()
+
+    def is_due(self, version: int) -> bool:
+        """Return whether it is time for a checkpoint of this version.
+
+        Raises:
+          OSError: if the one before could not be written.
+        """
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
+        if version < self._newest + self._every or time.monotonic() < self._not_before:
+            return False
+        return self._writing is None or self._writing.done()
+
+    def save(
+        self, snapshot: Snapshot, extra: dict[str, Any], *, score: float = 0.0
+    ) -> None:
+        """Write a checkpoint in the background.
+
+        Args:
+          snapshot: of the run; it is copied before this returns.
+          extra: what else to keep, as JSON has it.
+          score: how good it is, more is better.
+
+        Raises:
+          OSError: if the one before could not be written.
+        """
+        self.wait()
+        arrays = jax.device_get(
+            {"state": snapshot.state[1:], "updates": snapshot.past.updates}
+        )
+        content = {
+            "version": snapshot.state.version,
+            "evaluations": [
+                [version, {name: float(value) for name, value in metrics.items()}]
+                for version, metrics in snapshot.past.evaluations
+            ],
+            "slots": len(jax.tree.leaves(snapshot.state.store)[0]),
+            "score": score if np.isfinite(score) else None,
+            "extra": extra,
+        }
+        self._newest = snapshot.state.version
+        self._writing = self._executor.submit(self._write, arrays, content)
+
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written.
+
+        Raises:
+          OSError: if it could not be written.
+        """
+        if self._writing is not None:
+            self._writing.result()
+
+    def restore(
+        self,
+        state: RunState,
+        version: int | None = None,
+        *,
+        prefer: Callable[[int], bool] = lambda version: True,
+    ) -> tuple[Snapshot, dict[str, Any]] | None:
+        """Return the newest intact checkpoint and its ``extra``; None if there is none.
+
+        Args:
+          state: a state of the same run, such as the first, for shapes and types. If
+            its store has more slots than that of the checkpoint, as that of a longer
+            run may, the others are filled up.
+          version: only this one, see ``find_scores``.
+          prefer: of two intact versions, one that this holds of comes first.
+
+        Raises:
+          ValueError: if there are checkpoints but none is intact.
+        """
+        versions = [v for v in find_versions(self.folder) if version in (None, v)]
+        for newest in sorted(versions, key=lambda v: (prefer(v), v), reverse=True):
+            folder = self.folder / str(newest)
+            try:
+                content = check_seal(folder)
+                arrays = _read(folder, _like(state, content))
+            except (OSError, ValueError, KeyError) as error:
+                line = " ".join(str(error).split())
+                self._on_skip(f"checkpoint {folder} is passed over: {line}")
+                continue
+            self._newest = newest
+            return _make_snapshot(state, arrays, content), content["extra"]
+        if versions:
+            raise ValueError(
+                f"{self.folder} must hold an intact checkpoint, got {len(versions)} "
+                "that are damaged; remove the folder to begin the method anew"
+            )
+        return None
+
+    def _write(self, arrays: PyTree, content: dict[str, Any]) -> None:
+        begin = time.monotonic()
+        folder = self.folder / str(content["version"])
+        try:
+            self._write_files(folder, arrays, content)
+        except Exception as error:  # a full disk has many names in the layers below
+            reason = " ".join(str(error).split()).split('": ')[-1]
+            raise OSError(
+                f"checkpoint {folder} could not be written ({reason}); those before it "
+                "are kept"
+            ) from error
+        self._drop_old()
+        seconds = time.monotonic() - begin
+        self._not_before = time.monotonic() + seconds / self._share
+
+    def _write_files(
+        self, folder: Path, arrays: PyTree, content: dict[str, Any]
+    ) -> None:
+        import orbax.checkpoint as ocp
+
+        seal_of(folder).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _ORBAX, ocp.StandardCheckpointer() as writer:
+            writer.save(folder, arrays)
+        write_seal(folder, content)
+
+    def _drop_old(self) -> None:
+        scores = find_scores(self.folder)
+        kept = {*sorted(scores)[-self._keep :], find_best(scores)}
+        for version in scores.keys() - kept:
+            # The seal first: what is left after an interruption counts for nothing.
+            seal_of(self.folder / str(version)).unlink(missing_ok=True)
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder.name not in map(str, kept):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _like(state: RunState, content: dict[str, Any]) -> PyTree:
+    """Return shapes and types of a checkpoint's arrays."""
+    version, slots = content["version"], content["slots"]
+    store = jax.tree.map(
+        lambda leaf: np.zeros((slots, *leaf.shape[1:]), leaf.dtype), state.store
+    )
+    updates = Updates(
+        np.zeros(version, np.float32),
+        np.zeros(version, bool),
+        np.zeros(version, np.float32),
+    )
+    variables, mixer_state = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        (state.variables, state.mixer_state),
+    )
+    return {"state": (variables, store, mixer_state), "updates": updates}
+
+
+def _make_snapshot(
+    state: RunState, arrays: PyTree, content: dict[str, Any]
+) -> Snapshot:
+    variables, store, mixer_state = arrays["state"]
+
+    def fill_up(saved: np.ndarray, like: Any) -> np.ndarray:
+        if len(saved) > len(like):
+            raise ValueError(
+                f"checkpoint must have {len(like)} slots at most, got {len(saved)}"
+            )
+        rest = np.zeros((len(like) - len(saved), *saved.shape[1:]), saved.dtype)
+        return np.concatenate([saved, rest])
+
+    store = jax.tree.map(fill_up, store, state.store)
+    on_device = jax.tree.map(jnp.asarray, (variables, store, mixer_state))
+    evaluations = [
+        Evaluation(version, {k: np.float32(v) for k, v in metrics.items()})
+        for version, metrics in content["evaluations"]
+    ]
+    past = Past(Updates(*arrays["updates"]), evaluations)
+    return Snapshot(RunState(content["version"], *on_device), past)
+
+
+def _read(folder: Path, like: PyTree) -> PyTree:
+    import orbax.checkpoint as ocp
+
+    with _ORBAX, ocp.StandardCheckpointer() as reader:
+        arrays = jax.tree.map(np.asarray, reader.restore(folder, like))
+    for found, wanted in zip(*map(jax.tree.leaves, (arrays, like)), strict=True):
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"an array must be {wanted.dtype} {wanted.shape}, as in this run, "
+                f"got {found.dtype} {found.shape}"
+            )
+    return arrays

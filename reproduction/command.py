@@ -1,0 +1,195 @@
+"""Make the figures of the paper again, and decide its findings.
+
+    python scripts/reproduce.py --scale small --data-path DATA --text-path TEXT
+    python scripts/reproduce.py --figure cifar-staleness-4 --data-path DATA
+
+Every curve is made of runs below ``--out``, in folders as scripts/train.py leaves them;
+what is there is not run again. Interrupted, or stopped by ``--max-minutes``, the same
+command goes on.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs import cores
+from reproduction.central import (
+    count_epochs,
+    read_central,
+    train_centrally,
+)
+from reproduction.evidence import make_results
+from reproduction.figures import (
+    SCALES,
+    Figure,
+    list_cells,
+    make_figures,
+    make_point,
+)
+from reproduction.page import decide_all
+from reproduction.pictures import draw_all
+from reproduction.runs import find_runs, keep_length
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is reproduced."""
+
+    figure: tuple[str, ...] = ("all",)
+    """What to run: cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4,
+    wikitext-16, or all. All that is below --out is told of."""
+    scale: str = "paper"
+    """paper, or small: for a laptop."""
+    data_path: Path | None = None
+    """CIFAR-10, as for scripts/train.py."""
+    text_path: Path | None = None
+    """WikiText-2; of scale small, Shakespeare."""
+    out: Path = Path("runs/reproduction")
+    """Folder of the runs."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds to run, and to tell of. Default: those of the authors' scripts."""
+    num_updates: int | None = None
+    """Updates of every run, if not those of the scale; may grow later. Runs that are
+    longer, as another figure has made them, stay so."""
+    together: int | None = None
+    """Runs in one program. Default: 8 on a CPU, else 64."""
+    max_minutes: float | None = None
+    """Stop after so many minutes, with checkpoints; the exit code is 3 then."""
+    central: bool = True
+    """Whether to train the network of CIFAR-10 centrally, too."""
+    run: bool = True
+    """Whether to run what is missing, or only to tell what is below --out."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        known = ("all", *make_figures(SCALES["small"]))
+        for name in self.figure:
+            if name not in known:
+                raise ValueError(
+                    f"figure must be one of {', '.join(known)}, got {name!r}"
+                )
+        if self.scale not in SCALES:
+            raise ValueError(
+                f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}"
+            )
+        if self.seeds == ():
+            raise ValueError("seeds must be one or more, got none")
+        for name in ("num_updates", "together", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def main() -> None:
+    """Run what is missing, then tell what came of it."""
+    cores.use_all_cores()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    flags = parse_flags(Flags, __doc__ or "")
+    console = Console()
+    scale, out = SCALES[flags.scale], flags.out / flags.scale
+    figures = make_figures(scale)
+    names = tuple(figures) if "all" in flags.figure else flags.figure
+    if flags.run:
+        _run_missing(flags, [figures[name] for name in names], out, console)
+    pieces = _read_lines(out / "pieces.jsonl")
+    runs = find_runs(flags.scale, out, flags.seeds or scale.seeds)
+    results = make_results(flags.scale, runs, pieces)
+    if not results["runs"]:
+        fail(f"out must hold runs that have come to their end, got {out}")
+    results["central"] = read_central(out / "central")
+    (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+    _tell(console, results, out)
+
+
+def _run_missing(
+    flags: Flags, figures: list[Figure], out: Path, console: Console
+) -> None:
+    """Run what figures need; end the process when time is up."""
+    scale, begin = SCALES[flags.scale], time.monotonic()
+    paths = {"cifar": flags.data_path, "text": flags.text_path}
+    if flags.text_path is None and any(figure.data == "text" for figure in figures):
+        what = "input.txt" if flags.scale == "small" else "train, valid and test .txt"
+        fail(f"text_path must name a folder with {what}, got None")
+    try:
+        points = {
+            keep_length(
+                make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates)
+            ): cell
+            for seed in flags.seeds or scale.seeds
+            for cell in list_cells(figures)
+        }
+    except ValueError as error:
+        fail(error)
+    run_all_points(
+        list(points),
+        out,
+        console,
+        together=flags.together,
+        max_minutes=flags.max_minutes,
+    )
+    images = [point for point, cell in points.items() if cell.data == "cifar"]
+    if flags.central and images:
+        seconds = 60 * (flags.max_minutes or math.inf)
+        longest = max(images, key=lambda point: point.settings.num_updates)
+        _train_centrally(longest.settings, out / "central", console, begin + seconds)
+
+
+def _train_centrally(
+    settings: Settings, folder: Path, console: Console, deadline: float
+) -> None:
+    """Train the network without any federation; end the process when time is up."""
+    epochs, earlier = count_epochs(settings), read_central(folder)
+    if earlier is not None:  # it goes on with its own seed
+        settings = dataclasses.replace(settings, seed=earlier["seed"])
+    try:
+        with console.status(f"central training, {epochs} epochs"):
+            record = train_centrally(
+                settings,
+                epochs,
+                folder,
+                should_stop=lambda: time.monotonic() > deadline,
+            )
+    except (ValueError, OSError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on")
+        sys.exit(128 + signal.SIGINT)
+    if len(record["accuracy"]) < epochs:
+        console.print("the time is up; the same command goes on")
+        sys.exit(TIME_IS_UP)
+
+
+def _tell(console: Console, results: dict[str, Any], out: Path) -> None:
+    """Print the findings and draw the figures."""
+    for data, (_, findings) in decide_all(results).items():
+        for finding in findings:
+            console.print(
+                f"{data} {finding.number}. {finding.title}: {finding.verdict}"
+                f"{finding.counts}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    for picture in draw_all(results, out):
+        console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {out / 'results.json'}", highlight=False, soft_wrap=True)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    main()
