@@ -16,15 +16,16 @@ import optax
 
 from fedasync_jax import models
 from fedasync_jax.base import PyTree, Variables
-from fedasync_jax.experiment.problem import Problem, make_classification
+from fedasync_jax.experiment.learned import Learned
 from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.workload import learn_images
 from fedasync_jax.storage.models import load_model, read_about, save_model
 
 
 def count_epochs(settings: Settings) -> int:
     """Return how often the runs of these settings see every sample."""
-    seen = settings.num_updates * (settings.epochs or 1.0)
-    return max(1, round(seen / settings.num_clients))
+    seen = settings.run.num_updates * (settings.worker.epochs or 1.0)
+    return max(1, round(seen / settings.partition.num_clients))
 
 
 def read_central(folder: Path) -> dict[str, Any] | None:
@@ -58,17 +59,20 @@ def train_centrally(
     record = read_central(folder) or {
         "accuracy": [],
         "seconds": 0.0,
-        "seed": settings.seed,
+        "seed": settings.run.seed,
     }
-    if record["seed"] != settings.seed:
+    if record["seed"] != settings.run.seed:
         raise ValueError(
             f"seed must be {record['seed']} to go on with the central training in "
-            f"{folder}, got {settings.seed}"
+            f"{folder}, got {settings.run.seed}"
         )
     if len(record["accuracy"]) >= num_epochs:
         return record
-    problem = make_classification(
-        settings, models.choose_convolution(settings.convolution, jax.default_backend())
+    problem = learn_images(
+        settings.data,
+        settings.partition,
+        settings.model,
+        models.choose_convolution(settings.model.convolution, jax.default_backend()),
     )
     train_epoch = _make_epoch(settings, problem)
     variables = problem.model.init(settings.make_key("init"))
@@ -90,12 +94,13 @@ def train_centrally(
 
 
 def _make_epoch(
-    settings: Settings, problem: Problem
+    settings: Settings, problem: Learned
 ) -> Callable[[Variables, int], Variables]:
     optimizer = optax.chain(
-        optax.add_decayed_weights(settings.weight_decay), optax.sgd(settings.step_size)
+        optax.add_decayed_weights(settings.worker.weight_decay),
+        optax.sgd(settings.worker.step_size),
     )
-    num_samples, batch_size = len(problem.samples["y"]), settings.batch_size
+    num_samples, batch_size = len(problem.samples["y"]), settings.worker.batch_size
 
     @jax.jit
     def step(
@@ -112,7 +117,9 @@ def _make_epoch(
         return Variables(optax.apply_updates(params, updates), state)
 
     def train_epoch(variables: Variables, epoch: int) -> Variables:
-        order = np.random.default_rng([settings.seed, epoch]).permutation(num_samples)
+        order = np.random.default_rng([settings.run.seed, epoch]).permutation(
+            num_samples
+        )
         batches = order[: num_samples // batch_size * batch_size]
         key = jax.random.fold_in(settings.make_key("tasks"), epoch)
         for place, rows in enumerate(batches.reshape(-1, batch_size)):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.analysis.estimates import Estimate, estimate
+from fedasync_jax.jobs.estimates import Estimate, estimate
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 

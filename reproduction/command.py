@@ -141,7 +141,7 @@ def _run_missing(
     images = [point for point, cell in points.items() if cell.data == "cifar"]
     if flags.central and images:
         seconds = 60 * (flags.max_minutes or math.inf)
-        longest = max(images, key=lambda point: point.settings.num_updates)
+        longest = max(images, key=lambda point: point.settings.run.num_updates)
         _train_centrally(longest.settings, out / "central", console, begin + seconds)
 
 
@@ -151,7 +151,7 @@ def _train_centrally(
     """Train the network without any federation; end the process when time is up."""
     epochs, earlier = count_epochs(settings), read_central(folder)
     if earlier is not None:  # it goes on with its own seed
-        settings = dataclasses.replace(settings, seed=earlier["seed"])
+        settings = settings.replace(seed=earlier["seed"])
     try:
         with console.status(f"central training, {epochs} epochs"):
             record = train_centrally(

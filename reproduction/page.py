@@ -218,10 +218,10 @@ def _list_shorter(results: Mapping[str, Any]) -> Iterator[str]:
     for figure in list_shown(results):
         usual = make_settings(SCALES["paper"].presets[figure.data])
         shortest = min(find_lengths(results["runs"], figure), default=0)
-        if 0 < shortest < usual.num_updates:
+        if 0 < shortest < usual.run.num_updates:
             yield (
                 f"{figure.title(scale)}: {shortest:,} updates in place of "
-                f"{usual.num_updates:,}."
+                f"{usual.run.num_updates:,}."
             )
 
 

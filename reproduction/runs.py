@@ -1,6 +1,5 @@
 """The runs that lie in a folder: which there are, and how far each has come."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,10 +76,10 @@ def keep_length(point: Point) -> Point:
     Raises:
       ValueError: if its folder is not one of a run.
     """
-    wanted, end = point.settings.num_updates, find_end(point)
+    wanted, end = point.settings.run.num_updates, find_end(point)
     if end is not None and end.num_updates >= wanted:
         wanted = end.num_updates
     elif point.path.exists():
         wanted = max(wanted, read_config(point.path)["settings"]["num_updates"])
-    settings = dataclasses.replace(point.settings, num_updates=wanted)
+    settings = point.settings.replace(num_updates=wanted)
     return point._replace(settings=settings)

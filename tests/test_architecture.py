@@ -27,17 +27,18 @@ _ROOT = PACKAGE.parent
 _BESIDE = ("scripts", "benchmarks", "reproduction")  # outside of the wheel
 
 # Which rooms a room may import, besides itself. A room that is missing here fails.
-_WORDS = {"base", "tree"}
+_WORDS = {"base", "tree", "parts"}
 _PARTS = {"mixing", "worker", "models", "data"}  # which do not import one another
 _BELOW_ENGINE = _WORDS | {"schedule"}
 _BELOW_EXPERIMENT = _WORDS | _PARTS | {"fleet", "schedule", "engine"}
 _BELOW_JOBS = _BELOW_EXPERIMENT | {"experiment", "storage"}
-_BELOW_EDGE = _BELOW_JOBS | {"jobs", "analysis"}
+_BELOW_EDGE = _BELOW_JOBS | {"jobs"}
 _MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "tree": {"base"},
-    "fleet": set(),
-    "schedule": {"fleet"},
+    "parts": set(),
+    "fleet": {"parts"},
+    "schedule": {"fleet", "parts"},
     "mixing": _WORDS,
     "worker": _WORDS,
     "models": _WORDS,
@@ -46,7 +47,6 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "storage": _BELOW_ENGINE | {"engine"},
     "experiment": _BELOW_EXPERIMENT,
     "jobs": _BELOW_JOBS,
-    "analysis": {"storage"},
     "plotting": _BELOW_EDGE,
     "flower": _BELOW_EDGE,
     "cli": _BELOW_EDGE | {"plotting"},

@@ -24,7 +24,7 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     if "preset" not in config:
         raise ValueError(f"summary must be a run of train.py, got {run_dir}")
     fleet = f", fleet {config['fleet']}" if config["fleet"] else ""
-    yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.dataset}"
+    yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.data.dataset}"
     yield f"  settings: {_describe_settings(config, settings)}"
     versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items())
     yield f"  software: {versions}, revision {config.get('revision') or 'unknown'}"
@@ -71,7 +71,7 @@ def _describe_method(
     scores = find_scores(folder / "checkpoints")
     place = f"version {last['version']:,}"
     if last["updates"] is not None:
-        place = f"{last['version']:,} of {settings.num_updates:,} updates"
+        place = f"{last['version']:,} of {settings.run.num_updates:,} updates"
     parts = [f"{'finished' if is_done else 'not finished'}, {place}"]
     parts.append(describe_score(last))
     if last["virtual_time"] is not None:

@@ -1,15 +1,54 @@
-"""What the scripts share: flags from a dataclass, and errors in one line."""
+"""Flags from records of settings, and errors in one line."""
 
 import contextlib
+import dataclasses
 import functools
+import inspect
 import io
+import re
 import sys
+import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
+import docstring_parser
 import tyro
 
+from fedasync_jax.experiment.settings import PARTS, Settings
+from fedasync_jax.parts.bounds import OneOf
+from fedasync_jax.parts.settings import PartSettings
+
 Flags = TypeVar("Flags")
+
+_CHOICE = re.compile(
+    r"invalid choice (.*) for argument '--(\S*)'\. Expected one of \((.*?),?\)"
+)
+
+
+def parse_settings(
+    description: str, *, args: Sequence[str], default: Settings
+) -> Settings:
+    """Return the settings of a command line; a bad one ends the process.
+
+    Flags are flat, in a group for each part; what may be chosen is read from the
+    registries.
+
+    Args:
+      description: first words of ``--help``.
+      args: the command line.
+      default: values of flags that are not given.
+    """
+    parts = {part: make_flags(record) for part, record in PARTS.items()}
+    values = {p: of(**getattr(default, p).flat()) for p, of in parts.items()}
+    fields = [(p, of, dataclasses.field(default=values[p])) for p, of in parts.items()]
+    flags = dataclasses.make_dataclass("Flags", fields, frozen=True, kw_only=True)
+    parsed = parse_flags(flags, description, args=args)
+    try:
+        return default.replace(
+            **{k: v for part in parts for k, v in vars(getattr(parsed, part)).items()}
+        )
+    except ValueError as error:
+        fail(error)
 
 
 def parse_flags(
@@ -17,7 +56,6 @@ def parse_flags(
     description: str,
     *,
     args: Sequence[str] | None = None,
-    default: Flags | None = None,
 ) -> Flags:
     """Return the command line as ``flags``; a bad one ends the process.
 
@@ -27,17 +65,69 @@ def parse_flags(
       flags: a dataclass; it may raise ValueError when it is made.
       description: first words of ``--help``.
       args: the command line; default: that of the process.
-      default: values of flags that are not given; default: those of the dataclass.
     """
-    cli: Any = functools.partial(tyro.cli, flags, description=description, args=args)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return cli() if default is None else cli(default=default)
+            return tyro.cli(
+                flags,
+                description=description,
+                args=args,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         fail(_read_box(said.getvalue()))
+
+
+def make_flags(record: type[PartSettings]) -> type:
+    """Return a dataclass of all settings of a part, for tyro."""
+    choices = record.choices()
+    fields = []
+    for name, hint in record.hints().items():
+        shown = tyro.conf.arg(help=explain(record, name))
+        is_own = name not in choices
+        default = getattr(record, name) if is_own else choices[name].default
+        field = dataclasses.field(default=default)
+        fields.append((name, Annotated[_for_tyro(hint), shown], field))
+    made = dataclasses.make_dataclass(record.__name__, fields, frozen=True)
+    made.__doc__ = (inspect.getdoc(record) or "").split("\n")[0]
+    return made
+
+
+def explain(record: type[PartSettings], name: str) -> str:
+    """Return what a setting is, from the docstring beside it."""
+    setting = record.choices().get(name)
+    if setting is None:
+        return _read_docstring(record)[name]
+    text = _read_docstring(setting.factory).get(setting.argument, "")
+    return f"Of {', '.join(setting.parts)}: {text}"
+
+
+@functools.cache
+def _read_docstring(documented: Any) -> dict[str, str]:
+    """Return the descriptions of arguments or attributes, each on one line."""
+    parsed = docstring_parser.parse(inspect.getdoc(documented) or "")
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parsed.params}
+
+
+def _for_tyro(hint: Any) -> Any:
+    """Return an annotation whose names are choices that the parser checks."""
+    if typing.get_origin(hint) is Annotated:
+        for note in hint.__metadata__:
+            if isinstance(note, OneOf):
+                return Literal[note.names]
+        return _for_tyro(hint.__origin__)
+    inner = typing.get_args(hint)
+    if not inner:
+        return hint
+    changed = tuple(arg if arg is Ellipsis else _for_tyro(arg) for arg in inner)
+    if typing.get_origin(hint) is typing.get_origin(tuple[int, ...]):
+        return tuple[changed]
+    if typing.get_origin(hint) is Sequence:
+        return tuple[changed[0], ...]
+    return functools.reduce(lambda a, b: a | b, changed)
 
 
 def fail(error: object) -> NoReturn:
@@ -50,6 +140,10 @@ def _read_box(box: str) -> str:
     """Return the first message of tyro's box as one line."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
     message = " ".join(lines[1:]).split("──")[0]  # without title and help
-    for prefix in ("Error parsing Settings: ", "Error parsing Flags: "):
-        message = message.removeprefix(prefix)
-    return message.strip() or box
+    message = re.sub(r"^Error parsing (?!--)\S+: ", "", message).strip()
+    choice = _CHOICE.match(message)
+    if choice:
+        value, flag, names = choice.groups()
+        name = flag.replace("-", "_")
+        return f"{name} must be one of {names.replace(chr(39), '')}, got {value}"
+    return message or box

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from fedasync_jax.cli.results import describe_score
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.runner import Outcome
 
@@ -52,7 +52,7 @@ class ProgressLine(Callback):
         self._num_new = 0  # lines that are not told again; those say nothing of speed
         self._printed, self._last_line = time.perf_counter(), ""
         self._total = method.trace.num_updates
-        self._is_async = method.staleness_fn is not None
+        self._is_async = method.is_async
         if self._console.is_terminal:
             line = f"{method.name:<24}  compiling"
             self._task = self._progress.add_task("", total=self._total, line=line)

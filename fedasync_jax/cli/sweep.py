@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from fedasync_jax.analysis.tables import read_run, select_last, tabulate, write_table
-from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.flags import fail, parse_settings
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.sweep import Point, make_grid
+from fedasync_jax.jobs.tables import read_run, select_last, tabulate, write_table
 from fedasync_jax.storage.run_folder import Row
 
 _NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
@@ -112,7 +112,7 @@ def parse_command(args: Sequence[str]) -> Command:
     for name in _NOT_SWEPT:
         if name in given:
             fail(f"{name} must not be given, as --seeds and --out are, got {name}")
-    settings = parse_flags(Settings, __doc__ or "", args=rest, default=default)
+    settings = parse_settings(__doc__ or "", args=rest, default=default)
     try:
         return Command(
             settings=settings,
@@ -134,7 +134,7 @@ def make_point(command: Command, combination: Mapping[str, Any], seed: int) -> P
     """
     parts = [f"{name}-{_show(value)}" for name, value in combination.items()]
     folder = "_".join(parts) or "all"
-    settings = dataclasses.replace(command.settings, **combination, seed=seed)
+    settings = command.settings.replace(**combination, seed=seed)
     return Point(command.out / folder / f"seed-{seed}", settings)
 
 
@@ -181,7 +181,7 @@ def _parse_values(
     args = []
     for name, words in combination.items():
         args += [f"--{name.replace('_', '-')}", *words]
-    return parse_flags(Settings, "", args=args, default=settings)
+    return parse_settings("", args=args, default=settings)
 
 
 def _parse_count(name: str, text: str, least: int) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.signals import note_signals
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
 from fedasync_jax.jobs.runner import Diverged, Outcome, Stopped
 from fedasync_jax.jobs.side_by_side import Listener

@@ -21,13 +21,14 @@ import jax
 from rich.console import Console
 
 from fedasync_jax.cli.describe import describe_run
-from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.flags import fail, parse_settings
 from fedasync_jax.cli.progress import ProgressLine
 from fedasync_jax.cli.results import make_table
 from fedasync_jax.cli.signals import note_signals
-from fedasync_jax.data import summarize_label_counts
-from fedasync_jax.experiment.build import Experiment, build_experiment
+from fedasync_jax.data.partition.summary import summarize_label_counts
+from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import FLEETS, PRESETS, from_json, make_settings
+from fedasync_jax.experiment.records import Experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import cores, report, runner
 from fedasync_jax.jobs.callbacks import Callback
@@ -64,7 +65,7 @@ def main() -> None:
     command = parse_command(sys.argv[1:])
     settings = command.settings
     console = Console()
-    path = settings.run_dir or _new_run_dir(settings)
+    path = settings.run.run_dir or _new_run_dir(settings)
     config = _describe(command)
     try:
         check_goes_on(path, config)
@@ -118,8 +119,8 @@ def parse_command(args: Sequence[str]) -> Command:
         for name, preset in presets.items()
     ]
     description = "\n\n".join([__doc__ or "", *lines])
-    settings = parse_flags(Settings, description, args=rest, default=default)
-    if known.fleet is not None and settings.schedule == "sampled":
+    settings = parse_settings(description, args=rest, default=default)
+    if known.fleet is not None and settings.schedule.schedule == "sampled":
         fail(
             f"fleet must not be given for schedule sampled, which has no clock, got "
             f"{known.fleet} (--schedule immediate has one)"
@@ -151,7 +152,7 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
         default = from_json(config["settings"], run_dir=Path(known.resume))
     except ValueError as error:
         fail(error)
-    settings = parse_flags(Settings, __doc__ or "", args=args, default=default)
+    settings = parse_settings(__doc__ or "", args=args, default=default)
     extras = known.check, known.tensorboard
     return Command(config["preset"], config["fleet"], *extras, settings)
 
@@ -209,7 +210,7 @@ def _print_header(console: Console, built: Experiment, path: Path) -> None:
     settings, counts = built.settings, built.workload.counts
     devices = jax.devices()
     console.print(
-        f"{built.workload.description}, {settings.num_clients} clients "
+        f"{built.workload.description}, {settings.partition.num_clients} clients "
         f"with {counts.min()} to {counts.max()} of them; "
         f"{len(devices)} {devices[0].platform} device(s)",
         highlight=False,
@@ -261,7 +262,7 @@ def _describe(command: Command) -> dict[str, Any]:
 
 def _new_run_dir(settings: Settings) -> Path:
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return Path("runs") / f"{settings.dataset}-{now}"
+    return Path("runs") / f"{settings.data.dataset}-{now}"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from fedasync_jax.data.cifar10.fetch_tfds import fetch_cifar10
 from fedasync_jax.data.cifar10.load import load_cifar10, prepare_cifar10
 from fedasync_jax.data.cifar10.tfds import load_cifar10_tfds
 from fedasync_jax.data.clients import make_client_data, pool_clients
-from fedasync_jax.data.digits import Dataset, load_digits
+from fedasync_jax.data.dataset import Dataset, Texts
+from fedasync_jax.data.digits import load_digits
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
+    PARTITIONS,
     LabelSummary,
     Partition,
     Spread,
@@ -14,6 +16,7 @@ from fedasync_jax.data.partition import (
     feature_skew,
     iid,
     label_counts,
+    make_partition,
     natural,
     power_law,
     quantity_skew,
@@ -22,12 +25,7 @@ from fedasync_jax.data.partition import (
     summarize_labels,
     with_replacement,
 )
-from fedasync_jax.data.registry import (
-    DATASETS,
-    PARTITIONS,
-    load_dataset,
-    make_partition,
-)
+from fedasync_jax.data.registry import DATASETS, TEXTS, load_dataset
 from fedasync_jax.data.text.shakespeare import Speakers, load_shakespeare
 from fedasync_jax.data.text.wikitext2 import (
     Text,
@@ -39,12 +37,14 @@ from fedasync_jax.data.text.wikitext2 import (
 __all__ = [
     "DATASETS",
     "PARTITIONS",
+    "TEXTS",
     "Dataset",
     "LabelSummary",
     "Partition",
     "Speakers",
     "Spread",
     "Text",
+    "Texts",
     "batchify",
     "deal_batches",
     "dirichlet",

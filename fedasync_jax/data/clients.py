@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import ClientData, PyTree
-from fedasync_jax.data.partition import Partition
+from fedasync_jax.data.partition.base import Partition
 
 _INT32_MAX = np.iinfo(np.int32).max
 

@@ -1,38 +1,15 @@
-"""A data set in memory: training and test samples with their labels."""
+"""The handwritten digits that come with scikit-learn."""
 
 import gzip
 import importlib.util
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from fedasync_jax.data.dataset import Dataset
+
 # Fixed, and apart from the seed of a run: every run is tested on the same samples.
 SPLIT_SEED = 1797
-
-
-class Dataset(NamedTuple):
-    """A classification data set: N training and T test samples of K classes.
-
-    Attributes:
-      x_train: float32 [N, ...], finite; or uint8 where a loader says so.
-      y_train: int32 [N], in 0..K-1.
-      x_test: as ``x_train``, [T, ...].
-      y_test: int32 [T], in 0..K-1.
-      num_classes: K.
-      mean_image: where images are uint8: the mean of the training images, float32
-        [...], for ``models.normalize_inputs``; None otherwise.
-      client_train: where the data tell: whose each training sample is, int or string
-        [N], keys for ``natural``; None otherwise.
-    """
-
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
-    num_classes: int
-    mean_image: np.ndarray | None = None
-    client_train: np.ndarray | None = None
 
 
 def load_digits(*, test_fraction: float = 0.2, seed: int = SPLIT_SEED) -> Dataset:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedasync_jax.data.digits import Dataset
+from fedasync_jax.data.dataset import Dataset
 from fedasync_jax.data.partition.by_key import check_keys
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")

@@ -4,36 +4,26 @@ All methods of an experiment share data, model, initial values, fleet and number
 gradients, and run in the same engine (see ``running``).
 """
 
-import dataclasses
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
+from fedasync_jax import mixing
 from fedasync_jax.base import Array, Variables
 from fedasync_jax.experiment.build_worker import make_worker
-from fedasync_jax.experiment.methods import Method, make_methods
+from fedasync_jax.experiment.methods import make_method
+from fedasync_jax.experiment.methods.context import Context
+from fedasync_jax.experiment.records import Experiment, Method, Workload
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import Workload, make_workload
+from fedasync_jax.experiment.workload import make_workload
+from fedasync_jax.fleet.build import build_fleet
+from fedasync_jax.schedule.build import build_trace
+from fedasync_jax.schedule.local_steps import TaskWork
 from fedasync_jax.worker.local_update import steps_per_task
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Everything that is built before the first method runs.
-
-    Attributes:
-      settings: what it was built from.
-      workload: what is learned from what.
-      variables: x_0, the same for all methods, after the warm-up.
-      methods: in the order of the settings.
-    """
-
-    settings: Settings
-    workload: Workload
-    variables: Variables
-    methods: list[Method]
+from fedasync_jax.worker.settings import WorkerSettings
 
 
 def build_experiment(settings: Settings) -> Experiment:
@@ -42,25 +32,79 @@ def build_experiment(settings: Settings) -> Experiment:
     Raises:
       ValueError: if the data are bad or do not fit the settings.
     """
-    workload = make_workload(settings)
+    # Data, partition, model, judge.
+    workload = build_workload(settings)
+
+    # Fleet, schedules and rules: NumPy only.
     methods = list(make_methods(settings, workload))
+
+    # x_0, the same for all methods.
     variables = jax.jit(workload.model.init)(settings.make_key("init"))
-    if settings.warmup_epochs:
-        variables = _warm_up(settings, workload, variables)
+    if settings.worker.warmup_epochs:
+        key = settings.make_key("warmup")
+        variables = _warm_up(settings.worker, workload, variables, key)
     return Experiment(
         settings=settings, workload=workload, variables=variables, methods=methods
     )
 
 
-def _warm_up(settings: Settings, workload: Workload, variables: Variables) -> Variables:
+def build_workload(settings: Settings) -> Workload:
+    """Read the data and make what is trained on them, see ``make_workload``."""
+    return make_workload(
+        settings.data,
+        settings.partition,
+        settings.model,
+        settings.worker,
+        settings.make_rng("partition"),
+    )
+
+
+def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
+    """Yield the methods of the settings, in their order.
+
+    All FedAsync methods share one trace; every baseline gets its number of gradients.
+
+    Args:
+      settings: names and numbers.
+      workload: what is learned from what.
+    """
+    fleet = build_fleet(
+        settings.fleet, settings.partition.num_clients, settings.make_rng
+    )
+    work = TaskWork(workload.steps, workload.num_bytes, workload.counts)
+    num_updates = settings.run.num_updates
+    rng = settings.make_rng("schedule")
+    context = Context(
+        workload=workload,
+        fleet=fleet,
+        trace=build_trace(settings.schedule, fleet, work, num_updates, rng),
+        work=work,
+        num_updates=num_updates,
+        eval_every=settings.run.eval_every,
+        worker=settings.worker,
+        mixing=settings.mixing,
+        schedule=settings.schedule,
+        make_rng=settings.make_rng,
+    )
+    bound = settings.mixing.max_update_norm
+    for name in settings.run.methods:
+        method = make_method(name, context)
+        if bound is not None and method.counts_updates:
+            method = method._replace(mixer=mixing.bound_update(method.mixer, bound))
+        # Sampled staleness has no clock that the baselines could be compared by.
+        yield method._replace(has_clock=settings.schedule.has_clock)
+
+
+def _warm_up(
+    settings: WorkerSettings, workload: Workload, variables: Variables, key: Array
+) -> Variables:
     """Return x_0 of the paper's protocol: some passes over the first clients' data."""
     counts = workload.counts[: settings.warmup_clients]
     steps = steps_per_task(counts, batch_size=settings.batch_size, epochs=1)
     worker = make_worker(
-        dataclasses.replace(settings, step_size=settings.warmup_step_size),
+        settings.replace(step_size=settings.warmup_step_size),
         workload._replace(steps=steps),
     )
-    key = settings.make_key("warmup")
 
     passes = itertools.product(range(settings.warmup_epochs), enumerate(steps))
     for task, (_, (client, num_steps)) in enumerate(passes):

@@ -8,22 +8,22 @@ import numpy as np
 import optax
 
 from fedasync_jax.base import Array, LocalUpdate
-from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import Workload
+from fedasync_jax.experiment.records import Workload
 from fedasync_jax.schedule.local_steps import largest_steps
 from fedasync_jax.worker.local_update import make_local_update
 from fedasync_jax.worker.proximal import add_proximal
+from fedasync_jax.worker.settings import WorkerSettings
 
 
 def make_worker(
-    settings: Settings, workload: Workload, *, rho: float = 0.0
+    settings: WorkerSettings, workload: Workload, *, rho: float = 0.0
 ) -> LocalUpdate:
     """Return the local update.
 
     Step size and rho are arguments of its program, so that others share it.
 
     Args:
-      settings: names and numbers.
+      settings: of the local work.
       workload: what is learned from what.
       rho: weight of the proximal term.
     """

@@ -1,169 +1,85 @@
-"""What a setting may be: intervals of numbers and lists of names, told in one line."""
+"""What the parts of an experiment must agree on, in one line where they do not."""
 
-import dataclasses
-import math
-from collections.abc import Collection
 from typing import Any
 
-from fedasync_jax.data import DATASETS, PARTITIONS
-from fedasync_jax.fleet import DELAY_LAWS, LOSE, PAUSE
-from fedasync_jax.mixing.staleness import STALENESS_FNS
-from fedasync_jax.models import CLASSIFIERS, CONVOLUTIONS
+from fedasync_jax.data.partition.settings import NATURAL
+from fedasync_jax.parts.bounds import Bounds, show_value
+from fedasync_jax.schedule.schedulers import SCHEDULES
 
 
-@dataclasses.dataclass(frozen=True)
-class Bounds:
-    """An interval of numbers.
-
-    Attributes:
-      low: lowest value.
-      high: highest value; infinity itself is never allowed.
-      open_low: whether ``low`` itself is not allowed.
-      open_high: whether ``high`` itself is not allowed.
-      note: what to say behind the interval.
-    """
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-    note: str = ""
-
-    def holds(self, value: float) -> bool:
-        """Return whether ``value`` lies inside; never for NaN."""
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below and math.isfinite(value)
-
-    def __str__(self) -> str:
-        """Return what is allowed, in words."""
-        if self.high == math.inf:
-            return f"finite and {'>' if self.open_low else '>='} {self.low}{self.note}"
-        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
-        return f"in {left}{self.low}, {self.high}{right}{self.note}"
-
-
-FEDASYNC = tuple(f"fedasync-{name}" for name in STALENESS_FNS)
-METHODS = (*FEDASYNC, "fedavg", "fedprox", "sgd")
-SCHEDULES = ("immediate", "periodic", "sampled")
-AVAILABILITIES = ("always", "on-off", "daily", "idle-charging-unmetered", "replay")
-
-TEXTS = ("wikitext2", "shakespeare")  # data sets of language models
-
-AT_LEAST_0 = Bounds(0)
-AT_LEAST_1 = Bounds(1)
-POSITIVE = Bounds(0, open_low=True)
-FRACTION = Bounds(0, 1, open_high=True)
-
-BOUNDS = {
-    "num_updates": AT_LEAST_1,
-    "eval_every": AT_LEAST_1,
-    "checkpoint_every": AT_LEAST_1,
-    "max_update_norm": POSITIVE,
-    "stop_after_rejected": AT_LEAST_1,
-    "seed": Bounds(0, 2**32 - 1),
-    "num_clients": AT_LEAST_1,
-    "concentration": POSITIVE,
-    "shards_per_client": AT_LEAST_1,
-    "size_sigma": AT_LEAST_0,
-    "size_exponent": AT_LEAST_0,
-    "feature_skew": Bounds(0, 1),
-    "samples_per_client": AT_LEAST_1,
-    "text_columns": AT_LEAST_1,
-    "bptt": AT_LEAST_1,
-    "window": AT_LEAST_1,
-    "cnn_hidden": AT_LEAST_1,
-    "lstm_size": AT_LEAST_1,
-    "lstm_layers": AT_LEAST_1,
-    "lstm_biases": Bounds(1, 2),
-    "dropout": FRACTION,
-    "alpha": Bounds(0, 1, open_low=True),
-    "alpha_drop_at": AT_LEAST_0,
-    "alpha_drop": Bounds(0, 1, open_low=True),
-    "polynomial_a": AT_LEAST_0,
-    "hinge_a": POSITIVE,
-    "hinge_b": AT_LEAST_0,
-    "exponential_a": AT_LEAST_0,
-    "linear_a": AT_LEAST_0,
-    "num_steps": AT_LEAST_1,
-    "epochs": POSITIVE,
-    "batch_size": AT_LEAST_1,
-    "step_size": POSITIVE,
-    "momentum": FRACTION,
-    "weight_decay": AT_LEAST_0,
-    "clip_norm": POSITIVE,
-    "rho": AT_LEAST_0,
-    "gamma_rho": AT_LEAST_0,
-    "plateau_factor": Bounds(0, 1, open_low=True, open_high=True),
-    "warmup_epochs": AT_LEAST_0,
-    "warmup_clients": AT_LEAST_1,
-    "warmup_step_size": POSITIVE,
-    "sgd_batch_size": AT_LEAST_1,
-    "sgd_step_size": POSITIVE,
-    "interval": POSITIVE,
-    "max_staleness": AT_LEAST_1,
-    "over_selection": AT_LEAST_0,
-    "round_deadline": POSITIVE,
-    "time_out": POSITIVE,
-    "time_budget": POSITIVE,
-    "max_tasks_per_client": AT_LEAST_1,
-    "seconds_per_step": POSITIVE,
-    "client_sigma": AT_LEAST_0,
-    "task_sigma": AT_LEAST_0,
-    "network_sigma": AT_LEAST_0,
-    "client_shape": POSITIVE,
-    "task_shape": POSITIVE,
-    "network_shape": POSITIVE,
-    "downlink": POSITIVE,
-    "uplink": POSITIVE,
-    "latency": AT_LEAST_0,
-    "mean_on": POSITIVE,
-    "mean_off": POSITIVE,
-    "charging_from": Bounds(0, 24, open_high=True),
-    "charging_hours": Bounds(0, 24, open_low=True),
-    "time_zones": AT_LEAST_1,
-    "unmetered_on": POSITIVE,
-    "unmetered_off": POSITIVE,
-    "failure_rate": FRACTION,
-}
-NAMES = {
-    "dataset": (*DATASETS, *TEXTS),
-    "partition": (*PARTITIONS, "natural"),
-    "model": (*CLASSIFIERS, "lstm"),
-    "convolution": ("auto", *CONVOLUTIONS),
-    "plateau_on": ("validation", "test"),
-    "sampling": ("epochs", "replacement"),
-    "schedule": SCHEDULES,
-    "client_choice": ("uniform", "data-size"),
-    "client_law": DELAY_LAWS,
-    "task_law": DELAY_LAWS,
-    "network_law": DELAY_LAWS,
-    "availability": AVAILABILITIES,
-    "when_away": (PAUSE, LOSE),
-}
-
-
-def check_fields(settings: Any) -> None:
-    """Raise ValueError unless every field that is in the tables holds.
+def check_together(settings: Any) -> None:
+    """Raise ValueError if settings of different parts do not fit.
 
     Args:
-      settings: a dataclass.
+      settings: see ``Settings``.
     """
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in NAMES:
-            check_name(field.name, value, NAMES[field.name])
-        if field.name in BOUNDS:
-            check_bounds(field.name, value, BOUNDS[field.name])
+    _check_counts(settings)
+    _check_steps(settings)
+    _check_data(settings)
 
 
-def check_name(field: str, name: str, allowed: Collection[str]) -> None:
-    """Raise ValueError unless ``name`` is one of ``allowed``."""
-    if name not in allowed:
-        raise ValueError(f"{field} must be one of {', '.join(allowed)}, got {name!r}")
+def _check_counts(settings: Any) -> None:
+    """Check what may not be more than the clients."""
+    own = SCHEDULES.settings()
+    counts = {
+        name: settings.schedule.of_choices[name]
+        for name in ("concurrency", "num_triggered")
+        if settings.schedule.schedule in own[name].parts
+    }
+    if {"fedavg", "fedprox"} & set(settings.run.methods):
+        counts["clients_per_round"] = settings.schedule.clients_per_round
+    if settings.worker.warmup_epochs:
+        counts["warmup_clients"] = settings.worker.warmup_clients
+    note = " (the number of clients)"
+    bounds = Bounds(1, settings.partition.num_clients, note=note)
+    for name, count in counts.items():
+        if not bounds.holds(count):
+            raise ValueError(f"{name} must be {bounds}, got {show_value(count)}")
 
 
-def check_bounds(field: str, value: float | None, bounds: Bounds) -> None:
-    """Raise ValueError unless ``value`` is None or holds."""
-    if value is not None and not bounds.holds(value):
-        raise ValueError(f"{field} must be {bounds}, got {value}")
+def _check_steps(settings: Any) -> None:
+    worker, schedule = settings.worker, settings.schedule
+    wants_clock = worker.max_steps is None or not schedule.has_clock
+    if worker.time_budget is not None and wants_clock:
+        raise ValueError(
+            "time_budget must be set together with max_steps and another schedule "
+            f"than sampled, got {worker.time_budget} with max_steps "
+            f"{worker.max_steps}, schedule {schedule.schedule}"
+        )
+
+
+def _check_data(settings: Any) -> None:
+    """Check what fits the data set."""
+    data, worker = settings.data, settings.worker
+    model, partition = settings.model.model, settings.partition.partition
+    is_words = data.dataset == "wikitext2"
+    wrong = {
+        "model": (settings.model.is_language_model != data.is_text, model),
+        "partition": (
+            data.is_text != (partition == NATURAL)
+            and (data.dataset != "npz" or data.is_text),
+            partition,
+        ),
+        "batch_size": (is_words and worker.batch_size != 1, worker.batch_size),
+        "sgd_batch_size": (
+            is_words and worker.sgd_batch_size not in (None, 1),
+            worker.sgd_batch_size,
+        ),
+        "plateau_on": (
+            worker.plateau_factor is not None
+            and worker.plateau_on == "validation"
+            and not is_words,
+            worker.plateau_on,
+        ),
+    }
+    allowed = {
+        "model": "lstm" if data.is_text else "mlp, cnn or paper-cnn",
+        "partition": "natural" if data.is_text else "another than natural",
+        "plateau_on": "test",
+    }
+    for name, (is_wrong, value) in wrong.items():
+        if is_wrong:
+            raise ValueError(
+                f"{name} must be {allowed.get(name, 1)} for data set {data.dataset}, "
+                f"got {value}"
+            )

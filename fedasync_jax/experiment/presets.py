@@ -7,12 +7,10 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020, 
 6 and the authors' code.
 """
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.settings import Settings, name_parts
 
 
 class Preset(NamedTuple):
@@ -173,7 +171,7 @@ def make_settings(
     Args:
       preset: a name in ``PRESETS``.
       fleet: a name in ``FLEETS``, whose devices replace those of the preset.
-      **overrides: fields of ``Settings``.
+      **overrides: settings by their flat names.
 
     Raises:
       ValueError: if a name is unknown or a setting out of range.
@@ -187,7 +185,7 @@ def make_settings(
         fields |= FLEETS[fleet].fields
     if overrides.get("gamma_rho") is not None:
         fields.pop("rho", None)
-    return dataclasses.replace(Settings(), **{**fields, **overrides})
+    return Settings().replace(**{**fields, **overrides})
 
 
 def from_json(values: Mapping[str, Any], **overrides: Any) -> Settings:
@@ -196,17 +194,7 @@ def from_json(values: Mapping[str, Any], **overrides: Any) -> Settings:
     Raises:
       ValueError: if a field is unknown or out of range.
     """
-    fields = {field.name: field for field in dataclasses.fields(Settings)}
-    unknown = sorted(values.keys() - fields.keys())
+    unknown = sorted(values.keys() - name_parts().keys())
     if unknown:
         raise ValueError(f"settings must be fields of Settings, got {unknown[0]}")
-
-    def convert(name: str, value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(value)
-        if name.endswith(("_path", "_dir")) and value is not None:
-            return Path(value)
-        return value
-
-    typed = {name: convert(name, value) for name, value in values.items()}
-    return Settings(**(typed | overrides))
+    return Settings().replace(**{**values, **overrides})

@@ -2,22 +2,23 @@
 
 from fedasync_jax.fleet import availability
 from fedasync_jax.fleet.devices import (
-    DELAY_LAWS,
     LOSE,
     PAUSE,
-    DelayLaw,
     Fleet,
-    Network,
+    make_fleet,
+    single_worker,
+)
+from fedasync_jax.fleet.laws import (
+    DELAY_LAWS,
+    DelayLaw,
     constant,
     exponential,
     log_normal,
-    make_fleet,
-    make_network,
     pareto,
-    single_worker,
     tiers,
     uniform,
 )
+from fedasync_jax.fleet.network import Network, make_network
 
 __all__ = [
     "DELAY_LAWS",

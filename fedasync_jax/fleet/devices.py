@@ -1,44 +1,21 @@
-"""The fleet: how long the devices take, and when they can be had.
+"""Devices: how long they take for a task, and when they can be had.
 
-A law draws positive factors without unit. A fleet combines two of them: one drawn once
-per client (some devices are slow for good) and one drawn per task (the same device is
-not always equally fast). Models travel over a network; devices come and go, and tasks
-fail. Clients are arrays, never objects. Times are simulated seconds.
+A fleet combines two laws: a factor drawn once per client (some devices are slow for
+good) and one drawn per task (the same device is not always equally fast). Models travel
+over a network; devices come and go, and tasks fail. Clients are arrays, never objects.
+Times are simulated seconds.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from fedasync_jax.fleet.availability import Availability, always
+from fedasync_jax.fleet.laws import DelayLaw, constant
+from fedasync_jax.fleet.network import Network
 
 PAUSE, LOSE = "pause", "lose"  # what happens to a task whose device goes away
-
-_LONGEST = 1e12  # a factor at most, so that heavy tails stay finite
-
-
-class DelayLaw(Protocol):
-    """Distribution of a positive factor."""
-
-    def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Return float64 [size], all > 0."""
-        ...
-
-
-class Network(NamedTuple):
-    """How models travel to and from C clients.
-
-    Attributes:
-      downlink: float64 [C], bytes per second to the client; inf: at once.
-      uplink: float64 [C], bytes per second from the client; inf: at once.
-      latency: float64 [C], seconds that each transfer takes besides.
-    """
-
-    downlink: np.ndarray
-    uplink: np.ndarray
-    latency: np.ndarray
 
 
 class Fleet(NamedTuple):
@@ -73,132 +50,6 @@ class Fleet(NamedTuple):
             return np.zeros(self.num_clients), np.zeros(self.num_clients)
         downlink, uplink, latency = self.network
         return latency + num_bytes / downlink, latency + num_bytes / uplink
-
-
-def constant() -> DelayLaw:
-    """Return the law whose factor is always 1."""
-    return lambda rng, size: np.ones(size)
-
-
-def uniform(low: float, high: float) -> DelayLaw:
-    """Return the uniform law on [low, high).
-
-    Raises:
-      ValueError: unless 0 < ``low`` <= ``high`` < infinity.
-    """
-    if not 0 < low <= high < math.inf:
-        raise ValueError(
-            f"uniform: need 0 < low <= high < inf, got low={low}, high={high}"
-        )
-    return lambda rng, size: rng.uniform(low, high, size)
-
-
-def exponential() -> DelayLaw:
-    """Return the exponential law with mean 1: delays without memory."""
-    return lambda rng, size: np.maximum(
-        rng.standard_exponential(size), np.finfo(float).tiny
-    )
-
-
-def log_normal(sigma: float) -> DelayLaw:
-    """Return the law exp(sigma Z), Z standard normal: median 1, a heavy right tail.
-
-    Args:
-      sigma: standard deviation of the logarithm, >= 0.
-
-    Raises:
-      ValueError: if ``sigma`` is negative or not finite.
-    """
-    if not 0 <= sigma < math.inf:
-        raise ValueError(f"log_normal: sigma must be finite and >= 0, got {sigma}")
-    return lambda rng, size: rng.lognormal(0.0, sigma, size)
-
-
-def pareto(shape: float) -> DelayLaw:
-    """Return the Pareto law with minimum 1: P(factor > x) = x^(-shape), x >= 1.
-
-    Args:
-      shape: > 0; the mean, shape / (shape - 1), is infinite for ``shape`` <= 1.
-
-    Raises:
-      ValueError: if ``shape`` is not positive and finite.
-    """
-    if not 0 < shape < math.inf:
-        raise ValueError(f"pareto: shape must be finite and > 0, got {shape}")
-    return lambda rng, size: np.minimum(1 + rng.pareto(shape, size), _LONGEST)
-
-
-def tiers(shares: Sequence[float], factors: Sequence[float]) -> DelayLaw:
-    """Return the law of classes of devices, such as: 20% are 8 times slower.
-
-    >>> law = tiers([0.2], [8.0])
-    >>> sorted(set(law(np.random.default_rng(0), 100).tolist()))
-    [1.0, 8.0]
-
-    Args:
-      shares: probability of each class, > 0; the rest, up to 1, has factor 1.
-      factors: > 0, one per class.
-
-    Raises:
-      ValueError: if the shares sum to more than 1, a number is not positive, or there
-        are not as many factors as shares.
-    """
-    share, factor = np.array(shares, float), np.array(factors, float)
-    if not (share > 0).all() or not share.sum() <= 1 + 1e-9:
-        raise ValueError(
-            f"tiers: shares must be > 0 and sum to 1 at most, got {tuple(shares)}"
-        )
-    if factor.shape != share.shape or not ((factor > 0) & (factor < np.inf)).all():
-        raise ValueError(
-            f"tiers: factors must be {len(share)} numbers (one per share), finite and "
-            f"> 0, got {tuple(factors)}"
-        )
-    ends, values = np.cumsum(share), np.append(factor, 1.0)
-    return lambda rng, size: values[np.searchsorted(ends, rng.random(size), "right")]
-
-
-DELAY_LAWS: Mapping[str, Callable[..., DelayLaw]] = {
-    "constant": constant,
-    "uniform": uniform,
-    "exponential": exponential,
-    "log-normal": log_normal,
-    "pareto": pareto,
-    "tiers": tiers,
-}
-
-
-def make_network(
-    num_clients: int,
-    *,
-    downlink: float,
-    uplink: float,
-    latency: float = 0.0,
-    law: DelayLaw | None = None,
-    rng: np.random.Generator,
-) -> Network:
-    """Draw a network: each client has bandwidths and a latency of its own.
-
-    A slow connection is slow in all: with one factor per client, its transfers take
-    ``factor * (latency + bytes / bandwidth)`` seconds.
-
-    Args:
-      num_clients: C >= 1.
-      downlink: bytes per second to a client of factor 1, > 0; inf: at once.
-      uplink: bytes per second from a client of factor 1, > 0; inf: at once.
-      latency: seconds that each transfer of a client of factor 1 takes besides, >= 0.
-      law: law of the factor of a client; default constant.
-      rng: source of the factors.
-
-    Raises:
-      ValueError: if a number is out of range.
-    """
-    for name, bandwidth in (("downlink", downlink), ("uplink", uplink)):
-        if not bandwidth > 0:
-            raise ValueError(f"{name} must be > 0 bytes per second, got {bandwidth}")
-    if not 0 <= latency < math.inf:
-        raise ValueError(f"latency must be finite and >= 0 seconds, got {latency}")
-    factors = (law or constant())(rng, num_clients)
-    return Network(downlink / factors, uplink / factors, latency * factors)
 
 
 def make_fleet(

@@ -1,6 +1,5 @@
 """The ClientApp: trains the models that come in on data that stay where they are."""
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -77,5 +76,5 @@ def _load_part(settings: Settings, context: Context) -> work.Work:
                 f"{name} must be an integer of the node config, got {value}"
             )
         numbers.append(value)
-    settings = dataclasses.replace(settings, num_clients=numbers[1])
+    settings = settings.replace(num_clients=numbers[1])
     return work.load_partition(settings, numbers[0])

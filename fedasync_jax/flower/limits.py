@@ -2,25 +2,10 @@
 
 import dataclasses
 import math
+import typing
+from typing import Annotated
 
-from fedasync_jax.experiment.checks import (
-    AT_LEAST_0,
-    AT_LEAST_1,
-    POSITIVE,
-    check_bounds,
-)
-
-_BOUNDS = {
-    "max_in_flight": AT_LEAST_1,
-    "max_per_node": AT_LEAST_1,
-    "max_staleness": AT_LEAST_0,
-    "deadline": POSITIVE,
-    "back_off": POSITIVE,
-    "max_back_off": POSITIVE,
-    "max_bad_replies": AT_LEAST_1,
-    "max_update_norm": POSITIVE,
-    "poll_seconds": POSITIVE,
-}
+from fedasync_jax.parts.bounds import above, at_least, check_value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,22 +29,21 @@ class Limits:
       ValueError: in one line that names the field, the value and what is allowed.
     """
 
-    max_in_flight: int = 8
-    max_per_node: int = 1
-    max_staleness: int | None = None
-    deadline: float = 600.0
-    back_off: float = 5.0
-    max_back_off: float = 300.0
-    max_bad_replies: int = 3
-    max_update_norm: float = 1000.0
-    poll_seconds: float = 0.2
+    max_in_flight: Annotated[int, at_least(1)] = 8
+    max_per_node: Annotated[int, at_least(1)] = 1
+    max_staleness: Annotated[int, at_least(0)] | None = None
+    deadline: Annotated[float, above(0)] = 600.0
+    back_off: Annotated[float, above(0)] = 5.0
+    max_back_off: Annotated[float, above(0)] = 300.0
+    max_bad_replies: Annotated[int, at_least(1)] = 3
+    max_update_norm: Annotated[float, above(0)] = 1000.0
+    poll_seconds: Annotated[float, above(0)] = 0.2
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, bounds in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None or name != "max_staleness":
-                check_bounds(name, value, bounds)
+        hints = typing.get_type_hints(Limits, include_extras=True)
+        for name, hint in hints.items():
+            check_value(name, hint, getattr(self, name))
         if self.max_back_off < self.back_off:
             raise ValueError(
                 f"max_back_off must be >= back_off, which is {self.back_off}, "

@@ -14,10 +14,10 @@ import numpy as np
 
 from fedasync_jax.base import Variables
 from fedasync_jax.engine.algorithm import RunResult, run
+from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
-from fedasync_jax.experiment.methods import make_rule
 from fedasync_jax.experiment.presets import from_json
-from fedasync_jax.experiment.workload import make_workload
+from fedasync_jax.flower.settings import rule_of
 from fedasync_jax.schedule.trace import Trace, make_trace
 from fedasync_jax.storage import run_folder
 from fedasync_jax.storage.models import load_model
@@ -52,15 +52,15 @@ def replay_run(run_dir: str | Path) -> Replay:
         own.
     """
     settings = from_json(read_config(run_dir)["settings"], concurrency=1)
-    rule = make_rule(settings, settings.methods[0])
+    rule = rule_of(settings)
     updates = run_folder.read_updates(run_dir, rule.name)
     if updates is None or updates["partition"].min() < 0:
         raise ValueError(
             f"run_dir must hold updates of parts of a known data set, got {run_dir}"
         )
-    workload = make_workload(settings)
+    workload = build_workload(settings)
     x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
-    worker = make_worker(settings, workload, rho=settings.proximal_weight)
+    worker = make_worker(settings.worker, workload, rho=settings.worker.proximal_weight)
     key = settings.make_key("tasks")
     result = run(make_recorded_trace(updates), worker, rule.mixer, x_0, key)
     folder = Path(run_dir) / run_folder.slugify(rule.name) / "model"

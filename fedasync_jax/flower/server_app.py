@@ -14,15 +14,14 @@ import numpy as np
 from fedasync_jax.base import Array, Model, PyTree, Variables
 from fedasync_jax.engine.algorithm import RunState, Snapshot
 from fedasync_jax.engine.history import Past, Updates
-from fedasync_jax.experiment.methods import make_rule
+from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.flower import adapter, arrays, record
 from fedasync_jax.flower.adapter import Context, Network, ServerApp
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.exposure import find_exposure
 from fedasync_jax.flower.server import Server
-from fedasync_jax.flower.settings import RunSettings, read_settings
+from fedasync_jax.flower.settings import NetworkSettings, read_settings, rule_of
 from fedasync_jax.flower.updater import Newest, Updater
 from fedasync_jax.jobs.metrics import score
 from fedasync_jax.storage.checkpoints import Checkpoints
@@ -75,7 +74,7 @@ def make_server_app(
         settings = read_settings(context.run_config)
         is_text = False
         if make_model is None or load_test_data is None:
-            workload = make_workload(settings.settings)
+            workload = build_workload(settings.settings)
             model, evaluate = workload.model, workload.evaluate
             is_text = workload.is_text
         else:
@@ -89,7 +88,7 @@ def make_server_app(
     return adapter.make_server(main)
 
 
-def run_server(network: Network, run: RunSettings, problem: Problem) -> Path:
+def run_server(network: Network, run: NetworkSettings, problem: Problem) -> Path:
     """Run FedAsync to its end; return the run folder.
 
     Args:
@@ -102,10 +101,10 @@ def run_server(network: Network, run: RunSettings, problem: Problem) -> Path:
     """
     arrays.encode(problem.variables)  # what cannot be sent fails now
     _warn_if_exposed(network)
-    name = make_rule(run.settings, run.method).name
-    every = run.settings.checkpoint_every
+    name = rule_of(run.settings).name
+    every = run.settings.run.checkpoint_every
     with contextlib.ExitStack() as stack:
-        path = run.settings.run_dir or _new_run_dir()
+        path = run.settings.run.run_dir or _new_run_dir()
         folder = stack.enter_context(RunFolder(path, _describe(run)))
         checkpoints = folder.checkpoint_folder(name)
         saved = stack.enter_context(
@@ -113,7 +112,7 @@ def run_server(network: Network, run: RunSettings, problem: Problem) -> Path:
         )
         session = _Session(network, run, problem, folder, saved)
         session.go_on()
-        session.server.run(run.settings.num_updates, session.note_update)
+        session.server.run(run.settings.run.num_updates, session.note_update)
         session.finish()
     return folder.path
 
@@ -124,12 +123,12 @@ class _Session:
     def __init__(
         self,
         network: Network,
-        run: RunSettings,
+        run: NetworkSettings,
         problem: Problem,
         folder: RunFolder,
         saved: Checkpoints,
     ):
-        rule = make_rule(run.settings, run.method)
+        rule = rule_of(run.settings)
         self.name, self.network, self.settings = rule.name, network, run.settings
         self.problem, self.folder, self.saved = problem, folder, saved
         self.rows: list[dict[str, Any]] = []
@@ -169,10 +168,10 @@ class _Session:
     def note_update(self) -> None:
         """Evaluate and save, where due."""
         version, settings = self.server.updater.newest.version, self.settings
-        is_last = version == settings.num_updates
-        if is_last or version % settings.eval_every == 0:
+        is_last = version == settings.run.num_updates
+        if is_last or version % settings.run.eval_every == 0:
             self.evaluate()
-        if is_last or version % settings.checkpoint_every == 0:
+        if is_last or version % settings.run.checkpoint_every == 0:
             self.save()
 
     def evaluate(self) -> None:
@@ -189,7 +188,7 @@ class _Session:
             is_text=self.problem.is_text,
         )
         self.add_row(row)
-        self.network.tell(_describe_row(row, self.settings.num_updates))
+        self.network.tell(_describe_row(row, self.settings.run.num_updates))
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Keep and write a line of metrics."""
@@ -236,7 +235,7 @@ def _as_state(newest: Newest) -> RunState:
     return RunState(newest.version, newest.variables, no_slots, newest.mixer_state)
 
 
-def _describe(run: RunSettings) -> dict[str, Any]:
+def _describe(run: NetworkSettings) -> dict[str, Any]:
     packages = ("fedasync-jax", "flwr", "jax")
     versions = {name: importlib.metadata.version(name) for name in packages}
     limits = vars(run.limits)

@@ -1,22 +1,26 @@
 """From the run config of a Flower app to settings: names with dashes, plain values.
 
-A key is a field of ``config.Settings`` or of ``limits.Limits`` with dashes, and
+A key is the flat name of a setting or a field of ``limits.Limits``, with dashes, and
 ``method`` for the one method that is run. Keys that begin with ``user-`` are the app's
 own. Flower knows no None: an empty string stands for what is not set.
 """
 
-import dataclasses
+import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fedasync_jax.experiment.checks import FEDASYNC, check_name
-from fedasync_jax.experiment.schedule_settings import ScheduleSettings
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.method_names import list_fedasync
+from fedasync_jax.experiment.methods.fedasync import FedAsyncRule, make_rule
+from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.experiment.settings import PARTS, Settings
 from fedasync_jax.flower.limits import Limits
+from fedasync_jax.parts.bounds import check_value, one_of
 
-_NOT_HERE = {field.name for field in dataclasses.fields(ScheduleSettings)} | {
+_NOT_HERE = {
+    *PARTS["fleet"].hints(),
+    *PARTS["schedule"].hints(),
     "methods",
     "max_steps",
     "time_budget",
@@ -29,15 +33,16 @@ _NOT_HERE = {field.name for field in dataclasses.fields(ScheduleSettings)} | {
     "sgd_step_size",
     "stop_after_rejected",
 }
-_LIMITS = {field.name: field for field in dataclasses.fields(Limits)}
-_FIELDS = {
-    field.name: field
-    for field in dataclasses.fields(Settings)
-    if field.name not in _NOT_HERE | _LIMITS.keys()
-}
+_LIMITS = typing.get_type_hints(Limits, include_extras=True)
 
 
-class RunSettings(NamedTuple):
+def _fields() -> dict[str, Any]:
+    """Return the annotations of the settings that real devices leave open."""
+    hints = {name: h for part in PARTS.values() for name, h in part.hints().items()}
+    return {n: h for n, h in hints.items() if n not in _NOT_HERE | _LIMITS.keys()}
+
+
+class NetworkSettings(NamedTuple):
     """What a run over a network is made from.
 
     Attributes:
@@ -51,15 +56,15 @@ class RunSettings(NamedTuple):
     @property
     def method(self) -> str:
         """The method, such as ``fedasync-polynomial``."""
-        return self.settings.methods[0]
+        return self.settings.run.methods[0]
 
     def to_json(self) -> dict[str, Any]:
         """Return what must stay the same when a run goes on, as JSON values."""
         fields = self.settings.to_json()
-        return {name: fields[name] for name in ("methods", *_FIELDS)}
+        return {name: fields[name] for name in ("methods", *_fields())}
 
 
-def read_settings(run_config: Mapping[str, Any]) -> RunSettings:
+def read_settings(run_config: Mapping[str, Any]) -> NetworkSettings:
     """Return the settings in a run config.
 
     >>> read_settings({"num-updates": 30, "alpha": 0.5, "hidden": "32 16"}).method
@@ -78,29 +83,36 @@ def read_settings(run_config: Mapping[str, Any]) -> RunSettings:
         if value != "" and not name.startswith("user-")
     }
     method = values.pop("method", "fedasync-polynomial")
-    check_name("method", method, FEDASYNC)
+    check_value("method", Annotated[str, one_of(list_fedasync())], method)
+    known = _fields()
     for name in values:
-        if name not in _FIELDS and name not in _LIMITS:
+        if name not in known and name not in _LIMITS:
             note = "; devices and schedule are real here" if name in _NOT_HERE else ""
             raise ValueError(
                 f"{name} must be method, a field of Limits or one of Settings that "
                 f"real devices leave open, got {values[name]!r}{note}"
             )
-    limits = {k: _convert(_LIMITS[k], v) for k, v in values.items() if k in _LIMITS}
-    fields = {k: _convert(_FIELDS[k], v) for k, v in values.items() if k in _FIELDS}
+    limits = {k: _convert(k, _LIMITS[k], v) for k, v in values.items() if k in _LIMITS}
+    fields = {k: _convert(k, known[k], v) for k, v in values.items() if k in known}
     # The simulated schedule is not used, but it is checked against the other fields.
-    settings = Settings(methods=(method,), concurrency=1, **fields)
-    return RunSettings(settings, Limits(**limits))
+    settings = make_settings(methods=(method,), concurrency=1, **fields)
+    return NetworkSettings(settings, Limits(**limits))
 
 
-def _convert(field: dataclasses.Field, value: Any) -> Any:
-    """Return a value as the type of its field."""
-    if typing.get_origin(field.type) is tuple:
+def rule_of(settings: Settings) -> FedAsyncRule:
+    """Return what the one method of a run over a network mixes by."""
+    (method,) = settings.run.methods
+    return make_rule(settings.mixing, list_fedasync()[method])
+
+
+def _convert(name: str, hint: Any, value: Any) -> Any:
+    """Return a value as the type of its setting."""
+    kinds = set(_kinds(hint))
+    if kinds & {tuple, Sequence}:
         words = str(value).replace(",", " ").split()
         if words and all(word.isdigit() for word in words):
             return tuple(int(word) for word in words)
-        raise ValueError(f"{field.name} must be whole numbers in a row, got {value!r}")
-    kinds = set(typing.get_args(field.type)) or {field.type}
+        raise ValueError(f"{name} must be whole numbers in a row, got {value!r}")
     if Path in kinds and isinstance(value, str):
         return Path(value)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
@@ -108,4 +120,16 @@ def _convert(field: dataclasses.Field, value: Any) -> Any:
     if type(value) in kinds:
         return value
     names = " or ".join(sorted(kind.__name__ for kind in kinds))
-    raise ValueError(f"{field.name} must be of type {names}, got {value!r}")
+    raise ValueError(f"{name} must be of type {names}, got {value!r}")
+
+
+def _kinds(hint: Any) -> Iterator[type]:
+    """Yield the types that an annotation allows, of a row of values only its own."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        yield from _kinds(hint.__origin__)
+    elif origin in (typing.Union, types.UnionType):
+        for inner in typing.get_args(hint):
+            yield from _kinds(inner)
+    else:
+        yield origin or hint

@@ -23,10 +23,12 @@ from fedasync_jax.base import (
     PyTree,
     Variables,
 )
-from fedasync_jax.data import Partition, make_client_data
+from fedasync_jax.data.clients import make_client_data
+from fedasync_jax.data.partition.base import Partition
+from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.records import Workload
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import Workload, make_workload
 from fedasync_jax.worker.local_update import steps_per_task
 
 
@@ -58,12 +60,12 @@ def load_partition(settings: Settings, partition: int) -> Work:
     Raises:
       ValueError: if the data are bad or there is no such part.
     """
-    if not 0 <= partition < settings.num_clients:
+    if not 0 <= partition < settings.partition.num_clients:
         raise ValueError(
-            f"partition-id must be in 0..{settings.num_clients - 1} (num-partitions - "
-            f"1), got {partition}"
+            f"partition-id must be in 0..{settings.partition.num_clients - 1} "
+            f"(num-partitions - 1), got {partition}"
         )
-    workload = make_workload(settings)
+    workload = build_workload(settings)
     samples = _take_client(workload.clients, partition)
     work = make_work(settings, workload.model, samples, unroll=workload.unroll)
     return work._replace(partition=partition)
@@ -86,9 +88,9 @@ def make_work(
     count = np.shape(jax.tree.leaves(samples)[0])[0]
     rows = Partition(np.arange(count), np.array([count]))
     counts = rows.counts
-    steps = settings.num_steps
-    if settings.epochs is not None:
-        batch_size, epochs = settings.batch_size, settings.epochs
+    steps = settings.worker.num_steps
+    if settings.worker.epochs is not None:
+        batch_size, epochs = settings.worker.batch_size, settings.worker.epochs
         steps = int(steps_per_task(counts, batch_size=batch_size, epochs=epochs)[0])
     workload = Workload(
         model=model,
@@ -102,7 +104,7 @@ def make_work(
         is_text=False,
         description="",
     )
-    worker = make_worker(settings, workload, rho=settings.proximal_weight)
+    worker = make_worker(settings.worker, workload, rho=settings.worker.proximal_weight)
 
     @jax.jit  # the samples are an argument: clients of one shape share a program
     def run(

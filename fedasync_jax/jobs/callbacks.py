@@ -1,6 +1,6 @@
 """Callbacks: a user's own code that is told how an experiment goes."""
 
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.metrics import Row
 from fedasync_jax.jobs.runner import Outcome
 

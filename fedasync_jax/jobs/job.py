@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fedasync_jax.experiment.build import Experiment
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Experiment, Method
 from fedasync_jax.jobs import report
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.metrics import Row
@@ -101,7 +100,7 @@ def _run_one(
             callback.on_metrics(method, row, again=again)
 
     where = folder.checkpoint_folder(method.name)
-    every = experiment.settings.checkpoint_every
+    every = experiment.settings.run.checkpoint_every
     with Checkpoints(where, every=every, on_skip=on_skip) as checkpoints:
         return run_method(
             experiment,

@@ -8,7 +8,7 @@ import numpy as np
 from fedasync_jax.base import ArrayLike
 from fedasync_jax.engine.history import Evaluation, Updates
 from fedasync_jax.engine.step_scales import StepScales
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.schedule.trace import UNFINISHED, Trace
 
 Row = dict[str, Any]

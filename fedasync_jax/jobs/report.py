@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.experiment.build import Experiment
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Experiment, Method
 from fedasync_jax.jobs.metrics import finite
 from fedasync_jax.jobs.runner import Outcome
 from fedasync_jax.schedule.invariants import find_violations
@@ -55,7 +54,7 @@ def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
         for row in tail
         if "test_perplexity" in row
     ]
-    is_async = outcome.method.staleness_fn is not None
+    is_async = outcome.method.is_async
     return {
         "method": outcome.method.name,
         "gradients": last["gradients"],
@@ -103,20 +102,18 @@ def sample_timeline(experiment: Experiment, method: Method) -> Timeline | None:
 def check(outcome: Outcome) -> list[str]:
     """Return what is wrong with a run, a line each; none if all is well.
 
-    See ``invariants.find_violations``; and the weight of every arrival that FedAsync
-    mixed must be that of its staleness.
+    See ``invariants.find_violations``; and the weight of every arrival that was mixed
+    must be the one that the method expects, if it can tell.
     """
     method, updates = outcome.method, outcome.result.updates
     fleet = method.fleet if method.has_clock and method.counts_updates else None
     lines = find_violations(method.trace, fleet)
-    if method.staleness_fn is not None:
-        seen = np.asarray(method.staleness_fn(method.trace.staleness))
-        kept = np.flatnonzero(updates.applied & (seen > _VANISHES))
-        rates = np.asarray(updates.alpha)[kept] / seen[kept]
-        rises = np.flatnonzero(np.diff(rates) > 1e-5)  # alpha may fall, never rise
-        if len(rises):
-            arrival = kept[rises[0] + 1]
-            lines.append(f"staleness: alpha_t is not alpha s(d) at {arrival}")
+    if method.expected_alpha is not None:
+        alpha, expected = np.asarray(updates.alpha), method.expected_alpha
+        is_right = np.isclose(alpha, expected, rtol=1e-5, atol=_VANISHES)
+        wrong = np.flatnonzero(updates.applied & ~is_right)
+        if len(wrong):
+            lines.append(f"staleness: alpha_t is not alpha s(d) at {wrong[0]}")
     return [f"{method.name}: {line}" for line in lines]
 
 
@@ -134,9 +131,9 @@ def list_notes(method: Method) -> list[str]:
 
 def warn_of_staleness(method: Method) -> str | None:
     """Return a line if most arrivals are too stale for the method's s(d), else None."""
-    if method.staleness_fn is None:
+    weights = method.staleness_weights
+    if weights is None:
         return None
-    weights = np.asarray(method.staleness_fn(method.staleness))
     share = float(np.mean(weights < _TOO_LITTLE))
     if share < 0.5:
         return None

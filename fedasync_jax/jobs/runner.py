@@ -9,8 +9,7 @@ from fedasync_jax.engine.algorithm import RunResult, Snapshot, as_pytree, run
 from fedasync_jax.engine.batching import Batching, choose_batching
 from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.stacking import find_difference
-from fedasync_jax.experiment.build import Experiment
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Experiment, Method
 from fedasync_jax.jobs.session import Diverged, Entry, OnRow, Outcome, Session
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.worker.local_update import match_sizes
@@ -180,7 +179,7 @@ def can_run_together(a: Entry, b: Entry) -> bool:
         )
         for worker, entry in zip(workers, entries, strict=True)
     ]
-    plateaus = {e.experiment.settings.plateau_factor is None for e in entries}
+    plateaus = {e.experiment.settings.worker.plateau_factor is None for e in entries}
     judges = {e.experiment.workload.evaluate for e in entries}
     return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
 

@@ -10,8 +10,7 @@ from fedasync_jax.engine.algorithm import RunResult, RunState, Snapshot, init_st
 from fedasync_jax.engine.history import Evaluation, Past, Updates, choose_versions
 from fedasync_jax.engine.many import Run
 from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
-from fedasync_jax.experiment.build import Experiment
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Experiment, Method
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.metrics import MetricsLog, Row, score
 from fedasync_jax.schedule.trace import make_waves
@@ -84,10 +83,10 @@ class Session:
         self._scales = _make_step_scales(settings)
         self._log = MetricsLog(
             method,
-            step_size=settings.step_size,
+            step_size=settings.worker.step_size,
             scales=self._scales,
             is_text=entry.experiment.workload.is_text,
-            max_rejected=settings.stop_after_rejected,
+            max_rejected=settings.run.stop_after_rejected,
         )
         due = choose_versions(method.eval_every, method.trace.num_updates)
         self._due = np.flatnonzero(due)
@@ -166,11 +165,11 @@ class Session:
 
     def _explain(self) -> str:
         settings, log = self._entry.experiment.settings, self._log
-        bound = settings.max_update_norm
+        bound = settings.mixing.max_update_norm
         far = "" if bound is None else f" or farther than {bound:g} from their start"
         return (
             f"{self._entry.method.name} stopped: the last "
-            f"{settings.stop_after_rejected} arrivals or more before version "
+            f"{settings.run.stop_after_rejected} arrivals or more before version "
             f"{log.diverged_at:,} were all rejected, as they were not finite{far}"
         )
 
@@ -205,7 +204,7 @@ def _split(past: Past | None) -> Iterator[tuple[Evaluation, Updates]]:
 
 
 def _make_step_scales(settings: Settings) -> StepScales | None:
-    if settings.plateau_factor is None:
+    if settings.worker.plateau_factor is None:
         return None
-    metric = "valid_loss" if settings.plateau_on == "validation" else "loss"
-    return StepScales(reduce_on_plateau(metric, settings.plateau_factor))
+    metric = "valid_loss" if settings.worker.plateau_on == "validation" else "loss"
+    return StepScales(reduce_on_plateau(metric, settings.worker.plateau_factor))

@@ -8,8 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from fedasync_jax.experiment.build import Experiment
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Experiment, Method
 from fedasync_jax.jobs.job import Results, conclude, write_clients, write_outcome
 from fedasync_jax.jobs.metrics import Row
 from fedasync_jax.jobs.runner import Outcome, can_run_together, run_together
@@ -150,7 +149,7 @@ def _run_group(
 
             checkpoints = Checkpoints(
                 folder.checkpoint_folder(part.method.name),
-                every=settings.checkpoint_every,
+                every=settings.run.checkpoint_every,
                 share=_SHARE / len(group),
                 on_skip=listener.on_skip,
             )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.experiment.build import build_experiment
-from fedasync_jax.experiment.problem import PROBLEM_FIELDS
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.job import Results
 from fedasync_jax.jobs.side_by_side import Job, Listener, run_side_by_side
@@ -44,7 +43,7 @@ def is_finished(point: Point) -> bool:
     if not (point.path / "summary.json").is_file():
         return False
     wanted, models = point.settings.to_json(), read_models(point.path).values()
-    return len(models) >= len(point.settings.methods) and not any(
+    return len(models) >= len(point.settings.run.methods) and not any(
         compare_settings(about["settings"], wanted) for about in models
     )
 
@@ -89,7 +88,8 @@ def _sort(points: Sequence[Point]) -> list[Point]:
     """Return the points, those that learn the same problem together."""
     groups: dict[tuple, list[Point]] = {}
     for point in points:
-        key = tuple(getattr(point.settings, name) for name in PROBLEM_FIELDS)
+        settings = point.settings
+        key = settings.data, settings.model, settings.partition.num_clients
         groups.setdefault(key, []).append(point)
     return list(itertools.chain(*groups.values()))
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedasync_jax.experiment.methods import Method
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.metrics import Row
 from fedasync_jax.jobs.runner import Outcome

@@ -51,3 +51,21 @@ def max_pool(images: Array) -> Array:
     top, bottom = images[:, 0:height:2], images[:, 1:height:2]
     rows = jnp.maximum(top, bottom)
     return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+
+
+def make_cnn(
+    sample_shape: Sequence[int],
+    num_classes: int,
+    conv_general_dilated: Callable[..., Array],
+) -> nn.Module:
+    """Return the checked network for images of a shape.
+
+    Raises:
+      ValueError: if the shape is not that of an image of 4 by 4 or more.
+    """
+    if len(sample_shape) != 3 or min(sample_shape[:2]) < 4:
+        raise ValueError(
+            "sample_shape of cnn must be (height, width, channels) with height and "
+            f"width >= 4, got {tuple(sample_shape)}"
+        )
+    return CNN(num_classes, conv_general_dilated=conv_general_dilated)

@@ -8,7 +8,7 @@ section 5.2; Hochreiter, Schmidhuber, "Long Short-Term Memory", 1997; Press, Wol
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import lax
 from fedasync_jax.base import Array, Model, PyTree, Variables
 from fedasync_jax.models.linen import sum_metrics
 from fedasync_jax.models.output_layer import compute_logits, mean_cross_entropy
+from fedasync_jax.parts.bounds import FRACTION, Bounds, at_least
 
 
 def make_lstm_lm(
@@ -129,6 +130,36 @@ def make_lstm_lm(
         metrics,
         start_task=lambda state: _zeros(widths, batch_size),
         end_task=lambda state: (),
+    )
+
+
+def make_lstm(
+    vocab_size: int,
+    columns: int | None,
+    size: Annotated[int, at_least(1)] = 200,
+    layers: Annotated[int, at_least(1)] = 2,
+    biases: Annotated[int, Bounds(1, 2)] = 1,
+    dropout: Annotated[float, FRACTION] = 0.25,
+) -> Model:
+    """Return the model of a text; see ``make_lstm_lm``.
+
+    Args:
+      vocab_size: V.
+      columns: B, if (h, c) pass from batch to batch.
+      size: width of the embedding and of the layers.
+      layers: number of layers.
+      biases: bias vectors per layer: 1, or 2 as in cuDNN.
+      dropout: share of entries that dropout sets to zero, in [0, 1).
+    """
+    return make_lstm_lm(
+        vocab_size,
+        embed=size,
+        hidden=size,
+        num_layers=layers,
+        dropout=dropout,
+        num_biases=biases,
+        batch_size=columns or 1,
+        carried=columns is not None,
     )
 
 

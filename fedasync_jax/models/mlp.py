@@ -1,10 +1,12 @@
 """A multi-layer perceptron."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 
 from fedasync_jax.base import Array
+from fedasync_jax.parts.bounds import at_least
 
 
 class MLP(nn.Module):
@@ -34,3 +36,20 @@ class MLP(nn.Module):
         for width in self.hidden:
             x = nn.relu(nn.Dense(width)(x))
         return nn.Dense(self.num_classes)(x)
+
+
+def make_mlp(
+    num_classes: int, hidden: Sequence[Annotated[int, at_least(1)]] = (64,)
+) -> nn.Module:
+    """Return the checked network.
+
+    Args:
+      num_classes: K.
+      hidden: widths of the hidden layers.
+
+    Raises:
+      ValueError: if a width is below 1.
+    """
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden must be numbers >= 1, got {tuple(hidden)}")
+    return MLP(tuple(hidden), num_classes)

@@ -5,6 +5,7 @@ section 5.1.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from fedasync_jax.base import Array, ArrayLike, Model, PyTree, Variables
 from fedasync_jax.models.cnn import max_pool
 from fedasync_jax.models.convolution import conv_as_matmul
 from fedasync_jax.models.linen import from_linen
+from fedasync_jax.parts.bounds import FRACTION, at_least
 
 
 class PaperCNN(nn.Module):
@@ -113,34 +115,42 @@ def make_paper_cnn(
 
 
 def make_paper_module(
-    image_shape: Sequence[int],
+    sample_shape: Sequence[int],
     num_classes: int,
-    features: Sequence[int],
-    hidden: int,
-    dropout: float,
-    conv_general_dilated: Callable[..., Array],
+    channels: Sequence[Annotated[int, at_least(1)]] = (64, 128),
+    hidden: Annotated[int, at_least(1)] = 512,
+    dropout: Annotated[float, FRACTION] = 0.25,
+    conv_general_dilated: Callable[..., Array] = conv_as_matmul,
 ) -> PaperCNN:
     """Return the checked network for images of a shape; see ``PaperCNN``.
+
+    Args:
+      sample_shape: H, W, C.
+      num_classes: K.
+      channels: channels of the blocks.
+      hidden: width of the hidden dense layer.
+      dropout: share of entries that dropout sets to zero, in [0, 1).
+      conv_general_dilated: the convolution.
 
     Raises:
       ValueError: if the shape is not [H, W, C] or vanishes in the blocks' pooling, or a
         number is out of range.
     """
-    smallest = 2 ** len(features)
-    if len(image_shape) != 3 or min(image_shape[:2]) < smallest:
+    smallest = 2 ** len(channels)
+    if len(sample_shape) != 3 or min(sample_shape[:2]) < smallest:
         raise ValueError(
             f"image_shape of paper-cnn must be [H, W, C] with H and W >= {smallest}, "
-            f"got {tuple(image_shape)}"
+            f"got {tuple(sample_shape)}"
         )
     if num_classes < 2:
         raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-    if min(hidden, *features) < 1:
+    if min(hidden, *channels) < 1:
         raise ValueError(
-            f"features and hidden must be >= 1, got {tuple(features)} and {hidden}"
+            f"features and hidden must be >= 1, got {tuple(channels)} and {hidden}"
         )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    return PaperCNN(num_classes, tuple(features), hidden, dropout, conv_general_dilated)
+    return PaperCNN(num_classes, tuple(channels), hidden, dropout, conv_general_dilated)
 
 
 def normalize_inputs(model: Model, mean_image: ArrayLike) -> Model:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet import LOSE, Fleet
 from fedasync_jax.fleet.availability import next_available
+from fedasync_jax.fleet.devices import LOSE, Fleet
 from fedasync_jax.schedule.idle_clients import IdleClients
 from fedasync_jax.schedule.local_steps import Steps, step_stream, stream
 from fedasync_jax.schedule.trace import (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet import LOSE, Fleet
+from fedasync_jax.fleet.devices import LOSE, Fleet
 from fedasync_jax.schedule.trace import LEFT, Trace
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet import DelayLaw
+from fedasync_jax.fleet.laws import DelayLaw
 
 _BLOCK = 4096  # random numbers drawn at a time; a longer run repeats a shorter one
 
@@ -35,6 +35,20 @@ class TimeBudget(NamedTuple):
 
 
 Steps = int | tuple[int, int] | np.ndarray | TimeBudget
+
+
+class TaskWork(NamedTuple):
+    """What the tasks are.
+
+    Attributes:
+      num_steps: H, as ``simulate`` takes it.
+      num_bytes: size of a model as it travels.
+      counts: int [C], samples of every client.
+    """
+
+    num_steps: Steps
+    num_bytes: int
+    counts: np.ndarray
 
 
 def largest_steps(num_steps: Steps) -> int:

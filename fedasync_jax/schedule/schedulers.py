@@ -6,9 +6,35 @@ Algorithm 1 (Scheduler).
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
+from fedasync_jax.parts.bounds import above, at_least
+from fedasync_jax.parts.registry import Registry
 from fedasync_jax.schedule.clock import Clock
+
+Count = Annotated[int, at_least(1)]
+Seconds = Annotated[float, above(0)]
+
+
+class Scheduler(Protocol):
+    """A policy of triggering tasks, as data with a way to follow it."""
+
+    def check(self, num_clients: int) -> None:
+        """Raise ValueError unless the numbers of the policy are in range."""
+        ...
+
+    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+        """Trigger tasks until ``num_updates`` models have arrived or none will.
+
+        Whatever comes before the next arrival still belongs to the run: tasks that
+        start from the last version do so in a longer run as well.
+
+        Args:
+          clock: at time zero.
+          num_updates: T.
+          num_eligible: clients that may be drawn.
+        """
+        ...
 
 
 class Immediate(NamedTuple):
@@ -17,22 +43,66 @@ class Immediate(NamedTuple):
     Where nobody is there, the place stays free until somebody is.
 
     Attributes:
-      concurrency: tasks in flight, in 1..C.
+      concurrency: Tasks in flight, in 1..C.
     """
 
-    concurrency: int
+    concurrency: Count = 20
+
+    def check(self, num_clients: int) -> None:
+        """Raise ValueError unless there are as many clients."""
+        _check_count("concurrency", self.concurrency, num_clients)
+
+    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+        """See ``Scheduler``."""
+        del num_eligible
+        now, vacant = 0.0, self.concurrency
+        while not clock.ended:
+            vacant -= clock.trigger(now, vacant)
+            back = clock.wait(now) if vacant else math.inf
+            if back < clock.next_time:
+                now = back
+            elif clock.ended or clock.is_over(num_updates):
+                return
+            else:
+                now, _ = clock.end_next()
+                vacant += 1
 
 
 class Periodic(NamedTuple):
     """Scheduler: at fixed intervals some idle workers that are there are triggered.
 
     Attributes:
-      interval: simulated seconds between triggers, > 0; the first is at time 0.
-      num_triggered: workers per trigger, in 1..C; fewer if fewer are idle.
+      interval: Simulated seconds between triggers, > 0; the first is at time 0.
+      num_triggered: Idle workers triggered at a time, in 1..C; fewer if fewer are idle.
     """
 
-    interval: float
-    num_triggered: int
+    interval: Seconds = 5.0
+    num_triggered: Count = 10
+
+    def check(self, num_clients: int) -> None:
+        """Raise ValueError unless interval and count are in range."""
+        if not 0 < self.interval < math.inf:
+            raise ValueError(
+                f"interval must be finite and > 0 seconds, got {self.interval}"
+            )
+        _check_count("num_triggered", self.num_triggered, num_clients)
+
+    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+        """See ``Scheduler``."""
+        del num_eligible
+        count = 0
+        while not clock.ended:
+            tick = count * self.interval
+            if clock.next_time <= tick:  # arrivals come before a trigger then
+                if clock.is_over(num_updates):
+                    return
+                clock.end_next()
+                continue
+            count += 1
+            if not clock.trigger(tick, self.num_triggered):
+                soonest = min(clock.wait(tick), clock.next_time)
+                if soonest < math.inf:  # triggers until then would find nobody
+                    count = max(count, math.floor(soonest / self.interval))
 
 
 class Rounds(NamedTuple):
@@ -56,105 +126,58 @@ class Rounds(NamedTuple):
     over_selection: float = 0.0
     deadline: float = math.inf
 
+    def check(self, num_clients: int) -> None:
+        """Raise ValueError unless count and share are in range."""
+        if not 0 <= self.over_selection < math.inf:
+            raise ValueError(
+                f"over_selection must be finite and >= 0, got {self.over_selection}"
+            )
+        _check_count("clients_per_round", self.clients_per_round, num_clients)
 
-Scheduler = Immediate | Periodic | Rounds
+    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+        """See ``Scheduler``."""
+        k = self.clients_per_round
+        wanted = math.ceil(k * (1 + self.over_selection) - 1e-9)  # 50 * 1.1 is above 55
+        num_triggered = min(wanted, num_eligible)
+        now = 0.0
+        while not clock.ended:
+            in_round = clock.trigger(now, num_triggered)
+            if not in_round:
+                now = clock.wait(now)
+                continue
+            ends, missing = now + self.deadline, min(k, in_round)
+            while missing and clock.queue and not clock.ended:
+                if clock.next_time > ends:
+                    now = ends
+                    break
+                if clock.is_over(num_updates):
+                    return
+                now, arrived = clock.end_next()
+                missing -= arrived
+            clock.drop_tasks(now)
 
 
-def run_scheduler(
-    clock: Clock, scheduler: Scheduler, num_updates: int, num_eligible: int
-) -> None:
-    """Trigger tasks until ``num_updates`` models have arrived or none will.
+class Sampled(NamedTuple):
+    """No scheduler, but the paper's experiments: see ``sampled_staleness``.
 
-    Whatever comes before the next arrival still belongs to the run: tasks that start
-    from the last version do so in a longer run as well.
-
-    Args:
-      clock: at time zero.
-      scheduler: the policy.
-      num_updates: T.
-      num_eligible: clients that may be drawn.
+    Attributes:
+      max_staleness: Newest versions to draw the start from.
     """
-    match scheduler:
-        case Immediate():
-            _run_immediate(clock, scheduler, num_updates)
-        case Periodic():
-            _run_periodic(clock, scheduler, num_updates)
-        case Rounds():
-            _run_rounds(clock, scheduler, num_updates, num_eligible)
+
+    max_staleness: Count = 4
+
+    def check(self, num_clients: int) -> None:
+        """Raise nothing: any number of clients will do."""
 
 
-def check_scheduler(scheduler: Scheduler, num_clients: int) -> None:
-    """Raise ValueError unless the numbers of a scheduler are in range."""
-    match scheduler:
-        case Immediate(concurrency):
-            name, count = "concurrency", concurrency
-        case Periodic(interval, num_triggered):
-            name, count = "num_triggered", num_triggered
-            if not 0 < interval < math.inf:
-                raise ValueError(
-                    f"interval must be finite and > 0 seconds, got {interval}"
-                )
-        case Rounds(clients_per_round, over_selection):
-            name, count = "clients_per_round", clients_per_round
-            if not 0 <= over_selection < math.inf:
-                raise ValueError(
-                    f"over_selection must be finite and >= 0, got {over_selection}"
-                )
+def _check_count(name: str, count: int, num_clients: int) -> None:
     if not 1 <= count <= num_clients:
         raise ValueError(
             f"{name} must be in 1..{num_clients} (the number of clients), got {count}"
         )
 
 
-def _run_immediate(clock: Clock, scheduler: Immediate, num_updates: int) -> None:
-    now, vacant = 0.0, scheduler.concurrency
-    while not clock.ended:
-        vacant -= clock.trigger(now, vacant)
-        back = clock.wait(now) if vacant else math.inf
-        if back < clock.next_time:
-            now = back
-        elif clock.ended or clock.is_over(num_updates):
-            return
-        else:
-            now, _ = clock.end_next()
-            vacant += 1
-
-
-def _run_periodic(clock: Clock, scheduler: Periodic, num_updates: int) -> None:
-    count, interval = 0, scheduler.interval
-    while not clock.ended:
-        tick = count * interval
-        if clock.next_time <= tick:  # arrivals come before a trigger of the same time
-            if clock.is_over(num_updates):
-                return
-            clock.end_next()
-            continue
-        count += 1
-        if not clock.trigger(tick, scheduler.num_triggered):
-            soonest = min(clock.wait(tick), clock.next_time)
-            if soonest < math.inf:  # triggers until then would find nobody
-                count = max(count, math.floor(soonest / interval))
-
-
-def _run_rounds(
-    clock: Clock, scheduler: Rounds, num_updates: int, num_eligible: int
-) -> None:
-    k, over_selection, deadline = scheduler
-    wanted = math.ceil(k * (1 + over_selection) - 1e-9)  # 50 * 1.1 is above 55
-    num_triggered = min(wanted, num_eligible)
-    now = 0.0
-    while not clock.ended:
-        in_round = clock.trigger(now, num_triggered)
-        if not in_round:
-            now = clock.wait(now)
-            continue
-        ends, missing = now + deadline, min(k, in_round)
-        while missing and clock.queue and not clock.ended:
-            if clock.next_time > ends:
-                now = ends
-                break
-            if clock.is_over(num_updates):
-                return
-            now, arrived = clock.end_next()
-            missing -= arrived
-        clock.drop_tasks(now)
+SCHEDULES: Registry[Immediate | Periodic | Sampled] = Registry("schedule")
+SCHEDULES.register("immediate", Immediate)
+SCHEDULES.register("periodic", Periodic)
+SCHEDULES.register("sampled", Sampled)

@@ -14,15 +14,10 @@ import math
 
 import numpy as np
 
-from fedasync_jax.fleet import Fleet
+from fedasync_jax.fleet.devices import Fleet
 from fedasync_jax.schedule.clock import Clock
 from fedasync_jax.schedule.local_steps import Steps, TimeBudget, step_stream
-from fedasync_jax.schedule.schedulers import (
-    Rounds,
-    Scheduler,
-    check_scheduler,
-    run_scheduler,
-)
+from fedasync_jax.schedule.schedulers import Rounds, Scheduler
 from fedasync_jax.schedule.trace import Trace, make_trace
 
 
@@ -119,7 +114,7 @@ def simulate(
         _require_positive(max_tasks=max_tasks)
     weights = _check_weights(weights, fleet.num_clients)
     num_eligible = fleet.num_clients if weights is None else int((weights > 0).sum())
-    check_scheduler(scheduler, num_eligible)
+    scheduler.check(num_eligible)
     limits = {"time_out": time_out}
     if isinstance(scheduler, Rounds):
         limits["deadline"] = scheduler.deadline
@@ -133,7 +128,7 @@ def simulate(
         time_out=time_out,
         rng=rng,
     )
-    run_scheduler(clock, scheduler, num_updates, num_eligible)
+    scheduler.run(clock, num_updates, num_eligible)
     return clock.trace(num_updates)
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet import Fleet
 from fedasync_jax.fleet.availability import away_windows
+from fedasync_jax.fleet.devices import Fleet
 from fedasync_jax.schedule.trace import Trace
 
 ACTIVITIES = ("away", "download", "work", "upload", "lost")

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import Mesh
 
 import fedasync_jax as fa
-from benchmarks import ceilings, command, torch_loops, workloads
+from benchmarks import ceilings, command, workloads
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 KEYS = [
@@ -210,6 +210,8 @@ def test_torch_does_the_steps_of_the_worker(workload, sizes):
     client, task = federation.trace.client[-1], federation.trace.task[-1]
     key = jax.random.fold_in(federation.key, task)
     _, info = federation.local_update(federation.variables, client, key, 4)
+    from benchmarks import torch_loops
+
     loops = torch_loops.make_torch_loops(job, 1)
     layouts = {"cnn": ["torch", "torch_channels_last"], "lstm": ["torch"]}
     assert list(loops) == layouts[workload]

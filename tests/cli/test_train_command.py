@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fedasync_jax.experiment.build import build_experiment
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import report, runner
 from fedasync_jax.storage import run_folder
 
@@ -202,7 +202,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 @pytest.mark.parametrize("flag", ["--resume", "--summary"])
 def test_a_run_of_something_else_is_refused_in_one_line(flag, tmp_path):
-    settings = json.dumps({"settings": Settings().to_json()})
+    settings = json.dumps({"settings": make_settings().to_json()})
     (tmp_path / "config.json").write_text(settings)
     done = run_script("train.py", flag, tmp_path)
     assert done.returncode == 2
@@ -299,7 +299,7 @@ def test_a_users_own_data_and_a_cnn_and_no_clock(tmp_path):
         x_test=images[test],
         y_test=labels[test],
     )
-    settings = Settings(
+    settings = make_settings(
         dataset="npz",
         data_path=path,
         num_clients=6,
@@ -320,7 +320,7 @@ def test_a_users_own_data_and_a_cnn_and_no_clock(tmp_path):
 
 
 def test_h_per_task_and_periodic_triggers():
-    settings = Settings(
+    settings = make_settings(
         methods=("fedasync-linear", "fedavg"),
         schedule="periodic",
         num_updates=40,
@@ -331,7 +331,7 @@ def test_h_per_task_and_periodic_triggers():
     steps = asynchronous.trace.num_steps
     assert set(steps) <= {5, 6, 7, 8} and len(set(steps)) > 1
     starts = asynchronous.trace.start_time
-    np.testing.assert_array_equal(starts % settings.interval, 0)
+    np.testing.assert_array_equal(starts % settings["interval"], 0)
     assert fedavg.trace.num_updates == 40
     assert (fedavg.trace.start_version % 10 == 0).all()
 

@@ -538,7 +538,7 @@ def test_unknown_name_lists_the_known_ones():
 @pytest.mark.parametrize(
     "name",
     [
-        "apportion",
+        "partition.apportion",
         "clients",
         "partition.by_feature",
         "partition.by_key",

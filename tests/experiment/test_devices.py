@@ -1,15 +1,13 @@
 """From settings to the fleet: every law, network and habit as it was asked for."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from fedasync_jax import fleet
-from fedasync_jax.experiment.build_fleet import make_fleet
 from fedasync_jax.experiment.presets import FLEETS, make_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.fleet import Fleet, availability
+from fedasync_jax.fleet.build import build_fleet
 from fedasync_jax.fleet.files import read_windows
 
 _NUM_CLIENTS = 40
@@ -30,7 +28,12 @@ _LAWS = {
 
 
 def _settings(**fields) -> Settings:
-    return Settings(num_clients=_NUM_CLIENTS, **fields)
+    return make_settings(num_clients=_NUM_CLIENTS, **fields)
+
+
+def _build(settings: Settings) -> Fleet:
+    clients = settings.partition.num_clients
+    return build_fleet(settings.fleet, clients, settings.make_rng)
 
 
 def _law_fields(of: str, name: str) -> dict:
@@ -51,14 +54,14 @@ def test_every_law_has_a_test():
 @pytest.mark.parametrize("name", _LAWS)
 def test_clients_are_as_slow_as_their_law(name):
     settings = _settings(seconds_per_step=2.5, **_law_fields("client", name))
-    devices = make_fleet(settings)
+    devices = _build(settings)
     factors = _LAWS[name](settings.make_rng("fleet"), _NUM_CLIENTS)
     np.testing.assert_array_equal(devices.seconds_per_step, 2.5 * factors)
 
 
 @pytest.mark.parametrize("name", _LAWS)
 def test_tasks_last_as_long_as_their_law(name):
-    devices = make_fleet(_settings(**_law_fields("task", name)))
+    devices = _build(_settings(**_law_fields("task", name)))
     found, expected = (
         law(np.random.default_rng(7), 50) for law in (devices.task_law, _LAWS[name])
     )
@@ -70,7 +73,7 @@ def test_connections_are_as_slow_as_their_law(name):
     settings = _settings(
         downlink=8.0, uplink=2.0, latency=0.5, **_law_fields("network", name)
     )
-    down, up = make_fleet(settings).transfer_seconds(16)
+    down, up = _build(settings).transfer_seconds(16)
     factors = _LAWS[name](settings.make_rng("network"), _NUM_CLIENTS)
     np.testing.assert_allclose(down, factors * (0.5 + 16 / 8))
     np.testing.assert_allclose(up, factors * (0.5 + 16 / 2))
@@ -80,7 +83,7 @@ def test_the_three_laws_are_of_their_own():
     settings = _settings(
         client_law="constant", task_law="uniform", network_law="exponential", latency=1
     )
-    devices = make_fleet(settings)
+    devices = _build(settings)
     assert set(devices.seconds_per_step.tolist()) == {1.0}
     drawn = devices.task_law(np.random.default_rng(0), 50)
     assert 0.5 < drawn.min() < drawn.max() < 1.5
@@ -88,7 +91,7 @@ def test_the_three_laws_are_of_their_own():
 
 
 def test_without_numbers_there_is_no_network():
-    assert make_fleet(_settings(network_law="exponential")).network is None
+    assert _build(_settings(network_law="exponential")).network is None
 
 
 @pytest.mark.parametrize(
@@ -101,20 +104,20 @@ def test_without_numbers_there_is_no_network():
     ],
 )
 def test_what_a_network_is_not_limited_by_takes_no_time(fields, down, up):
-    found = make_fleet(_settings(**fields)).transfer_seconds(100)
+    found = _build(_settings(**fields)).transfer_seconds(100)
     expected = [[down] * _NUM_CLIENTS, [up] * _NUM_CLIENTS]
     np.testing.assert_array_equal(found, expected)
 
 
 def test_habits_are_those_of_the_settings():
-    assert make_fleet(_settings())[3:] == (availability.always(), "pause", 0.0)
-    devices = make_fleet(_settings(when_away="lose", failure_rate=0.25))
+    assert _build(_settings())[3:] == (availability.always(), "pause", 0.0)
+    devices = _build(_settings(when_away="lose", failure_rate=0.25))
     assert (devices.when_away, devices.failure_rate) == ("lose", 0.25)
 
 
 def test_on_off_has_the_means_of_the_settings():
     settings = _settings(availability="on-off", mean_on=300.0, mean_off=100.0)
-    devices = make_fleet(settings)
+    devices = _build(settings)
     rng = settings.make_rng("availability")
     assert devices.availability == availability.on_off(300.0, 100.0, rng=rng)
     share = np.mean([_is_there(devices, hours).mean() for hours in range(200)])
@@ -122,7 +125,7 @@ def test_on_off_has_the_means_of_the_settings():
 
 
 def test_daily_is_the_hours_of_charging():
-    devices = make_fleet(
+    devices = _build(
         _settings(availability="daily", charging_from=22.0, charging_hours=8.0)
     )
     for hours, is_there in ((0, True), (5.9, True), (6, False), (21.9, False)):
@@ -131,7 +134,7 @@ def test_daily_is_the_hours_of_charging():
 
 
 def test_time_zones_are_spread_evenly_around_the_day():
-    devices = make_fleet(
+    devices = _build(
         _settings(
             availability="daily", charging_from=22.0, charging_hours=8.0, time_zones=3
         )
@@ -152,7 +155,7 @@ def test_phones_are_there_when_all_three_conditions_hold():
         unmetered_on=20_000.0,
         unmetered_off=5000.0,
     )
-    devices = make_fleet(settings)
+    devices = _build(settings)
     hours = np.arange(2000) + 0.5
     there = np.array([_is_there(devices, h) for h in hours])
     charging = (hours % 24 > 1) & (hours % 24 < 21)
@@ -172,17 +175,15 @@ def test_each_of_the_conditions_can_keep_a_phone_away(field):
     settings = _settings(
         availability="idle-charging-unmetered", charging_hours=24.0, **usual
     )
-    assert _is_there(make_fleet(settings), 9).mean() > 0.95
-    rarely = dataclasses.replace(
-        settings, **{field: 1.0, field.replace("_on", "_off"): 1e4}
-    )
-    assert _is_there(make_fleet(rarely), 9).mean() < 0.05
+    assert _is_there(_build(settings), 9).mean() > 0.95
+    rarely = settings.replace(**{field: 1.0, field.replace("_on", "_off"): 1e4})
+    assert _is_there(_build(rarely), 9).mean() < 0.05
 
 
 def test_windows_are_replayed_from_a_file(tmp_path):
     path = tmp_path / "windows.csv"
     path.write_text("client,start,end\n0,0,3600\n0,7200,inf\n39,3600,10800\n")
-    devices = make_fleet(_settings(availability="replay", availability_path=path))
+    devices = _build(_settings(availability="replay", availability_path=path))
     recorded = availability.replay(*read_windows(path, _NUM_CLIENTS), _NUM_CLIENTS)
     assert devices.availability == recorded
     there = [set(np.flatnonzero(_is_there(devices, h)).tolist()) for h in range(4)]
@@ -194,11 +195,11 @@ def test_speeds_are_read_from_a_file_and_have_the_client_law_on_top(tmp_path):
     seconds = np.arange(1.0, _NUM_CLIENTS + 1)
     rows = [f"{client},{s}" for client, s in enumerate(seconds)]
     path.write_text("\n".join(["client,seconds_per_step", *reversed(rows)]) + "\n")
-    plain = make_fleet(_settings(speeds_path=path, client_law="constant"))
+    plain = _build(_settings(speeds_path=path, client_law="constant"))
     np.testing.assert_array_equal(plain.seconds_per_step, seconds)
     settings = _settings(speeds_path=path, client_law="uniform", seconds_per_step=9.0)
     factors = fleet.uniform(0.5, 1.5)(settings.make_rng("fleet"), _NUM_CLIENTS)
-    found = make_fleet(settings).seconds_per_step
+    found = _build(settings).seconds_per_step
     np.testing.assert_array_equal(found, seconds * factors)
 
 
@@ -210,7 +211,7 @@ def test_a_file_that_is_missing_or_bad_is_one_line_that_names_it(field, tmp_path
         if content is not None:
             path.write_text(content)
         with pytest.raises(ValueError, match=r"^[^\n]*fleet\.csv[^\n]*$"):
-            make_fleet(_settings(**habit, **{field: path}))
+            _build(_settings(**habit, **{field: path}))
 
 
 @pytest.mark.parametrize("name", [None, *FLEETS])
@@ -219,7 +220,7 @@ def test_the_seed_decides(name):
         fields = {} if name else {"task_law": "exponential", "latency": 1.0}
         fields |= {} if name else {"network_law": "pareto", "availability": "on-off"}
         settings = make_settings(fleet=name, num_clients=50, seed=seed, **fields)
-        return make_fleet(settings)
+        return _build(settings)
 
     first, same, other = make(1), make(1), make(2)
     np.testing.assert_array_equal(first.seconds_per_step, same.seconds_per_step)
@@ -236,8 +237,8 @@ def test_the_seed_decides(name):
 
 
 def test_what_is_drawn_for_one_purpose_does_not_move_the_others():
-    plain = make_fleet(_settings(availability="on-off"))
-    other = make_fleet(
+    plain = _build(_settings(availability="on-off"))
+    other = _build(
         _settings(
             availability="on-off",
             client_law="exponential",
@@ -247,5 +248,5 @@ def test_what_is_drawn_for_one_purpose_does_not_move_the_others():
         )
     )
     assert plain.availability == other.availability
-    with_network = make_fleet(_settings(latency=1.0, network_law="pareto"))
+    with_network = _build(_settings(latency=1.0, network_law="pareto"))
     np.testing.assert_array_equal(plain.seconds_per_step, with_network.seconds_per_step)

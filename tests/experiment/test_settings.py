@@ -1,28 +1,33 @@
 """Settings: what is allowed, in one line; streams that depend on the seed alone."""
 
 import dataclasses
+import json
 import math
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from fedasync_jax.experiment.checks import BOUNDS, NAMES
-from fedasync_jax.experiment.settings import METHODS, Settings
+from fedasync_jax.cli.flags import explain
+from fedasync_jax.experiment.method_names import METHODS
+from fedasync_jax.experiment.presets import from_json, make_settings
+from fedasync_jax.experiment.settings import PARTS, Settings, name_parts
+from fedasync_jax.parts.bounds import find_allowed
 
 
 def test_defaults_are_valid_and_frozen():
     settings = Settings()
-    assert set(settings.methods) <= set(METHODS)
+    assert set(settings["methods"]) <= set(METHODS)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.alpha = 0.5  # pyright: ignore[reportAttributeAccessIssue]
+        settings.mixing.alpha = 0.5  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_every_field_is_documented():
-    documented = "".join(c.__doc__ or "" for c in Settings.__mro__)
-    for field in dataclasses.fields(Settings):
-        assert f"      {field.name}: " in documented
+@pytest.mark.parametrize("part", PARTS)
+def test_every_setting_is_explained_beside_its_part(part):
+    for name in PARTS[part].hints():
+        assert len(explain(PARTS[part], name)) > 20, name
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_a_bad_value_is_one_line_with_field_value_and_what_is_allowed(
     with pytest.raises(
         ValueError, match=f"^{field} must be {allowed}.*, got "
     ) as error:
-        Settings(**{field: value})
+        make_settings(**{field: value})
     assert "\n" not in str(error.value)
 
 
@@ -135,16 +140,16 @@ def test_more_workers_than_clients_are_refused(fields):
     with pytest.raises(
         ValueError, match=rf"{name} must be in \[1, 100\] \(the number of clients\)"
     ):
-        Settings(**fields)
+        make_settings(**fields)
 
 
 def test_a_number_that_nobody_reads_is_not_checked_against_the_clients():
-    Settings(num_clients=5, schedule="sampled", methods=("fedasync-constant",))
+    make_settings(num_clients=5, schedule="sampled", methods=("fedasync-constant",))
 
 
 def test_steps_are_drawn_or_follow_from_epochs_but_not_both():
     with pytest.raises(ValueError, match="max_steps must not be set together"):
-        Settings(max_steps=9, epochs=1.0)
+        make_settings(max_steps=9, epochs=1.0)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_steps_are_drawn_or_follow_from_epochs_but_not_both():
 )
 def test_what_does_not_fit_together_is_one_line(fields, message):
     with pytest.raises(ValueError) as error:
-        Settings(**fields)
+        make_settings(**fields)
     assert str(error.value) == message
 
 
@@ -224,36 +229,48 @@ def test_what_does_not_fit_together_is_one_line(fields, message):
     ],
 )
 def test_what_fits_together_is_allowed(fields):
-    settings = Settings(**fields)
-    assert {name: getattr(settings, name) for name in fields} == fields
+    settings = make_settings(**fields)
+    assert {name: settings[name] for name in fields} == fields
 
 
 def test_every_number_and_name_of_a_setting_is_checked():
-    """A new field that is a number or a name must be in a table of what is allowed."""
-    elsewhere = {"max_steps", "clients_per_round", "concurrency", "num_triggered"}
-    for field in dataclasses.fields(Settings):
-        kinds = {kind.strip() for kind in str(field.type).split("|")}
-        if kinds & {"int", "float", "<class 'int'>", "<class 'float'>"}:
-            assert field.name in BOUNDS or field.name in elsewhere, field.name
-        if kinds & {"str", "<class 'str'>"}:
-            assert field.name in NAMES, field.name
+    """A new setting that is a number or a name must say what is allowed."""
+    elsewhere = {"max_steps"}
+    for part, record in PARTS.items():
+        for name, hint in record.hints().items():
+            if re.search(r"\b(int|float|str)\b", str(hint)) and name not in elsewhere:
+                assert list(find_allowed(hint)), f"{part}: {name}"
+
+
+def test_every_setting_is_of_one_part_and_has_a_name_of_its_own():
+    names = name_parts()  # raises ValueError if two parts have one of a name
+    assert names == {n: p for p, record in PARTS.items() for n in record.hints()}
+    assert list(Settings().flat()) == list(names)
+
+
+def test_an_unknown_setting_is_one_line():
+    with pytest.raises(ValueError, match=r"^settings must be known names, got alhpa$"):
+        make_settings(alhpa=0.5)
 
 
 def test_streams_depend_on_seed_and_purpose_alone():
     def draw(seed, purpose):
-        return Settings(seed=seed).make_rng(purpose).random(4)
+        return make_settings(seed=seed).make_rng(purpose).random(4)
 
     assert np.array_equal(draw(1, "fleet"), draw(1, "fleet"))
     assert not np.array_equal(draw(1, "fleet"), draw(1, "schedule"))
     assert not np.array_equal(draw(1, "fleet"), draw(2, "fleet"))
     keys = [
-        Settings(seed=seed).make_key(p) for seed in (1, 2) for p in ("init", "tasks")
+        make_settings(seed=seed).make_key(p)
+        for seed in (1, 2)
+        for p in ("init", "tasks")
     ]
     data = {np.asarray(jax.random.key_data(key)).tobytes() for key in keys}
     assert len(data) == 4
 
 
 def test_json_has_every_field():
-    content = Settings(run_dir=Path("x"), speeds_path=Path("y.csv")).to_json()
+    content = make_settings(run_dir=Path("x"), speeds_path=Path("y.csv")).to_json()
     assert content["run_dir"] == "x" and content["speeds_path"] == "y.csv"
-    assert set(content) == {field.name for field in dataclasses.fields(Settings)}
+    assert set(content) == set(name_parts())
+    assert from_json(json.loads(json.dumps(content))).to_json() == content

@@ -1,6 +1,5 @@
 """Workloads and methods as the settings say: images and texts, small but whole."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -9,11 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from fedasync_jax.experiment.build import build_experiment
-from fedasync_jax.experiment.methods import make_worker
+from fedasync_jax.experiment.build import build_experiment, build_workload
+from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import make_settings
-from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.jobs import report, runner
 
 NUM_TYPES = 40
@@ -105,10 +102,10 @@ def test_the_warm_up_is_plain_sgd_over_the_first_client_only(cifar10):
     cold = make_small("cifar10-paper", cifar10, warmup_epochs=0, methods=("sgd",))
     x_0 = build_experiment(cold).variables
     for epochs in (1, 2):
-        warm = dataclasses.replace(cold, warmup_epochs=epochs, warmup_step_size=0.02)
-        workload = make_workload(warm)
-        plain = dataclasses.replace(warm, step_size=0.02, rho=0.0)
-        worker, expected = make_worker(plain, workload), x_0
+        warm = cold.replace(warmup_epochs=epochs, warmup_step_size=0.02)
+        workload = build_workload(warm)
+        plain = warm.replace(step_size=0.02, rho=0.0)
+        worker, expected = make_worker(plain.worker, workload), x_0
         for task in range(epochs):
             key = jax.random.fold_in(warm.make_key("warmup"), task)
             train = jax.jit(worker, static_argnums=3)
@@ -141,9 +138,9 @@ def test_a_larger_batch_of_sgd_counts_as_more_gradients(cifar10):
 def test_steps_that_differ_or_are_many_are_not_written_out(cifar10):
     for overrides in ({"epochs": None, "max_steps": 7}, {"epochs": 20.0}):
         settings = make_small("cifar10-paper", cifar10, **overrides)
-        assert not make_workload(settings).unroll
+        assert not build_workload(settings).unroll
     asked = make_small("cifar10-paper", cifar10, convolution="patches")
-    assert not make_workload(asked).unroll
+    assert not build_workload(asked).unroll
 
 
 def test_clients_are_speakers_and_perplexity_falls(play):
@@ -172,7 +169,7 @@ def test_the_step_size_falls_with_the_plateau(play):
     )
     _, (outcome,) = run_all(settings)
     losses = [row["test_loss"] for row in outcome.rows]
-    expected, best = [settings.step_size], losses[0]
+    expected, best = [settings["step_size"]], losses[0]
     for loss in losses[1:]:
         expected.append(expected[-1] * (1.0 if loss < best else 0.5))
         best = min(best, loss)
@@ -181,7 +178,7 @@ def test_the_step_size_falls_with_the_plateau(play):
 
 
 def test_wikitext2_is_dealt_in_batches_and_judged_on_validation(tmp_path, monkeypatch):
-    from fedasync_jax.data import text
+    from fedasync_jax.data.text import wikitext2 as text
 
     lengths = {"train": 2000, "valid": 300, "test": 400}
     rng = np.random.default_rng(0)
@@ -219,12 +216,12 @@ def test_wikitext2_is_dealt_in_batches_and_judged_on_validation(tmp_path, monkey
 )
 def test_texts_need_a_folder_and_say_what_it_holds(preset, content):
     with pytest.raises(ValueError, match=rf"\(--data-path\) .* with {content}"):
-        make_workload(make_settings(preset))
+        build_workload(make_settings(preset))
 
 
 def test_the_order_is_clip_decay_proximal_term_step():
     """A step from x_received twice: the second sees the proximal term."""
-    settings = Settings(
+    settings = make_settings(
         clip_norm=0.1,
         weight_decay=0.5,
         step_size=0.3,
@@ -236,10 +233,10 @@ def test_the_order_is_clip_decay_proximal_term_step():
         batch_size=1437,  # a whole pass, so that the order of samples is no matter
         methods=("sgd",),
     )
-    workload = make_workload(settings)
+    workload = build_workload(settings)
     variables = workload.model.init(jax.random.key(0))
     rho = 0.7
-    worker = make_worker(settings, workload, rho=rho)
+    worker = make_worker(settings.worker, workload, rho=rho)
     local, _ = worker(variables, jnp.int32(0), jax.random.key(1), 2)
     batch = workload.clients.arrays
 

@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import subprocess
 import sys
@@ -9,9 +8,9 @@ import numpy as np
 import pytest
 
 from fedasync_jax import models
-from fedasync_jax.experiment.methods import make_worker
-from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import make_workload
+from fedasync_jax.experiment import presets
+from fedasync_jax.experiment.build import build_workload
+from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.flower import work
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -28,13 +27,13 @@ jax.monitoring.register_event_duration_secs_listener(_note)
 
 def make_settings(**fields):
     fields = {"epochs": 1.0, "concentration": 1.0, **fields}
-    return Settings(
+    return presets.make_settings(
         methods=("fedasync-constant",), num_clients=4, concurrency=1, **fields
     )
 
 
 def train(own, settings, number=7):
-    x_0 = jax.jit(make_workload(settings).model.init)(settings.make_key("init"))
+    x_0 = jax.jit(build_workload(settings).model.init)(settings.make_key("init"))
     return own.train(x_0, work.task_key(settings, number))
 
 
@@ -50,8 +49,8 @@ def train(own, settings, number=7):
 def test_a_client_trains_as_in_a_simulation(fields):
     """With its own samples only, but the simulator's keys: the same numbers."""
     settings = make_settings(**fields)
-    workload = make_workload(settings)
-    worker = make_worker(settings, workload, rho=settings.proximal_weight)
+    workload = build_workload(settings)
+    worker = make_worker(settings.worker, workload, rho=settings.worker.proximal_weight)
     x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
     key = jax.random.fold_in(settings.make_key("tasks"), 7)
     for client in range(4):
@@ -102,10 +101,10 @@ def test_a_part_that_is_not_there_is_told(partition):
 
 _TWICE = """
 import sys, jax
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.flower import work
 work.keep_compiled_programs()
-settings = Settings(methods=("fedasync-constant",), num_clients=4, concurrency=1)
+settings = make_settings(methods=("fedasync-constant",), num_clients=4, concurrency=1)
 own = work.load_partition(settings, int(sys.argv[1]))
 own.train(own.like, work.task_key(settings, 0))
 """
@@ -126,7 +125,7 @@ def test_a_new_process_compiles_nothing_anew(tmp_path):
 
 def test_keys_differ_from_task_to_task_and_with_the_seed():
     settings = make_settings()
-    other = dataclasses.replace(settings, seed=1)
+    other = settings.replace(seed=1)
     keys = [work.task_key(s, n) for s in (settings, other) for n in (0, 1)]
     data = {tuple(jax.random.key_data(key).tolist()) for key in keys}
     assert len(data) == 4

@@ -6,13 +6,18 @@ import warnings
 import numpy as np
 import pytest
 
-from fedasync_jax.experiment.build import Experiment, build_experiment
-from fedasync_jax.experiment.methods import Method, make_methods
+from fedasync_jax.experiment.build import (
+    Experiment,
+    build_experiment,
+    build_workload,
+    make_methods,
+)
+from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.jobs import report, runner
 from fedasync_jax.jobs.runner import Outcome
-from fedasync_jax.mixing import staleness
+from fedasync_jax.mixing import make_weights, staleness
 from fedasync_jax.schedule.timeline import make_timeline
 
 _METHODS = ("fedasync-polynomial", "fedavg", "sgd")
@@ -28,7 +33,7 @@ def _settings(**fields) -> Settings:
         "eval_every": 10,
         "methods": _METHODS,
     }
-    return Settings(**{**small, **fields})
+    return make_settings(**{**small, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def outcomes() -> list[Outcome]:
 def _build(**fields) -> Experiment:
     """Return an experiment whose methods need not run."""
     settings = _settings(**fields)
-    workload = make_workload(settings)
+    workload = build_workload(settings)
     methods = list(make_methods(settings, workload))
     variables = workload.model.init(settings.make_key("init"))
     return Experiment(
@@ -204,21 +209,23 @@ def test_sampled_staleness_has_no_timeline():
 # Notes
 
 
-def _slowed(method: Method, delays) -> Method:
-    return method._replace(staleness=np.asarray(delays, np.int32))
+def _slowed(method: Method, delays, s=None) -> Method:
+    delays = np.asarray(delays, np.int32)
+    weights = method.staleness_weights if s is None else np.asarray(s(delays))
+    return method._replace(staleness=delays, staleness_weights=weights)
 
 
 def test_a_note_tells_of_arrivals_that_hardly_count(outcomes):
-    method = outcomes[0].method._replace(staleness_fn=staleness.hinge(10.0, 4.0))
+    method, s = outcomes[0].method, staleness.hinge(10.0, 4.0)
     # 1 / (10 (d - 4) + 1) < 5% from d = 6 on.
-    assert report.list_notes(_slowed(method, [5, 5, 5, 6, 90])) == []
-    (note,) = report.list_notes(_slowed(method, [5, 6, 6, 91]))
+    assert report.list_notes(_slowed(method, [5, 5, 5, 6, 90], s)) == []
+    (note,) = report.list_notes(_slowed(method, [5, 6, 6, 91], s))
     assert note == (
         "FedAsync polynomial(0.5): 75% of the arrivals will count for less than 5% of "
         "alpha; their staleness is 27 in the mean, 6 in the median, which this "
         "function hardly tolerates"
     )
-    assert report.list_notes(_slowed(method, [5, 5, 6, 6])) != []  # from half on
+    assert report.list_notes(_slowed(method, [5, 5, 6, 6], s)) != []  # from half on
 
 
 def test_a_baseline_is_never_too_stale(outcomes):
@@ -235,9 +242,9 @@ def test_a_note_tells_of_a_run_that_ends_early(outcomes):
 
 
 def test_notes_come_together(outcomes):
-    method = outcomes[0].method._replace(staleness_fn=staleness.hinge(10.0, 4.0))
+    method, s = outcomes[0].method, staleness.hinge(10.0, 4.0)
     trace = dataclasses.replace(method.trace, ended="it was too late")
-    notes = report.list_notes(_slowed(method, [50] * 40)._replace(trace=trace))
+    notes = report.list_notes(_slowed(method, [50] * 40, s)._replace(trace=trace))
     assert [note.split()[2] for note in notes] == ["ends", "100%"]
 
 
@@ -258,23 +265,28 @@ def test_a_weight_that_is_too_large_is_told(outcomes, row):
     ]
 
 
-@pytest.mark.parametrize("row", [0, 17, 38])
+@pytest.mark.parametrize("row", [0, 17, 39])
 def test_a_weight_that_is_too_small_is_told(outcomes, row):
     alpha = np.array(outcomes[0].result.updates.alpha)
     alpha[row] *= 0.999
     (line,) = report.check(_mixed(outcomes[0], alpha=alpha))
-    assert line.endswith(f"alpha_t is not alpha s(d) at {row + 1}")
+    assert line.endswith(f"alpha_t is not alpha s(d) at {row}")
 
 
 def test_the_weights_of_another_staleness_function_are_told(outcomes):
-    method = outcomes[0].method._replace(staleness_fn=staleness.polynomial(0.4))
+    method = outcomes[0].method
+    weights = make_weights(0.6, staleness.polynomial(0.4), method.staleness)
+    method = method._replace(expected_alpha=weights)
     assert len(report.check(outcomes[0]._replace(method=method))) == 1
 
 
 def test_alpha_may_fall_in_the_course_of_a_run(outcomes):
     alpha = np.array(outcomes[0].result.updates.alpha)
     alpha[20:] *= 0.5
-    assert report.check(_mixed(outcomes[0], alpha=alpha)) == []
+    assert len(report.check(_mixed(outcomes[0], alpha=alpha))) == 1  # not by itself
+    method = outcomes[0].method._replace(expected_alpha=alpha.copy())
+    outcome = outcomes[0]._replace(method=method)
+    assert report.check(_mixed(outcome, alpha=alpha)) == []
 
 
 def test_the_weight_of_what_was_not_mixed_is_no_matter(outcomes):
@@ -333,7 +345,10 @@ def test_weights_that_vanish_are_in_order(outcomes, largest):
     versions[20] = 20 - largest
     alpha = np.asarray(np.float32(0.6) * np.asarray(fn(delays)), np.float32)
     alpha[alpha < np.finfo(np.float32).tiny] = 0.0
-    method = outcome.method._replace(trace=trace, staleness_fn=fn, has_clock=False)
+    expected = make_weights(0.6, fn, delays)
+    method = outcome.method._replace(
+        trace=trace, expected_alpha=expected, has_clock=False
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lines = report.check(_mixed(outcome._replace(method=method), alpha=alpha))

@@ -1,6 +1,5 @@
 """Sweeps: many run folders in few programs, each as if it ran alone."""
 
-import dataclasses
 import json
 import shutil
 
@@ -199,7 +198,7 @@ def test_more_updates_go_on(tmp_path):
 
 
 def _replace(point, **changes):
-    return dataclasses.replace(point.settings, **changes)
+    return point.settings.replace(**changes)
 
 
 def test_a_folder_with_other_settings_is_refused_before_anything_runs(tmp_path):

@@ -1,7 +1,5 @@
 """Central training: a plain loop, which goes on where it was stopped."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -53,5 +51,5 @@ def test_a_model_that_was_not_written_to_its_end_does_not_count(tmp_path):
     ("epochs", "updates", "expected"), [(1.0, 2000, 20), (None, 1000, 10), (2.0, 50, 1)]
 )
 def test_as_many_epochs_as_the_runs_see(epochs, updates, expected):
-    settings = dataclasses.replace(SETTINGS, epochs=epochs, num_updates=updates)
+    settings = SETTINGS.replace(epochs=epochs, num_updates=updates)
     assert count_epochs(settings) == expected

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fedasync_jax.data.cifar10.tfds import find_prepared, load_cifar10_tfds
-from fedasync_jax.data.digits import Dataset
+from fedasync_jax.data.dataset import Dataset
 
 _TIMEOUT = 3.0  # seconds
 _PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}

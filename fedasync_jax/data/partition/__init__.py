@@ -5,6 +5,7 @@ from fedasync_jax.data.partition.by_feature import feature_skew
 from fedasync_jax.data.partition.by_key import natural
 from fedasync_jax.data.partition.by_label import dirichlet, shards
 from fedasync_jax.data.partition.by_size import power_law, quantity_skew
+from fedasync_jax.data.partition.registry import PARTITIONS, make_partition
 from fedasync_jax.data.partition.summary import (
     LabelSummary,
     Spread,
@@ -15,6 +16,7 @@ from fedasync_jax.data.partition.summary import (
 from fedasync_jax.data.partition.uniform import iid, with_replacement
 
 __all__ = [
+    "PARTITIONS",
     "LabelSummary",
     "Partition",
     "Spread",
@@ -22,6 +24,7 @@ __all__ = [
     "feature_skew",
     "iid",
     "label_counts",
+    "make_partition",
     "natural",
     "power_law",
     "quantity_skew",

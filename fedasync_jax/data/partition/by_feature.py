@@ -43,7 +43,8 @@ def feature_skew(
       features: numbers [N, ...], finite; uint8 images as they are.
       labels: int [N], any values.
       num_clients: C, in 1..N.
-      skew: in [0, 1]; 0: random slices, IID with even labels; 1: wholly sorted.
+      skew: how much the styles differ, in [0, 1]; 0: random slices, IID with even
+        labels; 1: wholly sorted.
       rng: source of u, of the slices' owners, and of where the search for the
         direction starts (which it forgets up to rounding).
 

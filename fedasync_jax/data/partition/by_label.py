@@ -4,6 +4,7 @@ Shapes: N samples, C clients, K classes.
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fedasync_jax.data.partition.base import (
     check_per_client,
     collect,
 )
+from fedasync_jax.parts.bounds import above, at_least
 
 # Here the shares already agree to six digits; at 1e308 NumPy's draws overflow to zero.
 _MAX_CONCENTRATION = 1e12
@@ -28,7 +30,7 @@ def shards(
     labels: np.ndarray,
     num_clients: int,
     *,
-    shards_per_client: int = 2,
+    shards_per_client: Annotated[int, at_least(1)] = 2,
     rng: np.random.Generator,
 ) -> Partition:
     """Sort by label, cut into C S equal shards, deal S random shards to each client.
@@ -39,7 +41,7 @@ def shards(
     Args:
       labels: int [N].
       num_clients: C, in 1..N.
-      shards_per_client: S, in 1..N // C.
+      shards_per_client: S, shards of sorted samples per client, in 1..N // C.
       rng: source of the deal.
 
     Raises:
@@ -61,7 +63,7 @@ def dirichlet(
     labels: np.ndarray,
     num_clients: int,
     *,
-    concentration: float,
+    concentration: Annotated[float, above(0)] = 0.3,
     min_samples: int = 1,
     rng: np.random.Generator,
 ) -> Partition:
@@ -76,7 +78,8 @@ def dirichlet(
     Args:
       labels: int [N], any values.
       num_clients: C, in 1..N.
-      concentration: finite, > 0.
+      concentration: of the Dirichlet distribution, finite, > 0; the smaller, the
+        fewer labels a client has.
       min_samples: least number of samples per client, in 1..N // C.
       rng: source of the proportions and of who gets which sample.
 

@@ -4,6 +4,7 @@ Shapes: N samples, C clients.
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 
@@ -14,13 +15,14 @@ from fedasync_jax.data.partition.base import (
     check_per_client,
     deal,
 )
+from fedasync_jax.parts.bounds import at_least
 
 
 def quantity_skew(
     num_samples: int,
     num_clients: int,
     *,
-    sigma: float,
+    sigma: Annotated[float, at_least(0)] = 1.0,
     min_samples: int = 1,
     rng: np.random.Generator,
 ) -> Partition:
@@ -51,7 +53,7 @@ def power_law(
     num_samples: int,
     num_clients: int,
     *,
-    exponent: float,
+    exponent: Annotated[float, at_least(0)] = 1.0,
     min_samples: int = 1,
     rng: np.random.Generator,
 ) -> Partition:

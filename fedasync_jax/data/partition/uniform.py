@@ -1,6 +1,7 @@
 """Clients that do not differ but by chance: one permutation, or draws of their own."""
 
 from numbers import Integral
+from typing import Annotated
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from fedasync_jax.data.partition.base import (
     check_num_samples,
     deal,
 )
+from fedasync_jax.parts.bounds import at_least
 
 
 def iid(num_samples: int, num_clients: int, *, rng: np.random.Generator) -> Partition:
@@ -36,7 +38,7 @@ def with_replacement(
     num_samples: int,
     num_clients: int,
     *,
-    samples_per_client: int,
+    samples_per_client: Annotated[int, at_least(1)] = 20,
     rng: np.random.Generator,
 ) -> Partition:
     """Draw the samples of every client from all: no true partition, any C.
@@ -49,7 +51,8 @@ def with_replacement(
     Args:
       num_samples: N.
       num_clients: C, >= 1; may be far above N.
-      samples_per_client: S, >= 1; C S must fit into int32.
+      samples_per_client: S, samples that each client draws, >= 1; C S must fit into
+        int32.
       rng: source of the draws.
 
     Raises:

@@ -5,6 +5,7 @@ Nothing is downloaded.
 
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,20 @@ _READERS: dict[str, Callable[[Path], bytes]] = {
     ".xz": lambda file: _read_all(lzma.open(file)),
     ".gz": lambda file: _read_all(gzip.open(file)),
 }
+
+
+def require_path(path: str | os.PathLike[str] | None, content: str, name: str) -> Path:
+    """Return the folder of a text.
+
+    Raises:
+      ValueError: if none is given, in a line that says what it must hold.
+    """
+    if path is None:
+        raise ValueError(
+            f"data_path (--data-path) must name a folder with {content} for data set "
+            f"{name}, got None"
+        )
+    return Path(path)
 
 
 def find_text(folder: Path, names: Sequence[str]) -> Path:

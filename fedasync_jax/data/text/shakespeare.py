@@ -4,12 +4,14 @@ import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from fedasync_jax.data.partition import Partition
-from fedasync_jax.data.text.files import find_text, read_text
+from fedasync_jax.data.dataset import Texts
+from fedasync_jax.data.partition.base import Partition
+from fedasync_jax.data.text.files import find_text, read_text, require_path
+from fedasync_jax.parts.bounds import at_least
 
 
 class Speakers(NamedTuple):
@@ -92,6 +94,34 @@ def load_shakespeare(
         partition=Partition(indices, counts),
         speakers=tuple(chosen),
         vocabulary=tuple(map(chr, codes)),
+    )
+
+
+def deal_shakespeare(
+    path: str | os.PathLike[str] | None,
+    num_clients: int,
+    window: Annotated[int, at_least(1)] = 80,
+) -> Texts:
+    """Return the plays in windows of characters; a client is a speaker.
+
+    Args:
+      path: see ``load_shakespeare``.
+      num_clients: C, the speakers who say most.
+      window: characters of a sample.
+
+    Raises:
+      ValueError: if there is no path, or the text is bad.
+    """
+    folder = require_path(path, "input.txt", "shakespeare")
+    text = load_shakespeare(folder, seq_len=window, num_speakers=num_clients)
+    return Texts(
+        train={"x": text.x_train, "y": text.y_train},
+        test={"x": text.x_test, "y": text.y_test},
+        valid=None,
+        vocab_size=len(text.vocabulary),
+        partition=text.partition,
+        unit="windows",
+        columns=None,
     )
 
 

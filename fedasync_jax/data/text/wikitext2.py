@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from fedasync_jax.data.partition import Partition
+from fedasync_jax.data.dataset import Texts
 from fedasync_jax.data.partition.apportion import even_sizes
-from fedasync_jax.data.text.files import find_text, read_text
+from fedasync_jax.data.partition.base import Partition
+from fedasync_jax.data.text.files import find_text, read_text, require_path
+from fedasync_jax.parts.bounds import at_least
 
 END_OF_LINE = "<eos>"
 
@@ -114,6 +116,43 @@ def batchify(
         for part in (streams[:steps], streams[1 : steps + 1])
     )
     return x, y
+
+
+def deal_wikitext2(
+    path: str | os.PathLike[str] | None,
+    num_clients: int,
+    text_columns: Annotated[int, at_least(1)] = 20,
+    bptt: Annotated[int, at_least(1)] = 35,
+) -> Texts:
+    """Return WikiText-2 in batches of consecutive words, dealt to clients in turn.
+
+    Args:
+      path: see ``load_wikitext2``.
+      num_clients: C.
+      text_columns: texts side by side in a batch.
+      bptt: words of each of them in a batch.
+
+    Raises:
+      ValueError: if there is no path, or the text is bad.
+    """
+    folder = require_path(path, "train, valid and test .txt", "wikitext2")
+    text = load_wikitext2(folder)
+    train, valid, test = (
+        dict(zip("xy", batches, strict=True))
+        for batches in (
+            batchify(words, batch_size=text_columns, bptt=bptt)
+            for words in (text.train, text.valid, text.test)
+        )
+    )
+    return Texts(
+        train=train,
+        test=test,
+        valid=valid,
+        vocab_size=len(text.vocabulary),
+        partition=deal_batches(len(train["x"]), num_clients),
+        unit="batches",
+        columns=text_columns,
+    )
 
 
 def deal_batches(num_batches: int, num_clients: int) -> Partition:

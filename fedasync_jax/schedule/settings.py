@@ -1,22 +1,22 @@
 """Settings of the schedule: who gets a task, when, and how long the server waits."""
 
 import dataclasses
+from typing import Annotated
 
-from fedasync_jax.experiment.fleet_settings import FleetSettings
+from fedasync_jax.parts.bounds import above, at_least, one_of
+from fedasync_jax.parts.registry import Setting
+from fedasync_jax.parts.settings import PartSettings
+from fedasync_jax.schedule.schedulers import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScheduleSettings(FleetSettings):
+class ScheduleSettings(PartSettings):
     """Scheduler, sampled staleness and rounds; times in simulated seconds.
 
     Attributes:
-      clients_per_round: Clients per round of fedavg and fedprox (k).
       schedule: immediate (every arrival is replaced at once), periodic (triggers at an
         interval) or sampled (the paper's: staleness drawn, no clock).
-      concurrency: Tasks in flight, of schedule immediate.
-      interval: Simulated seconds between triggers, of schedule periodic.
-      num_triggered: Idle workers triggered at a time, of schedule periodic.
-      max_staleness: Newest versions to draw the start from, of schedule sampled.
+      clients_per_round: Clients per round of fedavg and fedprox (k).
       over_selection: Share of clients that a round of fedavg triggers besides
         clients_per_round; it ends when it has that many models.
       round_deadline: If set, simulated seconds after which a round of fedavg ends.
@@ -28,22 +28,23 @@ class ScheduleSettings(FleetSettings):
       ValueError: in one line that names the field, the value and what is allowed.
     """
 
-    clients_per_round: int = 10
-    schedule: str = "immediate"
-    concurrency: int = 20
-    interval: float = 5.0
-    num_triggered: int = 10
-    max_staleness: int = 4
-    over_selection: float = 0.0
-    round_deadline: float | None = None
-    time_out: float | None = None
-    client_choice: str = "uniform"
-    max_tasks_per_client: int | None = None
+    schedule: Annotated[str, one_of(SCHEDULES)] = "immediate"
+    clients_per_round: Annotated[int, at_least(1)] = 10
+    over_selection: Annotated[float, at_least(0)] = 0.0
+    round_deadline: Annotated[float, above(0)] | None = None
+    time_out: Annotated[float, above(0)] | None = None
+    client_choice: Annotated[str, one_of(("uniform", "data-size"))] = "uniform"
+    max_tasks_per_client: Annotated[int, at_least(1)] | None = None
+
+    @classmethod
+    def choices(cls) -> dict[str, Setting]:
+        """Return the settings of the schedulers."""
+        return SCHEDULES.settings()
 
     def __post_init__(self) -> None:
         """Check what fits together."""
         super().__post_init__()
-        if self.schedule != "sampled":
+        if self.has_clock:
             return
         for name in ("client_choice", "max_tasks_per_client"):
             default = getattr(ScheduleSettings, name)
@@ -52,3 +53,8 @@ class ScheduleSettings(FleetSettings):
                     f"{name} must be {default} for schedule sampled, which draws "
                     f"clients uniformly with replacement, got {getattr(self, name)}"
                 )
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether times are simulated seconds."""
+        return self.schedule != "sampled"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fedasync_jax.analysis.estimates import estimate
+from fedasync_jax.jobs.estimates import estimate
 
 
 def test_three_values():

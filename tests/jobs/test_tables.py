@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fedasync_jax.analysis.tables import (
+from fedasync_jax.jobs.tables import (
     Run,
     read_run,
     select_last,

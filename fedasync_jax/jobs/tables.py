@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedasync_jax.analysis.estimates import estimate
+from fedasync_jax.jobs.estimates import estimate
 from fedasync_jax.storage.run_folder import Row, read_metrics, read_models, slugify
 
 _METRICS = (

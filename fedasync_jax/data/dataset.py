@@ -1,0 +1,55 @@
+"""Data sets in memory: classified samples, and texts."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fedasync_jax.data.partition.base import Partition
+
+
+class Dataset(NamedTuple):
+    """A classification data set: N training and T test samples of K classes.
+
+    Attributes:
+      x_train: float32 [N, ...], finite; or uint8 where a loader says so.
+      y_train: int32 [N], in 0..K-1.
+      x_test: as ``x_train``, [T, ...].
+      y_test: int32 [T], in 0..K-1.
+      num_classes: K.
+      mean_image: where images are uint8: the mean of the training images, float32
+        [...], for ``models.normalize_inputs``; None otherwise.
+      client_train: where the data tell: whose each training sample is, int or string
+        [N], keys for ``natural``; None otherwise.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+    mean_image: np.ndarray | None = None
+    client_train: np.ndarray | None = None
+
+
+class Texts(NamedTuple):
+    """What a language model learns: N training samples of consecutive tokens.
+
+    Attributes:
+      train: ``x`` and ``y``, int32 [N, ...], the tokens and those that follow them.
+      test: likewise.
+      valid: likewise, for decisions during training; None: there is no such text.
+      vocab_size: V, number of different tokens.
+      partition: whose each training sample is.
+      unit: what a sample is, in a word, for people.
+      columns: B, texts side by side in a sample, whose hidden state passes from sample
+        to sample; None: every sample stands alone.
+    """
+
+    train: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+    valid: Mapping[str, np.ndarray] | None
+    vocab_size: int
+    partition: Partition
+    unit: str
+    columns: int | None

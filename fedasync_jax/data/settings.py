@@ -1,0 +1,41 @@
+"""Settings of the data: which, and where they lie."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from fedasync_jax.data.registry import DATASETS, TEXTS
+from fedasync_jax.parts.bounds import one_of
+from fedasync_jax.parts.registry import Setting
+from fedasync_jax.parts.settings import PartSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(PartSettings):
+    """What is learned.
+
+    Attributes:
+      dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
+        cifar10, wikitext2 (a text by words) or shakespeare (a text by characters).
+      data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
+        folder with cifar10.npz, with the batches of its python or binary version, or
+        prepared by tensorflow-datasets (default: there, in its own folder); of
+        wikitext2: a folder with train, valid and test .txt or wiki.*.tokens; of
+        shakespeare: one with input.txt. Texts may be .xz or .gz.
+
+    Raises:
+      ValueError: in one line that names the field, the value and what is allowed.
+    """
+
+    dataset: Annotated[str, one_of(DATASETS, TEXTS)] = "digits"
+    data_path: Path | None = None
+
+    @classmethod
+    def choices(cls) -> dict[str, Setting]:
+        """Return the settings of data sets and texts."""
+        return {**DATASETS.settings(), **TEXTS.settings()}
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a language model learns it."""
+        return self.dataset in TEXTS

@@ -1,0 +1,87 @@
+"""FedAsync: the rule of the paper, with its weights known before the run."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+from fedasync_jax import mixing
+from fedasync_jax.base import Mixer, StalenessFn
+from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.methods.context import Context
+from fedasync_jax.experiment.records import Method
+from fedasync_jax.mixing.settings import MixingSettings
+from fedasync_jax.mixing.staleness import STALENESS_FNS
+
+_LABEL = "FedAsync"
+
+
+class FedAsyncRule(NamedTuple):
+    """How FedAsync mixes, wherever it runs.
+
+    Attributes:
+      name: as it is shown.
+      alpha: of an arrival that is not stale, or a schedule of it.
+      staleness_fn: s(d).
+    """
+
+    name: str
+    alpha: float | mixing.AlphaSchedule
+    staleness_fn: StalenessFn
+
+    @property
+    def mixer(self) -> Mixer:
+        """The Updater, for arrivals of any staleness."""
+        return mixing.fedasync(self.alpha, self.staleness_fn)
+
+
+def make_fedasync(staleness: str, context: Context) -> Method:
+    """Return FedAsync with the staleness function of a name.
+
+    The schedule is known, so the weights are, too; as mere numbers, they let methods
+    share a compiled program.
+    """
+    rule, trace = make_rule(context.mixing, staleness), context.trace
+    weights = mixing.make_weights(rule.alpha, rule.staleness_fn, trace.staleness)
+    return Method(
+        name=rule.name,
+        fleet=context.fleet,
+        trace=trace,
+        staleness=trace.staleness,
+        local_update=make_worker(
+            context.worker, context.workload, rho=context.worker.proximal_weight
+        ),
+        mixer=mixing.weighted(weights),
+        eval_every=context.eval_every,
+        is_async=True,
+        expected_alpha=weights,
+        staleness_weights=mixing.make_weights(1.0, rule.staleness_fn, trace.staleness),
+    )
+
+
+def make_rule(settings: MixingSettings, staleness: str) -> FedAsyncRule:
+    """Return what FedAsync mixes by.
+
+    Args:
+      settings: of the Updater.
+      staleness: name of the staleness function.
+    """
+    staleness_fn = STALENESS_FNS.make(staleness, settings.of_choices)
+    name = describe(f"{_LABEL} {staleness}", staleness, settings.of_choices)
+    return FedAsyncRule(name, make_alpha(settings), staleness_fn)
+
+
+def make_alpha(settings: MixingSettings) -> float | mixing.AlphaSchedule:
+    """Return alpha, or its schedule if it drops."""
+    if settings.alpha_drop_at is None:
+        return settings.alpha
+    drops = {settings.alpha_drop_at: settings.alpha_drop}
+    return optax.piecewise_constant_schedule(settings.alpha, drops)
+
+
+def describe(label: str, staleness: str, values: Mapping[str, Any]) -> str:
+    """Return a label with the numbers of its staleness function behind it."""
+    declared = STALENESS_FNS.settings()
+    own = [name for name, setting in declared.items() if staleness in setting.parts]
+    numbers = ", ".join(f"{values[name]:g}" for name in own)
+    return f"{label}({numbers})" if numbers else label

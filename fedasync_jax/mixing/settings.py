@@ -1,0 +1,38 @@
+"""Settings of the Updater: how much an arrival counts."""
+
+import dataclasses
+from typing import Annotated
+
+from fedasync_jax.mixing.rules import RULES
+from fedasync_jax.mixing.staleness import STALENESS_FNS
+from fedasync_jax.parts.bounds import Bounds, above, at_least
+from fedasync_jax.parts.registry import Setting, merge_settings
+from fedasync_jax.parts.settings import PartSettings
+
+Weight = Annotated[float, Bounds(0, 1, open_low=True)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixingSettings(PartSettings):
+    """How arrivals are mixed.
+
+    Attributes:
+      alpha: Mixing hyperparameter in (0, 1]: weight of an arrival that is not stale.
+      alpha_drop_at: If set, alpha is multiplied by alpha_drop from this version on.
+      alpha_drop: Factor on alpha at alpha_drop_at, in (0, 1].
+      max_update_norm: If set, a client's model is rejected if its distance from the
+        model that it received, ||x_new - x_tau||, is larger.
+
+    Raises:
+      ValueError: in one line that names the field, the value and what is allowed.
+    """
+
+    alpha: Weight = 0.6
+    alpha_drop_at: Annotated[int, at_least(0)] | None = None
+    alpha_drop: Weight = 0.5
+    max_update_norm: Annotated[float, above(0)] | None = None
+
+    @classmethod
+    def choices(cls) -> dict[str, Setting]:
+        """Return the settings of staleness functions and rules."""
+        return merge_settings(STALENESS_FNS.settings(), RULES.settings())

@@ -1,0 +1,207 @@
+"""Parts that are chosen by name, and the settings that they declare.
+
+A part is a factory, such as ``hinge(a, b)``. Those of its arguments whose annotation
+says what is allowed are its settings; name and default come from the signature::
+
+    def hinge(a: Annotated[float, above(0)] = 10.0, ...) -> StalenessFn: ...
+
+A registry holds the parts of one kind. Command line, help, checks and contract tests
+read it, so that a new part is one function and one entry.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from fedasync_jax.parts.bounds import check_value, find_allowed, show_value
+
+Made = TypeVar("Made")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+class Setting(NamedTuple):
+    """A setting that a part declares.
+
+    Attributes:
+      hint: its annotation.
+      default: its default.
+      parts: names of the parts that read it.
+      argument: what it is called in their signatures.
+      factory: one of them, whose docstring explains the argument.
+    """
+
+    hint: Any
+    default: Any
+    parts: tuple[str, ...]
+    argument: str
+    factory: Callable[..., Any]
+
+
+class Registry(dict[str, Callable[..., Made]]):
+    """The parts of one kind: factories by name, in the order of their entries.
+
+    Attributes:
+      kind: what they are, for errors.
+    """
+
+    def __init__(self, kind: str, *, prefix: str = ""):
+        """Begin empty.
+
+        Args:
+          kind: such as "partition".
+          prefix: of the names of settings; ``{name}`` in it stands for the part's.
+        """
+        super().__init__()
+        self.kind = kind
+        self._prefix = prefix
+        self._renamed: dict[str, Mapping[str, str]] = {}
+
+    def register(self, name: str, factory: Factory, **settings: str) -> Factory:
+        """Enter a part.
+
+        Args:
+          name: as it is chosen.
+          factory: makes it. An argument whose annotation says what is allowed is a
+            setting; any other is passed by the caller of ``make``, if it is named.
+          **settings: names of settings, by argument, where they are not prefix and
+            argument.
+
+        Raises:
+          ValueError: if the name is taken, or a setting is that of another part with
+            another default or bound.
+
+        Returns:
+          The factory.
+        """
+        if name in self:
+            raise ValueError(f"{self.kind} must have a new name, got {name!r} again")
+        self[name], self._renamed[name] = factory, settings
+        try:
+            self.settings()
+        except ValueError:
+            del self[name], self._renamed[name]
+            raise
+        return factory
+
+    def settings(
+        self, prefix: str | None = None, **defaults: Any
+    ) -> dict[str, Setting]:
+        """Return the settings that the parts declare, by name.
+
+        Args:
+          prefix: default: that of the registry.
+          **defaults: by argument, where they are not those of the signature.
+
+        Raises:
+          ValueError: if parts that share a setting differ in its default or bound.
+        """
+        found: dict[str, Setting] = {}
+        for part, factory in self.items():
+            for setting, argument in self._names(part, prefix).items():
+                hint, default = _declared(factory)[argument]
+                default = defaults.get(argument, default)
+                before = found.get(setting)
+                if before and (before.hint, before.default) != (hint, default):
+                    raise ValueError(
+                        f"{self.kind} {part} must have the default and the bounds of "
+                        f"{before.parts[0]} for {setting}, or another name, got "
+                        f"{show_value(default)}"
+                    )
+                parts = (*before.parts, part) if before else (part,)
+                found[setting] = Setting(hint, default, parts, argument, factory)
+        return found
+
+    def make(
+        self,
+        name: str,
+        values: Mapping[str, Any],
+        *,
+        prefix: str | None = None,
+        **offered: Any,
+    ) -> Made:
+        """Make a part.
+
+        Args:
+          name: the chosen one.
+          values: settings by name; those of other parts are not read.
+          prefix: as of ``settings``.
+          **offered: what else it may need, by argument; it gets what it names.
+
+        Raises:
+          ValueError: if there is no such part, or it refuses a value.
+        """
+        factory = self.find(name)
+        arguments = {
+            argument: values[setting]
+            for setting, argument in self._names(name, prefix).items()
+            if setting in values
+        }
+        named = inspect.signature(factory).parameters
+        return factory(**{k: v for k, v in offered.items() if k in named}, **arguments)
+
+    def find(self, name: str) -> Callable[..., Made]:
+        """Return a factory.
+
+        Raises:
+          ValueError: if there is no such part.
+        """
+        if name not in self:
+            allowed = ", ".join(self)
+            raise ValueError(f"{self.kind} must be one of {allowed}, got {name!r}")
+        return self[name]
+
+    def _names(self, part: str, prefix: str | None) -> dict[str, str]:
+        """Return the arguments of a part that are settings, by name of the setting."""
+        prefix = self._prefix if prefix is None else prefix
+        start = prefix.format(name=part.replace("-", "_"))
+        renamed = self._renamed[part]
+        return {
+            renamed.get(argument, f"{start}{argument}"): argument
+            for argument in _declared(self[part])
+        }
+
+
+@functools.cache
+def _declared(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return annotation and default of the arguments that are settings."""
+    hints = typing.get_type_hints(factory, include_extras=True)
+    parameters = inspect.signature(factory).parameters
+    return {
+        name: (hints[name], parameter.default)
+        for name, parameter in parameters.items()
+        if name in hints and next(find_allowed(hints[name]), None) is not None
+    }
+
+
+def checked(factory: Factory) -> Factory:
+    """Return a factory that checks its settings when it is called.
+
+    Raises:
+      ValueError: when called, in a line such as "hinge: a must be finite and > 0, got
+        0".
+    """
+    hints = {name: hint for name, (hint, _) in _declared(factory).items()}
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def checked_factory(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        for name, hint in hints.items():
+            if name in given:
+                check_value(f"{factory.__name__}: {name}", hint, given[name])
+        return factory(*args, **kwargs)
+
+    return typing.cast(Factory, checked_factory)
+
+
+def merge_settings(*many: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return all settings; one that several have is that of all their parts."""
+    merged: dict[str, Setting] = {}
+    for settings in many:
+        for name, setting in settings.items():
+            before = merged.get(name)
+            parts = (*before.parts, *setting.parts) if before else setting.parts
+            merged[name] = setting._replace(parts=tuple(dict.fromkeys(parts)))
+    return merged
