@@ -21,7 +21,8 @@ import fedasync_jax as fa
 from benchmarks import workloads
 from benchmarks.timing import Candidate, measure_speeds
 from fedasync_jax.cli.flags import parse_flags
-from fedasync_jax.engine.algorithm import Snapshot
+from fedasync_jax.engine.loop import OnCall
+from fedasync_jax.engine.state import Snapshot
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.machine import describe_hardware
 from fedasync_jax.jobs.versions import describe_versions
@@ -86,9 +87,9 @@ def main() -> None:
 
 def _run(
     job: workloads.Job,
-    on_wave: Callable[[int, Callable[[], Snapshot]], None] | None = None,
+    on_call: OnCall | None = None,
 ) -> None:
-    result = fa.run(*job.federation, on_wave=on_wave)
+    result = fa.run(*job.federation, on_call=on_call)
     jax.block_until_ready(result.state.variables)
 
 
@@ -97,10 +98,10 @@ def _run_saving(job: workloads.Job, folder: Path, every: int) -> int:
     count = 0
     with Checkpoints(folder, every=every) as checkpoints:
 
-        def save(version: int, make_snapshot: Callable[[], Snapshot]) -> None:
+        def save(versions: list[int], make_snapshot: Callable[[int], Snapshot]) -> None:
             nonlocal count
-            if checkpoints.is_due(version):
-                checkpoints.save(make_snapshot(), {})
+            if checkpoints.is_due(versions[0]):
+                checkpoints.save(make_snapshot(0), {})
                 count += 1
 
         _run(job, save)

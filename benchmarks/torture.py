@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.cli.flags import fail, parse_flags
-from fedasync_jax.engine import algorithm
+from fedasync_jax.engine.state import init_state
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.jobs import cores
@@ -130,7 +130,7 @@ def _damage(run_dir: Path) -> list[tuple[str, bool]]:
     settings = from_json(read_config(run_dir)["settings"])
     built = build_experiment(settings)
     method = built.methods[0]
-    first = algorithm.init_state(method.trace, method.mixer, built.variables)
+    first = init_state(method.trace, method.mixer, built.variables)
     source = next(run_dir.glob("fedasync*/checkpoints"))
     versions = sorted(int(seal.stem) for seal in source.glob("*.json"))
     results = []

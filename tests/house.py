@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fedasync_jax"
 
 MAX_ROOT_FILES = 4
 MAX_ROOMS = 14
-MAX_CHAIN = 19
+MAX_CHAIN = 14
 
 
 class Import(NamedTuple):

@@ -1,6 +1,5 @@
 """What a run folder holds: what the run is, how far it came, and whether it goes on."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,10 +42,9 @@ def _describe_settings(config: dict[str, Any], settings: Settings) -> str:
     """Return the settings that are not those of the preset and the fleet."""
     usual = make_settings(config["preset"], config["fleet"])
     changed = [
-        f"{field.name} {_format(getattr(settings, field.name))}"
-        for field in dataclasses.fields(settings)
-        if getattr(settings, field.name) != getattr(usual, field.name)
-        and field.name != "run_dir"
+        f"{name} {_format(value)}"
+        for name, value in settings.flat().items()
+        if value != usual[name] and name != "run_dir"
     ]
     return ", ".join(changed) or "those of the preset"
 

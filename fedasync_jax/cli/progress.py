@@ -9,8 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from fedasync_jax.cli.results import describe_score
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.jobs.callbacks import Callback
-from fedasync_jax.jobs.runner import Outcome
+from fedasync_jax.jobs.callbacks import Callback, Outcome
 
 _WINDOW = 10.0  # seconds over which updates/s is taken
 _LOG_EVERY = 10.0  # seconds between lines of a log
@@ -74,6 +73,10 @@ class ProgressLine(Callback):
         self._last_line = "  ".join([method.name, *(text for _, text in parts)])
         if now - self._printed >= _LOG_EVERY:
             self._print_last()
+
+    def on_skip(self, line: str) -> None:
+        """Print it."""
+        self.print(line)
 
     def on_end(self, outcome: Outcome) -> None:
         """Leave the last line."""

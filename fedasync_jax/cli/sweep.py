@@ -16,7 +16,6 @@ over the seeds.
 """
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,9 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fedasync_jax.cli.flags import fail, parse_settings
+from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_run, select_last, tabulate, write_table
@@ -103,7 +103,9 @@ def parse_command(args: Sequence[str]) -> Command:
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
     parser.add_argument("--together", default=None)
     parser.add_argument("--max-minutes", default=None)
+    parser.add_argument("--load", default=[], nargs="*")
     known, rest = parser.parse_known_args(args)
+    load_parts(known.load)
     try:
         default = make_settings(known.preset, known.fleet)
     except ValueError as error:
@@ -154,7 +156,7 @@ def _parse_grid(texts: Sequence[str], settings: Settings) -> dict[str, list[Any]
             for value in values
         ]
         parsed = [_parse_values(combination, settings) for combination in combinations]
-        axes[name] = [getattr(one, name) for one in parsed]
+        axes[name] = [one[name] for one in parsed]
         if len(set(axes[name])) < len(values):
             raise ValueError(f"grid must have different values, got {name} twice alike")
     return axes
@@ -164,13 +166,12 @@ def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
     """Return the name of a setting and the words of its values."""
     flag, _, values = text.partition("=")
     name = flag.strip("-").replace("-", "_")
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    if name not in fields or name in _NOT_SWEPT or not values:
+    if name not in name_parts() or name in _NOT_SWEPT or not values:
         raise ValueError(
             "grid must be NAME=VALUE,VALUE with the name of a setting other than "
             f"{' and '.join(_NOT_SWEPT)}, got {text}"
         )
-    is_list = isinstance(getattr(settings, name), tuple)
+    is_list = isinstance(settings[name], tuple)
     split = [value.split("+") if is_list else [value] for value in values.split(",")]
     return name, split
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.experiment.records import Method
+from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
-from fedasync_jax.jobs.runner import Diverged, Outcome, Stopped
-from fedasync_jax.jobs.side_by_side import Listener
+from fedasync_jax.jobs.runner import Stopped
 from fedasync_jax.jobs.sweep import Point, is_finished, run_points
 
 TIME_IS_UP = 3  # exit code
@@ -55,20 +55,20 @@ def run_all_points(
         highlight=False,
         soft_wrap=True,
     )
-    listener, diverged = _Lines(console), []
+    lines, diverged = _Lines(console), []
     try:
         try:
             for _, results in run_points(
                 points,
                 describe_origin(),
                 together=together or (8 if devices[0].platform == "cpu" else 64),
-                listener=listener,
+                callbacks=[lines],
                 should_stop=lambda: bool(asked) or time.monotonic() > deadline,
             ):
                 diverged += results.diverged
-                _note_pieces(out, listener)
+                _note_pieces(out, lines)
         finally:
-            _note_pieces(out, listener)
+            _note_pieces(out, lines)
         if asked:
             raise Stopped("stopped after the last run")
     except Stopped as stop:
@@ -82,9 +82,9 @@ def run_all_points(
     return diverged
 
 
-def _note_pieces(out: Path, listener: "_Lines") -> None:
+def _note_pieces(out: Path, lines: "_Lines") -> None:
     """Put down how long it took, and on what."""
-    pieces = listener.take_pieces()
+    pieces = lines.take_pieces()
     if pieces:
         with (out / "pieces.jsonl").open("a", encoding="utf-8") as file:
             for piece in pieces:
@@ -92,7 +92,7 @@ def _note_pieces(out: Path, listener: "_Lines") -> None:
                 file.write(json.dumps(record) + "\n")
 
 
-class _Lines(Listener):
+class _Lines(Callback):
     """Prints how far the runs are, together, and how fast."""
 
     def __init__(self, console: Console, every: float = 15.0):
@@ -100,32 +100,48 @@ class _Lines(Listener):
         self._console, self._every = console, every
         self._pieces: list[dict[str, Any]] = []
         self._done: int | None = None
+        self._going: list[Method] = []  # those that run together
+        self._num_left = 0
 
-    def on_begin(self, methods: list[Method]) -> None:
-        """Begin a group."""
-        self._note_piece()
-        names = ", ".join(dict.fromkeys(method.name for method in methods))
-        self._total = sum(method.trace.num_updates for method in methods)
-        self._num_runs, self._start = len(methods), time.perf_counter()
-        self._print(f"{len(methods)} run{'s' * (len(methods) > 1)} together: {names}")
+    def on_start(self, method: Method) -> None:
+        """Note who runs together."""
+        if not self._num_left:
+            self._note_piece()
+            self._going, self._start = [], time.perf_counter()
+        self._going.append(method)
+        self._num_left += 1
 
-    def on_call(self, versions: list[int]) -> None:
+    def on_wave(self, versions: Sequence[int]) -> None:
         """Count what is new."""
         done, now = sum(versions), time.perf_counter()
         if self._done is None:
-            self._first, self._began, self._printed = done, now, now
+            self._begin_piece(done, now)
         self._done, self._now = done, now
         if now - self._printed >= self._every:
             self._printed = now
             self._print_speed(done)
 
-    def on_end(self, outcomes: list[Outcome | Diverged]) -> None:
-        """End a group."""
-        if self._done is not None:
+    def on_end(self, outcome: Outcome) -> None:
+        """End a group when all have ended."""
+        self._end_one()
+
+    def on_stop(self, method: Method, reason: str) -> None:
+        """Print why, and end a group when all have ended."""
+        self._end_one()
+        self._print(f"  {reason}")
+
+    def _begin_piece(self, done: int, now: float) -> None:
+        count = len(self._going)
+        names = ", ".join(dict.fromkeys(method.name for method in self._going))
+        self._print(f"{count} run{'s' * (count > 1)} together: {names}")
+        self._total = sum(method.trace.num_updates for method in self._going)
+        self._num_runs = count
+        self._first, self._began, self._printed = done, now, now
+
+    def _end_one(self) -> None:
+        if self._num_left == len(self._going) and self._done is not None:
             self._print_speed(self._done)
-        for outcome in outcomes:
-            if isinstance(outcome, Diverged):
-                self._print(f"  {outcome}")
+        self._num_left -= 1
 
     def on_skip(self, line: str) -> None:
         """Print it."""

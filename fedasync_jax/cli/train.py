@@ -5,7 +5,8 @@ a new folder under runs/. ``--preset NAME`` starts from other settings, ``--flee
 replaces the devices, ``--check`` tests every schedule for what must always hold, and
 ``--tensorboard`` writes the metrics for TensorBoard as well.
 ``--resume RUN`` goes on with a run that was interrupted, or with more updates.
-``--summary RUN`` only says what a run is and how far it came.
+``--summary RUN`` only says what a run is and how far it came. ``--load FILE.py`` first
+imports a file that registers parts of your own; what they declare become flags.
 """
 
 import argparse
@@ -22,17 +23,18 @@ from rich.console import Console
 
 from fedasync_jax.cli.describe import describe_run
 from fedasync_jax.cli.flags import fail, parse_settings
+from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.progress import ProgressLine
 from fedasync_jax.cli.results import make_table
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.data.partition.summary import summarize_label_counts
 from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.presets import FLEETS, PRESETS, from_json, make_settings
-from fedasync_jax.experiment.records import Experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import cores, report, runner
 from fedasync_jax.jobs.callbacks import Callback
-from fedasync_jax.jobs.job import Results, run_all
+from fedasync_jax.jobs.job import Results, run_job
 from fedasync_jax.jobs.machine import describe_origin, device_peak_mb, host_peak_mb
 from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.storage.resume import check_goes_on, read_config
@@ -47,6 +49,7 @@ class Command(NamedTuple):
       fleet: name of the devices that replace those of the preset; None: none.
       check: whether to test every schedule.
       tensorboard: whether to write for TensorBoard.
+      load: files and modules with parts of the user's own.
       settings: of the experiment.
     """
 
@@ -54,6 +57,7 @@ class Command(NamedTuple):
     fleet: str | None
     check: bool
     tensorboard: bool
+    load: Sequence[str]
     settings: Settings
 
 
@@ -80,7 +84,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
     with folder:
         _print_header(console, built, folder.path)
-        results = _run_or_stop(console, built, folder, callbacks)
+        results = _run_or_stop(console, built, folder, callbacks, command.load)
     if results.outcomes:
         _print_results(console, built, results)
     _draw(console, folder.path)
@@ -99,9 +103,11 @@ def parse_command(args: Sequence[str]) -> Command:
     parser.add_argument("--fleet", default=None, nargs="?", const="")
     parser.add_argument("--resume", default=None, nargs="?", const="")
     parser.add_argument("--summary", default=None, nargs="?", const="")
+    parser.add_argument("--load", default=[], nargs="*")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--tensorboard", action="store_true")
     known, rest = parser.parse_known_args(args)
+    load_parts(known.load)
     if known.summary is not None:
         _print_summary(Path(known.summary), rest)
     if known.resume is not None:
@@ -125,7 +131,7 @@ def parse_command(args: Sequence[str]) -> Command:
             f"fleet must not be given for schedule sampled, which has no clock, got "
             f"{known.fleet} (--schedule immediate has one)"
         )
-    extras = known.check, known.tensorboard
+    extras = known.check, known.tensorboard, known.load
     return Command(known.preset, known.fleet, *extras, settings)
 
 
@@ -153,7 +159,7 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
     except ValueError as error:
         fail(error)
     settings = parse_settings(__doc__ or "", args=args, default=default)
-    extras = known.check, known.tensorboard
+    extras = known.check, known.tensorboard, known.load
     return Command(config["preset"], config["fleet"], *extras, settings)
 
 
@@ -162,21 +168,22 @@ def _run_or_stop(
     built: Experiment,
     folder: RunFolder,
     callbacks: Sequence[Callback],
+    load: Sequence[str],
 ) -> Results:
     """Run all methods; when asked to stop or at an error, end the process."""
     asked = note_signals("wave")
     try:
         with ProgressLine(console) as progress:
-            return run_all(
+            return run_job(
                 built,
                 folder,
                 callbacks=[progress, *callbacks],
                 should_stop=lambda: bool(asked),
-                on_skip=progress.print,
             )
     except runner.Stopped as stop:
+        again = f"--resume {folder.path}" + "".join(f" --load {name}" for name in load)
         console.print(
-            f"{stop}; go on with: python scripts/train.py --resume {folder.path}",
+            f"{stop}; go on with: python scripts/train.py {again}",
             highlight=False,
             soft_wrap=True,
         )

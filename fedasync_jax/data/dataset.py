@@ -53,3 +53,27 @@ class Texts(NamedTuple):
     partition: Partition
     unit: str
     columns: int | None
+
+
+def to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return int32 [N], in 0..num_classes-1."""
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must hold whole numbers, got dtype {array.dtype}")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{name} must have a shape [N], N >= 1, got {array.shape}")
+    valid = (array >= 0) & (array < num_classes) & (array == np.floor(array))
+    if not valid.all():
+        row = int(np.argmin(valid))
+        raise ValueError(
+            f"{name} must hold whole numbers in 0..{num_classes - 1}, "
+            f"got {array[row]} in row {row}"
+        )
+    return array.astype(np.int32)
+
+
+def check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Refuse samples and labels of different number."""
+    if len(x) != len(y):
+        raise ValueError(
+            f"x_{part} and y_{part} must have one length, got {len(x)} and {len(y)}"
+        )

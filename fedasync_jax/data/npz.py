@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedasync_jax.data.dataset import Dataset
+from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
 from fedasync_jax.data.partition.by_key import check_keys
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
@@ -121,30 +121,6 @@ def _to_samples(name: str, array: np.ndarray) -> np.ndarray:
             f"{np.argmin(finite)}"
         )
     return samples / np.float32(255) if array.dtype == np.uint8 else samples
-
-
-def to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return int32 [N], in 0..num_classes-1."""
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must hold whole numbers, got dtype {array.dtype}")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} must have a shape [N], N >= 1, got {array.shape}")
-    valid = (array >= 0) & (array < num_classes) & (array == np.floor(array))
-    if not valid.all():
-        row = int(np.argmin(valid))
-        raise ValueError(
-            f"{name} must hold whole numbers in 0..{num_classes - 1}, "
-            f"got {array[row]} in row {row}"
-        )
-    return array.astype(np.int32)
-
-
-def check_lengths(part: str, x: np.ndarray, y: np.ndarray) -> None:
-    """Refuse samples and labels of different number."""
-    if len(x) != len(y):
-        raise ValueError(
-            f"x_{part} and y_{part} must have one length, got {len(x)} and {len(y)}"
-        )
 
 
 def _check_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:

@@ -1,16 +1,11 @@
 """Algorithm 1: the host's loop and the device's waves."""
 
-from fedasync_jax.engine.algorithm import (
-    RunResult,
-    RunState,
-    Wave,
-    init_state,
-    iterate,
-    run,
-)
+from fedasync_jax.engine.algorithm import Wave, iterate, run
 from fedasync_jax.engine.batching import Batching, choose_batching
 from fedasync_jax.engine.history import Evaluation, Updates
-from fedasync_jax.engine.many import Run, run_many
+from fedasync_jax.engine.loop import Run
+from fedasync_jax.engine.many import run_many
+from fedasync_jax.engine.state import RunResult, RunState, Snapshot, init_state
 from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
 
 __all__ = [
@@ -19,6 +14,7 @@ __all__ = [
     "Run",
     "RunResult",
     "RunState",
+    "Snapshot",
     "StepScales",
     "Updates",
     "Wave",

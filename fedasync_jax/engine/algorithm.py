@@ -13,56 +13,22 @@ Algorithm 1.
 
 import collections
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax import tree
-from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
+from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, choose_batching, replicate
-from fedasync_jax.engine.history import (
-    Callback,
-    Evaluation,
-    History,
-    Past,
-    Updates,
-    choose_versions,
-)
+from fedasync_jax.engine.history import Callback, Past, Updates, choose_versions
+from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
+from fedasync_jax.engine.packing import Part
+from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.step_scales import StepScales
-from fedasync_jax.engine.wave import DeviceState, Inputs, Plan, Task, compile_waves
+from fedasync_jax.engine.wave import Inputs, Plan, TaskRow, as_pytree, compile_waves
 from fedasync_jax.schedule.trace import Trace, make_waves
-
-
-class RunState(NamedTuple):
-    """All that a run must not lose; with trace and key enough to go on exactly.
-
-    Attributes:
-      version: t, number of the newest model.
-      variables: x_t.
-      store: start models of the tasks in flight, a pytree like ``variables`` with
-        leading axis S.
-      mixer_state: what the mixing rule remembers.
-    """
-
-    version: int
-    variables: Variables
-    store: PyTree
-    mixer_state: PyTree
-
-
-class Snapshot(NamedTuple):
-    """A run between two waves, enough to go on as if it had never stopped.
-
-    Attributes:
-      state: everything on the device; used up by the next wave.
-      past: everything that has been fetched.
-    """
-
-    state: RunState
-    past: Past
 
 
 class Wave(NamedTuple):
@@ -81,20 +47,6 @@ class Wave(NamedTuple):
     updates: Updates
 
 
-class RunResult(NamedTuple):
-    """A finished run.
-
-    Attributes:
-      state: the last state; ``state.variables`` is the final model.
-      updates: ``Updates`` of NumPy arrays [T], one row per update of this run.
-      evaluations: in order of the version.
-    """
-
-    state: RunState
-    updates: Updates
-    evaluations: list[Evaluation]
-
-
 def run(
     trace: Trace,
     local_update: LocalUpdate,
@@ -103,13 +55,13 @@ def run(
     key: Array,
     *,
     batching: Batching | None = None,
-    evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
+    evaluate_fn: Evaluate | None = None,
     eval_every: int | np.ndarray | None = None,
     callback: Callback | None = None,
     step_scales: StepScales | None = None,
     state: RunState | None = None,
     past: Past | None = None,
-    on_wave: Callable[[int, Callable[[], Snapshot]], None] | None = None,
+    on_call: OnCall | None = None,
 ) -> RunResult:
     """Run FedAsync over a whole trace.
 
@@ -131,65 +83,77 @@ def run(
       state: where to go on, from an earlier result over a prefix of this trace; it is
         used up.
       past: what belongs to ``state``; then the result is that of the whole run.
-      on_wave: called after every wave with the newest version and a function that
-        returns a snapshot, which waits for the device.
+      on_call: told of every wave, see ``OnCall``; the run's number is 0.
 
     Raises:
       ValueError: if ``eval_every`` is out of range, a leaf of ``variables`` is not a
         float array or ``state`` does not fit the trace.
     """
-    is_due = choose_versions(eval_every, trace.num_updates)
-    batching = batching or choose_batching()
+    one = Run(
+        trace,
+        local_update,
+        mixer,
+        variables,
+        key,
+        eval_every=eval_every,
+        callback=callback,
+        step_scales=step_scales,
+        state=state,
+        past=past,
+    )
+    return run_one(one, batching or choose_batching(), evaluate_fn, on_call)
+
+
+def run_one(
+    run: Run,
+    batching: Batching,
+    evaluate_fn: Evaluate | None = None,
+    on_call: OnCall | None = None,
+) -> RunResult:
+    """Run one ``Run``, see ``run``."""
+    choose_versions(
+        run.eval_every, run.trace.num_updates
+    )  # before anything is compiled
+    state = run.state
     if state is None:
         # Every device fills its own slots.
-        state = init_state(trace, mixer, replicate(variables, batching.mesh))
-    observe = None if step_scales is None else step_scales.observe
-    history = History(state.version, evaluate_fn, callback, observe, past)
-    if state.version == 0:
-        history.evaluate(0, replicate(_copy(state.variables), batching.mesh))
-
-    def scales_of(begin: int, end: int) -> np.ndarray | None:
-        if step_scales is None:
-            return None
-        start_version = trace.start_version[begin:end]
-        history.flush(int(start_version.max()))
-        return step_scales.at(start_version)
-
-    loop = iterate(
-        trace, local_update, mixer, state, key, batching=batching, scales_of=scales_of
-    )
-    for newest, wave in loop:
-        state = newest
-        history.add(wave.end - wave.begin, wave.updates)
-        for place in np.flatnonzero(is_due[wave.begin + 1 : wave.end + 1]).tolist():
-            version = wave.begin + 1 + place
-            history.evaluate(version, _pick(wave.versions, np.int32(place)))
-        if on_wave is not None:
-            on_wave(state.version, lambda now=state: Snapshot(now, history.past()))
-    history.flush()
-    return RunResult(state, history.updates(), history.evaluations)
+        variables = replicate(run.variables, batching.mesh)
+        state = init_state(run.trace, run.mixer, variables)
+    calls = _Waves(run, state, batching)
+    (result,) = drive([run], calls, batching, evaluate_fn, on_call, [state])
+    return result
 
 
-def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
-    """Return the state before the first update: x_0, which lies in slot 0.
+class _Waves:
+    """One run on the device; a call is a wave."""
 
-    Raises:
-      ValueError: if a leaf of ``variables`` is not a float array.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            name = jax.tree_util.keystr(path)
-            raise ValueError(
-                f"variables{name} must be a float array to be mixed, "
-                f"got {jnp.result_type(leaf)}"
-            )
-    # Copies: the engine donates its state, every array of it, and only once. The
-    # caller's arrays stay the caller's, also those that the mixer remembers.
-    variables = _copy(variables)
-    store = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
-    )
-    return RunState(0, variables, store, _copy(mixer.init(variables)))
+    def __init__(self, run: Run, state: RunState, batching: Batching):
+        self._run, self._state, self._batching = run, state, batching
+
+    def iterate(
+        self, versions: Sequence[int], dropped: Collection[int], scales_of: ScalesOf
+    ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
+        """See ``loop.Calls``."""
+        del versions  # the state has it
+        run = self._run
+        loop = iterate(
+            run.trace,
+            run.local_update,
+            run.mixer,
+            self._state,
+            run.key,
+            batching=self._batching,
+            scales_of=lambda begin, end: scales_of(0, begin, end),
+        )
+        for self._state, wave in loop:
+            yield [Part(0, wave.begin, wave.end)], wave.versions, wave.updates
+            if dropped:
+                return
+
+    def state_of(self, run: int, version: int) -> RunState:
+        """See ``loop.Calls``."""
+        del run, version
+        return self._state
 
 
 def iterate(
@@ -217,8 +181,8 @@ def iterate(
     waves = list(make_waves(trace.start_version, batching.max_width, state.version))
     table = _make_table(trace, waves)
     inputs = Inputs(key, table, as_pytree(local_update), as_pytree(mixer.update))
-    device_state = DeviceState(jnp.int32(state.version), *state[1:])
-    inputs, device_state = replicate((inputs, device_state), batching.mesh)
+    version, models = jnp.int32(state.version), Models(*state[1:])
+    inputs, version, models = replicate((inputs, version, models), batching.mesh)
     worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
     plan = Plan(worker, mix, _common_steps(trace), batching)
     start_wave = compile_waves(plan)
@@ -230,28 +194,16 @@ def iterate(
         width = batching.padded(end - begin)
         scales = _pad(scales_of(begin, end), width)
         if batching.one_at_a_time and width not in spares:
-            spares[width] = _blank_versions(device_state.variables, width)
-        device_state, versions, updates = start_wave(
-            device_state, inputs, scales, spares.get(width), width=width
+            spares[width] = _blank_versions(models.variables, width)
+        version, models, versions, updates = start_wave(
+            version, models, inputs, scales, spares.get(width), width=width
         )
         if batching.one_at_a_time:
             spares[width] = versions
         in_flight.append(updates)
         if len(in_flight) == batching.max_in_flight:
             jax.block_until_ready(in_flight.popleft())
-        yield RunState(end, *device_state[1:]), Wave(begin, end, versions, updates)
-
-
-def _copy(values: PyTree) -> PyTree:
-    """Copy, with types as strong as those of results: one program a width, not two."""
-
-    def copy_leaf(leaf: ArrayLike) -> Array:
-        return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
-
-    return jax.tree.map(copy_leaf, values)
-
-
-_pick = jax.jit(tree.take)
+        yield RunState(end, *models), Wave(begin, end, versions, updates)
 
 
 @functools.partial(jax.jit, static_argnames="width")
@@ -270,19 +222,14 @@ def _make_table(trace: Trace, waves: list[tuple[int, int]]) -> np.ndarray:
     wave_end = np.zeros(trace.num_updates, np.int32)
     for begin, end in waves:
         wave_end[begin] = end
-    columns = {name: getattr(trace, name) for name in Task._fields[:-1]}
-    return np.stack(Task(**columns, wave_end=wave_end), axis=1)
+    columns = {name: getattr(trace, name) for name in TaskRow._fields[:-1]}
+    return np.stack(TaskRow(**columns, wave_end=wave_end), axis=1)
 
 
 def _common_steps(trace: Trace) -> int | None:
     """Return H if it is the same for all tasks: a loop of known length is faster."""
     first = int(trace.num_steps[0])
     return first if (trace.num_steps == first).all() else None
-
-
-def as_pytree(fn: Callable) -> PyTree:
-    """Return a callable whose arrays, if it declares any, are arguments under jit."""
-    return fn if isinstance(fn, jax.tree_util.Partial) else jax.tree_util.Partial(fn)
 
 
 def _check_state(state: RunState, trace: Trace) -> None:

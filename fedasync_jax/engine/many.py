@@ -11,82 +11,34 @@ Shapes: R runs, T updates of a run, S slots of all runs, W tasks a call.
 import collections
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
-from fedasync_jax.engine.algorithm import (
-    RunResult,
-    RunState,
-    Snapshot,
-    as_pytree,
-    init_state,
-)
+from fedasync_jax.base import Array, PyTree
+from fedasync_jax.engine.algorithm import run_one
 from fedasync_jax.engine.batching import Batching, choose_batching, on_mesh, replicate
-from fedasync_jax.engine.history import (
-    Callback,
-    History,
-    Past,
-    Updates,
-    choose_versions,
-)
+from fedasync_jax.engine.history import Updates, choose_versions
+from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
 from fedasync_jax.engine.packing import Part, pack
 from fedasync_jax.engine.stacking import stack_own
-from fedasync_jax.engine.step_scales import StepScales
-from fedasync_jax.engine.wave import Inputs, Models, Plan, Task, Work, work_through
-from fedasync_jax.schedule.trace import Trace
-
-
-class Run(NamedTuple):
-    """One of the runs; arguments of ``engine.run``, which explains them.
-
-    Attributes:
-      trace: its schedule.
-      local_update: its Worker: of the same function and shapes in all runs.
-      mixer: its rule, likewise.
-      variables: x_0.
-      key: root key.
-      eval_every: versions between its evaluations, or the versions themselves.
-      callback: told of its evaluations.
-      step_scales: its factors on the step size; all runs have some, or none has.
-      state: where it goes on; None: at the beginning.
-      past: what belongs to ``state``.
-    """
-
-    trace: Trace
-    local_update: LocalUpdate
-    mixer: Mixer
-    variables: Variables
-    key: Array
-    eval_every: int | np.ndarray | None = None
-    callback: Callback | None = None
-    step_scales: StepScales | None = None
-    state: RunState | None = None
-    past: Past | None = None
-
-
-class OnCall(Protocol):
-    """Is told of every call of the device."""
-
-    def __call__(
-        self, versions: list[int], make_snapshot: Callable[[int], Snapshot], /
-    ) -> Collection[int] | None:
-        """Return the runs to be trained no more, if any.
-
-        Args:
-          versions: newest of every run.
-          make_snapshot: returns the snapshot of a run, by its number.
-        """
+from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
+from fedasync_jax.engine.wave import (
+    Inputs,
+    Plan,
+    TaskRow,
+    Tasks,
+    as_pytree,
+    work_through,
+)
 
 
 def run_many(
     runs: Sequence[Run],
     *,
     batching: Batching | None = None,
-    evaluate_fn: Callable[[Variables], dict[str, Array]] | None = None,
+    evaluate_fn: Evaluate | None = None,
     on_call: OnCall | None = None,
 ) -> list[RunResult]:
     """Run several runs at once, each over its whole trace.
@@ -107,63 +59,22 @@ def run_many(
     if not runs:
         raise ValueError("runs must be one or more, got none")
     batching = batching or choose_batching()
+    if len(runs) == 1:  # its own waves are faster than calls that are filled
+        return [run_one(runs[0], batching, evaluate_fn, on_call)]
+    for run in runs:
+        choose_versions(run.eval_every, run.trace.num_updates)
     states = [
         init_state(run.trace, run.mixer, run.variables)
         if run.state is None
         else run.state
         for run in runs
     ]
-    lanes = _Lanes(runs, states, batching)
-    histories = [
-        _begin_history(run, state, evaluate_fn, batching)
-        for run, state in zip(runs, states, strict=True)
-    ]
-    due = [choose_versions(run.eval_every, run.trace.num_updates) for run in runs]
-    versions = [state.version for state in states]
-    dropped: set[int] = set()
-    for call, made, updates in lanes.iterate(histories, versions, dropped):
-        place = 0
-        for run, begin, end in call:
-            histories[run].add(end - begin, updates, first=place)
-            for row in np.flatnonzero(due[run][begin + 1 : end + 1]).tolist():
-                model = _take(made, np.int32(place + row))
-                histories[run].evaluate(begin + 1 + row, model)
-            place, versions[run] = place + end - begin, end
-        if on_call is not None:
-            gone = on_call(
-                list(versions),
-                lambda run: Snapshot(
-                    lanes.state_of(run, versions[run]), histories[run].past()
-                ),
-            )
-            dropped.update(gone or ())
-    for history in histories:
-        history.flush()
-    return [
-        RunResult(lanes.state_of(i, versions[i]), h.updates(), h.evaluations)
-        for i, h in enumerate(histories)
-    ]
-
-
-def _begin_history(
-    run: Run,
-    state: RunState,
-    evaluate_fn: Callable[[Variables], dict[str, Array]] | None,
-    batching: Batching,
-) -> History:
-    observe = None if run.step_scales is None else run.step_scales.observe
-    history = History(state.version, evaluate_fn, run.callback, observe, run.past)
-    if state.version == 0:
-        history.evaluate(0, replicate(state.variables, batching.mesh))
-    return history
+    calls = _Lanes(runs, states, batching)
+    return drive(runs, calls, batching, evaluate_fn, on_call, states)
 
 
 class _Lanes:
-    """The runs on the device, one after the other along the first axis of each array.
-
-    Attributes:
-      models: of all runs.
-    """
+    """Several runs on the device, one after the other along the first axis."""
 
     def __init__(
         self, runs: Sequence[Run], states: Sequence[RunState], batching: Batching
@@ -186,7 +97,7 @@ class _Lanes:
             lambda *leaves: jnp.concatenate(leaves), *[state.store for state in states]
         )
         inputs = Inputs(key, table, local_update, mix)
-        self._inputs, self.models = replicate(
+        self._inputs, self._models = replicate(
             (inputs, Models(variables, store, mixer_state)), batching.mesh
         )
         self._first_row = np.cumsum([0, *(run.trace.num_updates for run in runs)])
@@ -198,35 +109,32 @@ class _Lanes:
     def _make_rows(self, number: int) -> np.ndarray:
         """Return int32 [T, 7], the trace of a run with its slots among those of all."""
         trace, first = self._runs[number].trace, self._first_slot[number]
-        columns = {name: getattr(trace, name) for name in Task._fields[:-1]}
+        columns = {name: getattr(trace, name) for name in TaskRow._fields[:-1]}
         columns["read_slot"] = trace.read_slot + first
         nobody = trace.write_slot == trace.num_slots
         columns["write_slot"] = np.where(
             nobody, self._first_slot[-1], trace.write_slot + first
         )
-        rows = Task(**columns, wave_end=np.zeros(trace.num_updates, np.int32))
+        rows = TaskRow(**columns, wave_end=np.zeros(trace.num_updates, np.int32))
         return np.stack(rows, axis=1).astype(np.int32)
 
     def iterate(
         self,
-        histories: Sequence[History],
         versions: Sequence[int],
         dropped: Collection[int],
+        scales_of: ScalesOf,
     ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
-        """Yield after every call its parts, the new versions and the updates.
-
-        Runs that are dropped meanwhile are in no further call.
-        """
+        """See ``loop.Calls``."""
         batching, trace_of = self._batching, [run.trace for run in self._runs]
         in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
         starts = [trace.start_version for trace in trace_of]
-        for call in pack(starts, batching.max_width, versions, dropped):
+        for call in pack(starts, batching.max_width, list(versions), dropped):
             count = sum(end - begin for _, begin, end in call)
             width = batching.padded(count)
             order = self._order(call, count, width)
-            scales = self._scales(call, histories, width)
-            self.models, made, updates = self._call(
-                self.models, self._inputs, order, scales, width=width
+            scales = _join_scales([scales_of(*part) for part in call], width)
+            self._models, made, updates = self._call(
+                self._models, self._inputs, order, scales, width=width
             )
             in_flight.append(updates)
             if len(in_flight) == batching.max_in_flight:
@@ -241,30 +149,21 @@ class _Lanes:
         padded = np.concatenate([table, np.repeat(table[-1:], width - count, axis=0)])
         return np.append(padded, [[count, 0, 0]], axis=0).astype(np.int32)
 
-    def _scales(
-        self, call: list[Part], histories: Sequence[History], width: int
-    ) -> np.ndarray | None:
-        parts = []
-        for run, begin, end in call:
-            scales = self._runs[run].step_scales
-            if scales is None:
-                return None
-            start_version = self._runs[run].trace.start_version[begin:end]
-            histories[run].flush(int(start_version.max()))
-            parts.append(scales.at(start_version))
-        return np.resize(np.concatenate(parts), width)
-
     def state_of(self, run: int, version: int) -> RunState:
         """Return the state of one run, copied."""
         slots = slice(self._first_slot[run], self._first_slot[run + 1])
         variables, mixer_state = jax.tree.map(
-            lambda leaf: leaf[run], (self.models.variables, self.models.mixer_state)
+            lambda leaf: leaf[run], (self._models.variables, self._models.mixer_state)
         )
-        store = jax.tree.map(lambda leaf: leaf[slots], self.models.store)
+        store = jax.tree.map(lambda leaf: leaf[slots], self._models.store)
         return RunState(version, variables, store, mixer_state)
 
 
-_take = jax.jit(lambda models, place: jax.tree.map(lambda leaf: leaf[place], models))
+def _join_scales(parts: list[np.ndarray | None], width: int) -> np.ndarray | None:
+    """Return the factors of a call; all runs have some, or none has."""
+    if any(scales is None for scales in parts):
+        return None
+    return np.resize(np.concatenate([s for s in parts if s is not None]), width)
 
 
 @functools.lru_cache(maxsize=32)
@@ -295,6 +194,6 @@ def _run_call(
     step_scales: Array | None,
 ) -> tuple[Models, PyTree, Updates]:
     run, row, place = order[:width].T
-    tasks = Task(*jnp.asarray(inputs.trace)[place].T)
-    work = Work(tasks, row, run, step_scales)
+    tasks = TaskRow(*jnp.asarray(inputs.trace)[place].T)
+    work = Tasks(tasks, row, run, step_scales)
     return work_through(plan, inputs, models, work, order[width, 0])

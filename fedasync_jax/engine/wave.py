@@ -26,25 +26,10 @@ from fedasync_jax.base import (
 )
 from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.engine.history import Updates
+from fedasync_jax.engine.state import Models
 
 
-class DeviceState(NamedTuple):
-    """What a wave changes; see ``engine.RunState``.
-
-    Attributes:
-      version: int32 [], number of the newest model, which is the wave's first row.
-      variables: the newest model.
-      store: start models of the tasks in flight, leading axis S.
-      mixer_state: what the mixing rule remembers.
-    """
-
-    version: Array
-    variables: Variables
-    store: PyTree
-    mixer_state: PyTree
-
-
-class Task(NamedTuple):
+class TaskRow(NamedTuple):
     """A row of the trace, int32 [] each, as in ``trace.Trace``; or a column each.
 
     Attributes:
@@ -72,7 +57,7 @@ class Inputs(NamedTuple):
 
     Attributes:
       key: root key.
-      trace: int32 [T, 7], the fields of ``Task``; one array, since a call costs the
+      trace: int32 [T, 7], the fields of ``TaskRow``; one array, since a call costs the
         host some time for each.
       local_update: the Worker, a pytree with the data as leaves.
       mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
@@ -112,22 +97,23 @@ def compile_waves(plan: Plan) -> Callable:
     """
 
     def run_wave(
-        device_state: DeviceState,
+        version: Array,  # int32 [], number of the newest model: the wave's first row
+        models: Models,
         inputs: Inputs,
         step_scales: ArrayLike | None = None,  # float [W]
         spare: PyTree = None,  # versions that nobody reads any more
         *,
         width: int,
-    ) -> tuple[DeviceState, PyTree, Updates]:
+    ) -> tuple[Array, Models, PyTree, Updates]:
         del spare  # its memory becomes that of the new versions
         one_device = functools.partial(_run_wave, plan, width)
         on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(device_state, inputs, step_scales)
+        return on_devices(version, models, inputs, step_scales)
 
     return jax.jit(
         run_wave,
         static_argnames="width",
-        donate_argnames=("device_state", "spare"),
+        donate_argnames=("version", "models", "spare"),
         keep_unused=True,
     )
 
@@ -135,23 +121,21 @@ def compile_waves(plan: Plan) -> Callable:
 def _run_wave(
     plan: Plan,
     width: int,
-    device_state: DeviceState,
+    version: Array,
+    models: Models,
     inputs: Inputs,
     step_scales: Array | None,
-) -> tuple[DeviceState, PyTree, Updates]:
+) -> tuple[Array, Models, PyTree, Updates]:
     """Train and mix the next wave, as one device of the mesh."""
-    begin = device_state.version
-    rows = begin + jnp.arange(width, dtype=jnp.int32)
+    rows = version + jnp.arange(width, dtype=jnp.int32)
     last_row = inputs.trace.shape[0] - 1
-    tasks = Task(*inputs.trace[jnp.minimum(rows, last_row)].T)
-    count = tasks.wave_end[0] - begin
-    work = Work(tasks, rows, None, step_scales)
-    models = Models(*device_state[1:])
-    models, versions, updates = work_through(plan, inputs, models, work, count)
-    return DeviceState(begin + count, *models), versions, updates
+    tasks = TaskRow(*inputs.trace[jnp.minimum(rows, last_row)].T)
+    count = tasks.wave_end[0] - version
+    work = Tasks(tasks, rows, None, step_scales)
+    return version + count, *work_through(plan, inputs, models, work, count)
 
 
-class Work(NamedTuple):
+class Tasks(NamedTuple):
     """Tasks of a call, a row each.
 
     Attributes:
@@ -162,28 +146,14 @@ class Work(NamedTuple):
       step_scale: float [W] or None.
     """
 
-    task: Task
+    task: TaskRow
     row: Array
     run: Array | None
     step_scale: Array | None
 
 
-class Models(NamedTuple):
-    """What a call changes; of several runs, one after the other along the first axis.
-
-    Attributes:
-      variables: the newest model, or [R, ...].
-      store: start models of the tasks in flight, leading axis S.
-      mixer_state: what the mixing rule remembers, or [R, ...].
-    """
-
-    variables: Variables
-    store: PyTree
-    mixer_state: PyTree
-
-
 def work_through(
-    plan: Plan, inputs: Inputs, models: Models, work: Work, count: Array
+    plan: Plan, inputs: Inputs, models: Models, work: Tasks, count: Array
 ) -> tuple[Models, PyTree, Updates]:
     """Train the first ``count`` tasks and mix them in their order.
 
@@ -259,3 +229,8 @@ def _pick_inputs(
     leaves, treedef = jax.tree.flatten(inner)
     own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
     return treedef.unflatten(own)
+
+
+def as_pytree(fn: Callable) -> PyTree:
+    """Return a callable whose arrays, if it declares any, are arguments under jit."""
+    return fn if isinstance(fn, jax.tree_util.Partial) else jax.tree_util.Partial(fn)

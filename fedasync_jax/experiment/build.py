@@ -14,9 +14,10 @@ import jax
 from fedasync_jax import mixing
 from fedasync_jax.base import Array, Variables
 from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.methods import make_method
 from fedasync_jax.experiment.methods.context import Context
-from fedasync_jax.experiment.records import Experiment, Method, Workload
+from fedasync_jax.experiment.records import Method, Workload
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.fleet.build import build_fleet

@@ -1,6 +1,5 @@
-"""What an experiment consists of: a workload, methods that compete on it, settings."""
+"""What an experiment consists of: a workload, and methods that compete on it."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from fedasync_jax.base import (
     Model,
     Variables,
 )
-from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.fleet.devices import Fleet
 from fedasync_jax.schedule.local_steps import Steps
 from fedasync_jax.schedule.trace import Trace
@@ -93,20 +91,3 @@ class Method(NamedTuple):
     gradients_per_step: float = 1.0
     counts_updates: bool = True
     has_clock: bool = True
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Everything that is built before the first method runs.
-
-    Attributes:
-      settings: what it was built from.
-      workload: what is learned from what.
-      variables: x_0, the same for all methods, after the warm-up.
-      methods: in the order of the settings.
-    """
-
-    settings: Settings
-    workload: Workload
-    variables: Variables
-    methods: list[Method]

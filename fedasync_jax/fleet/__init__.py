@@ -1,9 +1,8 @@
 """The fleet: devices, their laws and network, and when they can be had; NumPy only."""
 
 from fedasync_jax.fleet import availability
+from fedasync_jax.fleet.availability import LOSE, PAUSE
 from fedasync_jax.fleet.devices import (
-    LOSE,
-    PAUSE,
     Fleet,
     make_fleet,
     single_worker,

@@ -15,6 +15,8 @@ import numpy as np
 
 from fedasync_jax.fleet.on_off import OnOff
 
+PAUSE, LOSE = "pause", "lose"  # what happens to a task whose device goes away
+
 _DAY = 86_400.0
 _PARTS = 64  # of a stretch of time that are looked at together
 

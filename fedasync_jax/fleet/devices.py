@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet.availability import Availability, always
+from fedasync_jax.fleet.availability import LOSE, PAUSE, Availability, always
 from fedasync_jax.fleet.laws import DelayLaw, constant
 from fedasync_jax.fleet.network import Network
-
-PAUSE, LOSE = "pause", "lose"  # what happens to a task whose device goes away
 
 
 class Fleet(NamedTuple):

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-from fedasync_jax.fleet.devices import LOSE, PAUSE
+from fedasync_jax.fleet.availability import LOSE, PAUSE
 from fedasync_jax.fleet.habits import AVAILABILITIES
 from fedasync_jax.fleet.laws import DELAY_LAWS
 from fedasync_jax.parts.bounds import (

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Variables
-from fedasync_jax.engine.algorithm import RunResult, run
+from fedasync_jax.engine.algorithm import run
+from fedasync_jax.engine.state import RunResult
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import from_json

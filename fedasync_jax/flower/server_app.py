@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
-from fedasync_jax.engine.algorithm import RunState, Snapshot
 from fedasync_jax.engine.history import Past, Updates
+from fedasync_jax.engine.state import RunState, Snapshot
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.flower import adapter, arrays, record

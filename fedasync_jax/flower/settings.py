@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from fedasync_jax.experiment.method_names import list_fedasync
-from fedasync_jax.experiment.methods.fedasync import FedAsyncRule, make_rule
+from fedasync_jax.experiment.methods.asynchronous import FedAsyncRule, make_rule
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import PARTS, Settings
 from fedasync_jax.flower.limits import Limits

@@ -1,17 +1,37 @@
-"""Callbacks: a user's own code that is told how an experiment goes."""
+"""Callbacks: who is told how methods go, in one protocol for one run and for many."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fedasync_jax.engine.state import RunResult
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.metrics import Row
-from fedasync_jax.jobs.runner import Outcome
+
+
+class Outcome(NamedTuple):
+    """A method that has run.
+
+    Attributes:
+      method: the method.
+      result: final state, updates and evaluations.
+      rows: the metrics, as in ``metrics.jsonl``.
+      wall_seconds: from its first compilation to its last evaluation.
+    """
+
+    method: Method
+    result: RunResult
+    rows: list[Row]
+    wall_seconds: float
 
 
 class Callback:
-    """What happens in an experiment, method after method; override what you need.
+    """What happens to methods; override what you need.
 
-    ``on_start``, then ``on_metrics`` for every evaluation, then ``on_end`` or
-    ``on_stop``. All are called on the main thread while the device works on; what takes
-    long delays the run, but changes no result. An exception ends the run; what was
-    saved until then stays, and the run can go on from there.
+    Methods that run together all start before the first wave. A method goes through
+    ``on_start``, ``on_metrics`` for every evaluation, with ``on_wave`` between, then
+    ``on_end`` or ``on_stop``. All are called on the main thread while the device works
+    on; what takes long delays the run, but changes no result. An exception ends the
+    run; what was saved until then stays, and the run can go on from there.
     """
 
     def on_start(self, method: Method) -> None:
@@ -27,8 +47,57 @@ class Callback:
             versions before come first.
         """
 
+    def on_wave(self, versions: Sequence[int]) -> None:
+        """The device has been called.
+
+        Args:
+          versions: the newest of every method that runs together, in the order of
+            their starts.
+        """
+
+    def on_skip(self, line: str) -> None:
+        """A checkpoint is passed over; the line says which and why."""
+
     def on_end(self, outcome: Outcome) -> None:
         """A method is done and its results are written."""
 
     def on_stop(self, method: Method, reason: str) -> None:
         """A method ends early: it was asked to, or its arrivals are all rejected."""
+
+
+class Callbacks(Callback):
+    """Several callbacks as one, told in their order."""
+
+    def __init__(self, callbacks: Sequence[Callback]):
+        """Tell all of ``callbacks``."""
+        self._callbacks = tuple(callbacks)
+
+    def on_start(self, method: Method) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_start(method)
+
+    def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_metrics(method, row, again=again)
+
+    def on_wave(self, versions: Sequence[int]) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_wave(versions)
+
+    def on_skip(self, line: str) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_skip(line)
+
+    def on_end(self, outcome: Outcome) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_end(outcome)
+
+    def on_stop(self, method: Method, reason: str) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_stop(method, reason)

@@ -1,17 +1,40 @@
-"""A job: all methods of an experiment, in a run folder, one after the other."""
+"""Jobs: experiments in run folders of their own, one or many, by one runner.
 
-from collections.abc import Callable, Sequence
+Methods that can share a compiled program (``runner.can_run_together``) run together, so
+many at a time; the others in turn. A job alone runs its methods one after the other.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fedasync_jax.experiment.records import Experiment, Method
+from fedasync_jax.experiment.experiment import Experiment
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs import report
-from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.callbacks import Callback, Callbacks, Outcome
 from fedasync_jax.jobs.metrics import Row
-from fedasync_jax.jobs.runner import Diverged, Outcome, Stopped, run_method
+from fedasync_jax.jobs.runner import Stopped, can_run_together, run_together
+from fedasync_jax.jobs.session import Diverged, Entry
 from fedasync_jax.schedule.trace import UNFINISHED
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.models import save_model
 from fedasync_jax.storage.run_folder import RunFolder
+
+_SHARE = 0.05  # of the time, for the checkpoints of all runs
+
+
+class Job(NamedTuple):
+    """An experiment and where it goes.
+
+    Attributes:
+      experiment: see ``build_experiment``.
+      folder: of its own, open: metrics, checkpoints, arrivals, models, the table.
+      callbacks: who is told of the metrics of this job alone.
+    """
+
+    experiment: Experiment
+    folder: RunFolder
+    callbacks: Sequence[Callback] = ()
 
 
 class Results(NamedTuple):
@@ -28,90 +51,169 @@ class Results(NamedTuple):
     diverged: list[str]
 
 
-def run_all(
+def run_job(
     experiment: Experiment,
     folder: RunFolder,
     *,
     callbacks: Sequence[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
-    on_skip: Callable[[str], None] = lambda line: None,
 ) -> Results:
-    """Run all methods, or go on with them, and leave everything in the folder.
+    """Run all methods of an experiment, or go on with them: ``run_jobs`` of one.
 
     A method whose arrivals are all rejected ends early; the others are run.
 
-    Args:
-      experiment: see ``experiment.build``.
-      folder: where metrics, checkpoints, arrivals, models and the table go.
-      callbacks: what else is told, see ``callbacks.Callback``.
-      should_stop: asked after every wave; the run then ends with ``Stopped``.
-      on_skip: told of every checkpoint that is passed over, in a line.
-
     Raises:
-      OSError: if something cannot be written.
+      OSError: see ``run_jobs``, as all that follow.
       Stopped: if it was asked to, after a checkpoint.
       ValueError: if a method has checkpoints but none is intact.
     """
-    write_clients(folder, experiment)
-    outcomes: list[Outcome] = []
-    diverged: list[str] = []
-    for method in experiment.methods:
-        for callback in callbacks:
-            callback.on_start(method)
-        try:
-            outcome = _run_one(
-                experiment, method, folder, callbacks, should_stop, on_skip
+    jobs = [Job(experiment, folder)]
+    ((_, results),) = run_jobs(
+        jobs, together=1, callbacks=callbacks, should_stop=should_stop
+    )
+    return results
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    *,
+    together: int = 16,
+    callbacks: Sequence[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[Job, Results]]:
+    """Run the methods of all jobs, and yield every job that is done.
+
+    The next jobs are asked for when there is room, so they may be built on the way;
+    those of one problem should be neighbours. Everything is left in the run folders.
+
+    Args:
+      jobs: any number.
+      together: methods that share a program at a time, at most.
+      callbacks: who is told, see ``Callback``.
+      should_stop: asked after every call of the device.
+
+    Raises:
+      OSError: if something cannot be written.
+      Stopped: if it was asked to, after a checkpoint of every run on its way.
+      ValueError: if ``together`` < 1, or a method has checkpoints but none is intact.
+    """
+    if together < 1:
+        raise ValueError(f"together must be >= 1, got {together}")
+    told = Callbacks(callbacks)
+    left: dict[RunFolder, int] = {}
+    ended: dict[RunFolder, list[Outcome | Diverged]] = {}
+    for group in _gather(jobs, together, left):
+        outcomes = _run_group(group, told, should_stop)
+        for part, outcome in zip(group, outcomes, strict=True):
+            folder = part.job.folder
+            if isinstance(outcome, Outcome):
+                _write_outcome(folder, part.job.experiment, outcome)
+                told.on_end(outcome)
+            else:
+                told.on_stop(part.method, str(outcome))
+            ended.setdefault(folder, []).append(outcome)
+            if len(ended[folder]) == left[folder]:
+                yield part.job, _finish(part.job, ended.pop(folder))
+
+
+class _Part(NamedTuple):
+    """One method of one job."""
+
+    job: Job
+    method: Method
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.job.experiment, self.method)
+
+
+class _Writer(Callback):
+    """Puts the metrics of a method into its run folder, then tells the others."""
+
+    def __init__(self, folder: RunFolder, others: Callback):
+        self._folder, self._others = folder, others
+
+    def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
+        self._folder.add_metrics(row)
+        self._others.on_metrics(method, row, again=again)
+
+
+def _gather(
+    jobs: Iterable[Job], together: int, left: dict[RunFolder, int]
+) -> Iterator[list[_Part]]:
+    """Yield methods that fit together; note how many each job has.
+
+    Jobs of another problem follow only when those before have run: neither data nor
+    run folders pile up.
+    """
+    groups: list[list[_Part]] = []
+    for job in jobs:
+        if groups and not _same_problem(groups[0][0].job, job):
+            yield from groups
+            groups = []
+        left[job.folder] = len(job.experiment.methods)
+        _write_clients(job.folder, job.experiment)
+        for method in job.experiment.methods:
+            part = _Part(job, method)
+            fitting = (g for g in groups if can_run_together(g[0].entry, part.entry))
+            group = next(fitting, None)
+            if group is None:
+                group = []
+                groups.append(group)
+            group.append(part)
+            if len(group) == together:
+                groups.remove(group)
+                yield group
+    yield from groups
+
+
+def _same_problem(one: Job, other: Job) -> bool:
+    models = [job.experiment.workload.model for job in (one, other)]
+    return models[0] is models[1]
+
+
+def _run_group(
+    group: list[_Part], told: Callback, should_stop: Callable[[], bool]
+) -> list[Outcome | Diverged]:
+    """Run methods together, each with checkpoints of its own; tell who starts."""
+    for part in group:
+        told.on_start(part.method)
+    with contextlib.ExitStack() as stack:
+
+        def make_entry(part: _Part) -> Entry:
+            settings, folder = part.job.experiment.settings, part.job.folder
+            checkpoints = Checkpoints(
+                folder.checkpoint_folder(part.method.name),
+                every=settings.run.checkpoint_every,
+                share=_SHARE / len(group),
+                on_skip=told.on_skip,
             )
-        except (Diverged, Stopped) as error:
-            for callback in callbacks:
-                callback.on_stop(method, str(error))
-            if isinstance(error, Stopped):
-                raise
-            diverged.append(str(error))
-            continue
-        write_outcome(folder, experiment, outcome)
-        for callback in callbacks:
-            callback.on_end(outcome)
-        outcomes.append(outcome)
-    return conclude(folder, outcomes, diverged)
+            stack.enter_context(checkpoints)
+            writer = _Writer(folder, Callbacks([*part.job.callbacks, told]))
+            return part.entry._replace(callback=writer, checkpoints=checkpoints)
+
+        entries = [make_entry(part) for part in group]
+        try:
+            return run_together(entries, callback=told, should_stop=should_stop)
+        except Stopped as stop:
+            for part in group:
+                told.on_stop(part.method, str(stop))
+            raise
 
 
-def conclude(
-    folder: RunFolder, outcomes: list[Outcome], diverged: list[str]
-) -> Results:
-    """Write the final table, if a method ran to its end, and return the results."""
+def _finish(job: Job, ended: list[Outcome | Diverged]) -> Results:
+    """Write the table of a job, if a method ran to its end."""
+    outcomes = [outcome for outcome in ended if isinstance(outcome, Outcome)]
+    order = [method.name for method in job.experiment.methods]
+    outcomes.sort(key=lambda outcome: order.index(outcome.method.name))
+    diverged = [str(error) for error in ended if isinstance(error, Diverged)]
     summary = report.summarize_all(outcomes) if outcomes else []
     if summary:
-        folder.write_summary(summary)
+        job.folder.write_summary(summary)
     return Results(outcomes, summary, diverged)
 
 
-def _run_one(
-    experiment: Experiment,
-    method: Method,
-    folder: RunFolder,
-    callbacks: Sequence[Callback],
-    should_stop: Callable[[], bool],
-    on_skip: Callable[[str], None],
-) -> Outcome:
-    def tell(row: Row, again: bool) -> None:
-        folder.add_metrics(row)
-        for callback in callbacks:
-            callback.on_metrics(method, row, again=again)
-
-    where = folder.checkpoint_folder(method.name)
-    every = experiment.settings.run.checkpoint_every
-    with Checkpoints(where, every=every, on_skip=on_skip) as checkpoints:
-        return run_method(
-            experiment,
-            method,
-            on_row=tell,
-            checkpoints=checkpoints,
-            should_stop=should_stop,
-        )
-
-
-def write_clients(folder: RunFolder, experiment: Experiment) -> None:
+def _write_clients(folder: RunFolder, experiment: Experiment) -> None:
     """Write who has what data."""
     workload = experiment.workload
     arrays = {"num_samples": workload.counts}
@@ -120,7 +222,7 @@ def write_clients(folder: RunFolder, experiment: Experiment) -> None:
     folder.write_arrays("clients.npz", arrays)
 
 
-def write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:
+def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:
     """Write what a method leaves: its arrivals, its timeline and its model."""
     method, lost = outcome.method, outcome.method.trace.lost
     is_lost = lost.reason != UNFINISHED

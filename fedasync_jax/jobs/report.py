@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.experiment.records import Experiment, Method
+from fedasync_jax.experiment.experiment import Experiment
+from fedasync_jax.experiment.records import Method
+from fedasync_jax.jobs.callbacks import Outcome
 from fedasync_jax.jobs.metrics import finite
-from fedasync_jax.jobs.runner import Outcome
 from fedasync_jax.schedule.invariants import find_violations
 from fedasync_jax.schedule.timeline import Timeline, make_timeline
 

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.engine.algorithm import RunResult, RunState, Snapshot, init_state
 from fedasync_jax.engine.history import Evaluation, Past, Updates, choose_versions
-from fedasync_jax.engine.many import Run
+from fedasync_jax.engine.loop import Run
+from fedasync_jax.engine.state import RunResult, RunState, Snapshot, init_state
 from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
-from fedasync_jax.experiment.records import Experiment, Method
+from fedasync_jax.experiment.experiment import Experiment
+from fedasync_jax.experiment.records import Method
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.jobs.metrics import MetricsLog, Row, score
+from fedasync_jax.jobs.callbacks import Callback, Outcome
+from fedasync_jax.jobs.metrics import MetricsLog, score
 from fedasync_jax.schedule.trace import make_waves
 from fedasync_jax.storage.checkpoints import Checkpoints
-
-OnRow = Callable[[Row, bool], object]
 
 
 class Diverged(Exception):
@@ -26,37 +26,20 @@ class Diverged(Exception):
     """
 
 
-class Outcome(NamedTuple):
-    """A method that has run.
-
-    Attributes:
-      method: the method.
-      result: final state, updates and evaluations.
-      rows: the metrics, as in ``metrics.jsonl``.
-      wall_seconds: from its first compilation to its last evaluation.
-    """
-
-    method: Method
-    result: RunResult
-    rows: list[Row]
-    wall_seconds: float
-
-
 class Entry(NamedTuple):
-    """A method that is to run, and who is told.
+    """A method that is to run, what is told of it, and where it is saved.
 
     Attributes:
       experiment: what it belongs to.
       method: one of ``experiment.methods``.
-      on_row: called with every line of metrics as soon as it is there, and with
-        whether it is told again: a run that goes on begins with those of the versions
-        before.
+      callback: told of its metrics as soon as they are there; a run that goes on
+        begins with those of the versions before.
       checkpoints: where to go on from and what to write to.
     """
 
     experiment: Experiment
     method: Method
-    on_row: OnRow = lambda row, again: None
+    callback: Callback = Callback()
     checkpoints: Checkpoints | None = None
 
 
@@ -108,6 +91,11 @@ class Session:
             past=past,
         )
 
+    @property
+    def name(self) -> str:
+        """The name of its method."""
+        return self._entry.method.name
+
     def tell_again(self) -> None:
         """Tell the metrics of the versions before.
 
@@ -117,7 +105,7 @@ class Session:
         for evaluation, updates in _split(self.run.past):
             if self._scales is not None:
                 self._scales.observe(evaluation)
-            self._entry.on_row(self._log.add(evaluation, updates), True)
+            self._tell(evaluation, updates, again=True)
         if self._has_diverged(self.version):
             raise Diverged(self._explain())
 
@@ -154,7 +142,11 @@ class Session:
 
     def _add_row(self, evaluation: Evaluation, updates: Updates) -> None:
         if not self._diverged:
-            self._entry.on_row(self._log.add(evaluation, updates), False)
+            self._tell(evaluation, updates, again=False)
+
+    def _tell(self, evaluation: Evaluation, updates: Updates, *, again: bool) -> None:
+        row = self._log.add(evaluation, updates)
+        self._entry.callback.on_metrics(self._entry.method, row, again=again)
 
     def _has_diverged(self, version: int) -> bool:
         # Decided by versions alone, not by when an evaluation happens to be fetched.
@@ -168,7 +160,7 @@ class Session:
         bound = settings.mixing.max_update_norm
         far = "" if bound is None else f" or farther than {bound:g} from their start"
         return (
-            f"{self._entry.method.name} stopped: the last "
+            f"{self.name} stopped: the last "
             f"{settings.run.stop_after_rejected} arrivals or more before version "
             f"{log.diverged_at:,} were all rejected, as they were not finite{far}"
         )

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.jobs.job import Results
-from fedasync_jax.jobs.side_by_side import Job, Listener, run_side_by_side
+from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.job import Job, Results, run_jobs
 from fedasync_jax.storage.resume import check_goes_on, compare_settings
 from fedasync_jax.storage.run_folder import RunFolder, read_models
 
@@ -53,7 +53,8 @@ def run_points(
     config: Mapping[str, Any],
     *,
     together: int = 16,
-    listener: Listener | None = None,
+    callbacks: Sequence[Callback] = (),
+    make_callbacks: Callable[[Point], Sequence[Callback]] = lambda point: (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Point, Results]]:
     """Run what is not finished, and yield every point when it is done.
@@ -61,9 +62,10 @@ def run_points(
     Args:
       points: of different folders.
       config: what else goes into ``config.json`` beside the settings.
-      together: see ``run_side_by_side``.
-      listener: see ``run_side_by_side``.
-      should_stop: see ``run_side_by_side``.
+      together: see ``run_jobs``.
+      callbacks: see ``run_jobs``.
+      make_callbacks: returns who is told of the metrics of one point alone.
+      should_stop: see ``run_jobs``.
 
     Raises:
       OSError: if something cannot be written.
@@ -74,10 +76,10 @@ def run_points(
     for point in pending:  # all of them, before anything is compiled
         check_goes_on(point.path, {"settings": point.settings.to_json()})
     with contextlib.ExitStack() as stack:
-        jobs = _build(pending, config, stack)
+        jobs = _build(pending, config, stack, make_callbacks)
         of_folder = {point.path: point for point in pending}
-        done = run_side_by_side(
-            jobs, together=together, listener=listener, should_stop=should_stop
+        done = run_jobs(
+            jobs, together=together, callbacks=callbacks, should_stop=should_stop
         )
         for job, results in done:
             yield of_folder[job.folder.path], results
@@ -95,11 +97,14 @@ def _sort(points: Sequence[Point]) -> list[Point]:
 
 
 def _build(
-    points: Iterable[Point], config: Mapping[str, Any], stack: contextlib.ExitStack
+    points: Iterable[Point],
+    config: Mapping[str, Any],
+    stack: contextlib.ExitStack,
+    make_callbacks: Callable[[Point], Sequence[Callback]],
 ) -> Iterator[Job]:
     for point in points:
         built = build_experiment(point.settings)
         settings = {"settings": point.settings.to_json()}
         folder = RunFolder(point.path, {**config, **settings})
         stack.callback(folder.close)
-        yield Job(built, folder)
+        yield Job(built, folder, make_callbacks(point))

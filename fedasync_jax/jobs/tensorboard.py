@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.metrics import Row
-from fedasync_jax.jobs.runner import Outcome
 from fedasync_jax.storage.run_folder import slugify
 
 

@@ -6,11 +6,13 @@ Algorithm 1 (Scheduler).
 """
 
 import math
-from typing import Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 from fedasync_jax.parts.bounds import above, at_least
 from fedasync_jax.parts.registry import Registry
-from fedasync_jax.schedule.clock import Clock
+
+if TYPE_CHECKING:  # a scheduler is data: whoever makes one needs no clock
+    from fedasync_jax.schedule.clock import Clock
 
 Count = Annotated[int, at_least(1)]
 Seconds = Annotated[float, above(0)]
@@ -23,7 +25,7 @@ class Scheduler(Protocol):
         """Raise ValueError unless the numbers of the policy are in range."""
         ...
 
-    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+    def run(self, clock: "Clock", num_updates: int, num_eligible: int) -> None:
         """Trigger tasks until ``num_updates`` models have arrived or none will.
 
         Whatever comes before the next arrival still belongs to the run: tasks that
@@ -52,7 +54,7 @@ class Immediate(NamedTuple):
         """Raise ValueError unless there are as many clients."""
         _check_count("concurrency", self.concurrency, num_clients)
 
-    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+    def run(self, clock: "Clock", num_updates: int, num_eligible: int) -> None:
         """See ``Scheduler``."""
         del num_eligible
         now, vacant = 0.0, self.concurrency
@@ -87,7 +89,7 @@ class Periodic(NamedTuple):
             )
         _check_count("num_triggered", self.num_triggered, num_clients)
 
-    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+    def run(self, clock: "Clock", num_updates: int, num_eligible: int) -> None:
         """See ``Scheduler``."""
         del num_eligible
         count = 0
@@ -134,7 +136,7 @@ class Rounds(NamedTuple):
             )
         _check_count("clients_per_round", self.clients_per_round, num_clients)
 
-    def run(self, clock: Clock, num_updates: int, num_eligible: int) -> None:
+    def run(self, clock: "Clock", num_updates: int, num_eligible: int) -> None:
         """See ``Scheduler``."""
         k = self.clients_per_round
         wanted = math.ceil(k * (1 + self.over_selection) - 1e-9)  # 50 * 1.1 is above 55

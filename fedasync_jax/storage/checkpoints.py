@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import PyTree
-from fedasync_jax.engine.algorithm import RunState, Snapshot
 from fedasync_jax.engine.history import Evaluation, Past, Updates
+from fedasync_jax.engine.state import RunState, Snapshot
 from fedasync_jax.storage.checksums import (
     check_seal,
     find_best,

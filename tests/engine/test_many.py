@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 import fedasync_jax as fa
 from fedasync_jax.engine import many
 from fedasync_jax.engine.batching import Batching
-from fedasync_jax.engine.many import Run, run_many
+from fedasync_jax.engine.loop import Run
+from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.packing import pack
 
 MODEL = fa.models.make_classifier("mlp", (6,), 3, hidden=(4,))

@@ -12,7 +12,7 @@ from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import metrics, runner
 from fedasync_jax.jobs.callbacks import Callback
-from fedasync_jax.jobs.job import run_all
+from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.storage import run_folder
 from fedasync_jax.storage.checkpoints import Checkpoints
@@ -38,7 +38,7 @@ def _open(path, built):
 
 def _run(built, path, **kwargs):
     with _open(path, built) as folder:
-        return run_all(built, folder, **kwargs)
+        return run_job(built, folder, **kwargs)
 
 
 class Diary(Callback):
@@ -145,6 +145,16 @@ def test_a_method_whose_arrivals_are_all_rejected_stops_and_the_others_run(tmp_p
     assert 30 <= max(find_versions(checkpoints)) < 40
 
 
+class Rows(Callback):
+    """Collects the metrics."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def on_metrics(self, method, row, *, again):
+        self.rows.append(row)
+
+
 class AfterEveryWave(Checkpoints):
     """Each of them makes the host fetch evaluations earlier than it would."""
 
@@ -162,7 +172,7 @@ def test_where_it_stops_does_not_depend_on_checkpoints(tmp_path):
                     built,
                     built.methods[0],
                     checkpoints=checkpoints,
-                    on_row=lambda row, again, rows=rows: rows.append(row),
+                    callback=Rows(rows),
                 )
     assert told[Checkpoints] == told[AfterEveryWave]
     assert told[Checkpoints][-1]["version"] == 30

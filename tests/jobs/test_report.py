@@ -16,7 +16,7 @@ from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import report, runner
-from fedasync_jax.jobs.runner import Outcome
+from fedasync_jax.jobs.callbacks import Outcome
 from fedasync_jax.mixing import make_weights, staleness
 from fedasync_jax.schedule.timeline import make_timeline
 

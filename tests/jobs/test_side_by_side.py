@@ -8,6 +8,7 @@ from fedasync_jax.engine.batching import Batching
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import runner
+from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.storage.checkpoints import Checkpoints
 
 _JOB = {
@@ -35,12 +36,25 @@ def some():
     ]
 
 
+class _Tell(Callback):
+    """Passes metrics and waves on to functions."""
+
+    def __init__(self, row=lambda row: None, wave=lambda versions: None):
+        self._row, self._wave = row, wave
+
+    def on_metrics(self, method, row, *, again):
+        self._row(row)
+
+    def on_wave(self, versions):
+        self._wave(versions)
+
+
 def _entries(some, folder=None, tell=lambda number, row: None):
     return [
         runner.Entry(
             built,
             built.methods[0],
-            lambda row, again, number=number: tell(number, row),
+            _Tell(lambda row, number=number: tell(number, row)),
             None if folder is None else Checkpoints(folder / str(number), every=1),
         )
         for number, built in enumerate(some)
@@ -157,7 +171,7 @@ def test_stopped_before_all_have_begun(some, tmp_path):
 def test_one_run_alone_is_bit_for_bit_as_alone(some):
     told = []
     (outcome,) = runner.run_together(
-        _entries(some[:1]), batching=_BATCHING, on_call=told.append
+        _entries(some[:1]), batching=_BATCHING, callback=_Tell(wave=told.append)
     )
     alone = _alone(some[0])
     assert isinstance(outcome, runner.Outcome)
@@ -169,7 +183,9 @@ def test_one_run_alone_is_bit_for_bit_as_alone(some):
 
 def test_calls_are_told_with_the_versions_of_all(some):
     told = []
-    runner.run_together(_entries(some), batching=_BATCHING, on_call=told.append)
+    runner.run_together(
+        _entries(some), batching=_BATCHING, callback=_Tell(wave=told.append)
+    )
     assert all(len(versions) == 3 for versions in told)
     sums = [sum(versions) for versions in told]
     assert sums == sorted(set(sums)) and told[-1] == [40, 40, 40]
@@ -221,7 +237,7 @@ def test_the_one_that_diverges_is_trained_no_more(tmp_path):
     outcomes = runner.run_together(
         _entries([*bad, fine], tmp_path),
         batching=Batching(max_width=1),
-        on_call=told.append,
+        callback=_Tell(wave=told.append),
     )
     assert [type(outcome) for outcome in outcomes[:2]] == [runner.Diverged] * 2
     assert str(outcomes[0]) == str(earlier)

@@ -9,9 +9,9 @@ import pytest
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import sweep
-from fedasync_jax.jobs.job import run_all
+from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.runner import Stopped
-from fedasync_jax.jobs.side_by_side import Listener
 from fedasync_jax.storage import run_folder
 from fedasync_jax.storage.run_folder import RunFolder
 
@@ -27,23 +27,42 @@ _SMALL = {
 }
 
 
-class _Groups(Listener):
+class _Groups(Callback):
     """Notes who runs with whom."""
 
     def __init__(self):
         self.names, self.updates, self.retold = [], 0, []
+        self._left = 0
 
-    def on_begin(self, methods):
-        self.names.append([method.name for method in methods])
-        self._first = None
+    def on_start(self, method):
+        if self._left == 0:
+            self.names.append([])
+        self.names[-1].append(method.name)
+        self._left += 1
 
-    def on_call(self, versions):
-        self._first = versions if self._first is None else self._first
+    def on_wave(self, versions):
         self.updates = sum(versions)
 
-    def on_row(self, folder, row, *, again):
-        if again:
-            self.retold.append((folder.path.name, row["version"]))
+    def on_end(self, outcome):
+        self._left -= 1
+
+    def on_stop(self, method, reason):
+        self._left -= 1
+
+    def hear(self):
+        """Return the arguments by which it is told everything."""
+        return {"callbacks": [self], "make_callbacks": self.watch}
+
+    def watch(self, point):
+        """Return who notes what is told again of a point."""
+        retold = self.retold
+
+        class Watch(Callback):
+            def on_metrics(self, method, row, *, again):
+                if again:
+                    retold.append((point.path.name, row["version"]))
+
+        return [Watch()]
 
 
 def _points(folder, **axes):
@@ -83,7 +102,7 @@ def test_every_folder_is_as_if_it_ran_alone(tmp_path):
     methods = ("fedasync-constant", "fedavg", "sgd")
     points = _points(tmp_path, alpha=[0.3, 0.9], seed=[0, 1], methods=methods)
     listener = _Groups()
-    done = _run(points, listener=listener)
+    done = _run(points, **listener.hear())
     assert sorted(listener.names) == [
         ["FedAsync constant"] * 4,
         ["FedAvg"] * 4,
@@ -93,7 +112,7 @@ def test_every_folder_is_as_if_it_ran_alone(tmp_path):
     for point, results in done:
         alone = tmp_path / "alone" / point.path.name
         with RunFolder(alone, {"settings": point.settings.to_json()}) as folder:
-            expected = run_all(build_experiment(point.settings), folder)
+            expected = run_job(build_experiment(point.settings), folder)
         assert [r["method"] for r in results.summary] == [
             r["method"] for r in expected.summary
         ]
@@ -114,16 +133,21 @@ def test_what_is_finished_is_not_run_again(tmp_path):
     points = _points(tmp_path, seed=[0, 1])
     _run(points)
     listener = _Groups()
-    assert _run(points, listener=listener) == []
+    assert _run(points, **listener.hear()) == []
     assert listener.names == []
     more = _points(tmp_path, seed=[0, 1, 2])
-    assert [point for point, _ in _run(more, listener=listener)] == more[2:]
+    assert [point for point, _ in _run(more, **listener.hear())] == more[2:]
     assert listener.names == [["FedAsync hinge(10, 4)"]]
 
 
 def test_only_so_many_together(tmp_path):
     listener = _Groups()
-    _run(_points(tmp_path, seed=[0, 1, 2]), together=2, listener=listener)
+    _run(
+        _points(tmp_path, seed=[0, 1, 2]),
+        together=2,
+        callbacks=[listener],
+        make_callbacks=listener.watch,
+    )
     assert [len(names) for names in listener.names] == [2, 1]
     with pytest.raises(ValueError, match="together must be >= 1, got 0"):
         _run(_points(tmp_path, seed=[7]), together=0)
@@ -132,7 +156,7 @@ def test_only_so_many_together(tmp_path):
 def test_other_problems_are_run_in_turn(tmp_path):
     points = _points(tmp_path, seed=[0, 1], hidden=[(8,), (6,)])
     listener = _Groups()
-    assert len(_run(points, listener=listener)) == 4
+    assert len(_run(points, **listener.hear())) == 4
     assert [len(names) for names in listener.names] == [2, 2]
 
 
@@ -140,19 +164,19 @@ def test_jobs_of_another_problem_are_built_when_those_before_have_run(tmp_path):
     points = _points(tmp_path, seed=[0, 1], hidden=[(8,), (6,)])
     there = []
 
-    class Look(Listener):
-        def on_begin(self, methods):
+    class Look(Callback):
+        def on_start(self, method):
             there.append(sum(point.path.exists() for point in points))
 
-    _run(points, listener=Look())
+    _run(points, callbacks=[Look()])
     # Of the second problem the first one is built, which tells that it is another.
-    assert there == [3, 4]
+    assert there == [3, 3, 4, 4]  # two start together, twice
 
 
 def test_other_programs_are_run_in_turn(tmp_path):
     points = _points(tmp_path, seed=[0, 1], batch_size=[5, 10])
     listener = _Groups()
-    _run(points, listener=listener)
+    _run(points, **listener.hear())
     assert [len(names) for names in listener.names] == [2, 2]
 
 
@@ -164,7 +188,7 @@ def test_stopped_and_gone_on_with_bit_for_bit(tmp_path, calls):
         _run(points, should_stop=lambda: next(answers))
     assert not any(map(sweep.is_finished, points))
     listener = _Groups()
-    _run(points, listener=listener)
+    _run(points, **listener.hear())
     assert {name for name, _ in listener.retold} == {"0", "1", "2"}
     whole = _points(tmp_path / "whole", seed=[0, 1, 2])
     _run(whole)
@@ -185,7 +209,7 @@ def test_more_updates_go_on(tmp_path):
     ]
     assert not any(map(sweep.is_finished, longer))
     listener = _Groups()
-    _run(longer, listener=listener)
+    _run(longer, **listener.hear())
     assert ("0", 30) in listener.retold
     for point in longer:
         (rows,) = _rows(point.path).values()
@@ -208,7 +232,7 @@ def test_a_folder_with_other_settings_is_refused_before_anything_runs(tmp_path):
     points = [*_points(tmp_path, seed=[1]), other]
     listener = _Groups()
     with pytest.raises(ValueError, match=r"alpha must be 0\.6 to go on"):
-        _run(points, listener=listener)
+        _run(points, **listener.hear())
     assert listener.names == [] and not points[0].path.exists()
 
 

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from fedasync_jax.engine.algorithm import init_state, run
+from fedasync_jax.engine.algorithm import run
 from fedasync_jax.engine.batching import Batching
+from fedasync_jax.engine.state import init_state
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import runner
+from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.schedule.trace import make_waves
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.checksums import find_best, find_scores
@@ -27,11 +29,21 @@ def _build(num_updates=60, methods=("fedasync-polynomial",), **changes):
     return build_experiment(settings)
 
 
+class Rows(Callback):
+    """Collects the metrics."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def on_metrics(self, method, row, *, again):
+        self.rows.append(row)
+
+
 def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
     """Run a method to its end, or until a wave after which it is asked to stop."""
     rows = []
     kwargs = {
-        "on_row": lambda row, again: rows.append(row),
+        "callback": Rows(rows),
         "batching": Batching(max_width=max_width),
     }
     seen = []
@@ -138,16 +150,16 @@ def _save_all(built, folder, *, scores, keep):
     method, saved = built.methods[0], []
     with Checkpoints(folder, every=1, keep=keep) as checkpoints:
 
-        def save(version, make_snapshot):
+        def save(versions, make_snapshot):
             if len(saved) < len(scores):
                 score = scores[len(saved)]
-                checkpoints.save(make_snapshot(), {"n": len(saved)}, score=score)
+                checkpoints.save(make_snapshot(0), {"n": len(saved)}, score=score)
                 checkpoints.wait()
-                saved.append(version)
+                saved.append(versions[0])
 
         key = built.settings.make_key("tasks")
         worker, mixer = method.local_update, method.mixer
-        run(method.trace, worker, mixer, built.variables, key, on_wave=save)
+        run(method.trace, worker, mixer, built.variables, key, on_call=save)
     return saved
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from fedasync_jax.data.cifar10.batches import read_pickled_batch
 from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
 from fedasync_jax.data.cifar10.tfds import find_prepared, load_cifar10_tfds
-from fedasync_jax.data.dataset import Dataset
-from fedasync_jax.data.npz import check_lengths, read_arrays, to_labels
+from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
+from fedasync_jax.data.npz import read_arrays
 
 _BATCH_SIZE = 10_000
 _PIXELS = 3 * 32 * 32

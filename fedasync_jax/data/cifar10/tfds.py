@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
-from fedasync_jax.data.dataset import Dataset
-from fedasync_jax.data.npz import to_labels
+from fedasync_jax.data.dataset import Dataset, to_labels
 
 FILE_FORMAT = "array_record"
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from fedasync_jax.experiment.method_names import list_async
+from fedasync_jax.experiment.methods.asynchronous import make_fedasync, make_rule_method
 from fedasync_jax.experiment.methods.context import Context
-from fedasync_jax.experiment.methods.fedasync import make_fedasync
 from fedasync_jax.experiment.methods.fedavg import make_fedavg, make_fedprox
-from fedasync_jax.experiment.methods.rule import make_rule_method
 from fedasync_jax.experiment.methods.sgd import make_sgd
 from fedasync_jax.experiment.records import Method
 

@@ -1,0 +1,105 @@
+"""The state of a run: all that it must not lose, at its start, on its way, at its end.
+
+Shapes: T updates, S slots, R runs.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedasync_jax.base import Array, ArrayLike, Mixer, PyTree, Variables
+from fedasync_jax.engine.history import Evaluation, Past, Updates
+from fedasync_jax.schedule.trace import Trace
+
+
+class RunState(NamedTuple):
+    """All that a run must not lose; with trace and key enough to go on exactly.
+
+    Attributes:
+      version: t, number of the newest model.
+      variables: x_t.
+      store: start models of the tasks in flight, a pytree like ``variables`` with
+        leading axis S.
+      mixer_state: what the mixing rule remembers.
+    """
+
+    version: int
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+class Models(NamedTuple):
+    """The part of a state that a call of the device changes.
+
+    It has no version: several runs lie on the device as one such record, the newest
+    models and mixer states with a leading axis R, the stores one after the other, and
+    each run has a version of its own.
+
+    Attributes:
+      variables: the newest model, or [R, ...].
+      store: start models of the tasks in flight, leading axis S.
+      mixer_state: what the mixing rule remembers, or [R, ...].
+    """
+
+    variables: Variables
+    store: PyTree
+    mixer_state: PyTree
+
+
+class Snapshot(NamedTuple):
+    """A run between two waves, enough to go on as if it had never stopped.
+
+    Attributes:
+      state: everything on the device; used up by the next wave.
+      past: everything that has been fetched.
+    """
+
+    state: RunState
+    past: Past
+
+
+class RunResult(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      state: the last state; ``state.variables`` is the final model.
+      updates: ``Updates`` of NumPy arrays [T], one row per update of this run.
+      evaluations: in order of the version.
+    """
+
+    state: RunState
+    updates: Updates
+    evaluations: list[Evaluation]
+
+
+def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
+    """Return the state before the first update: x_0, which lies in slot 0.
+
+    Raises:
+      ValueError: if a leaf of ``variables`` is not a float array.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"variables{name} must be a float array to be mixed, "
+                f"got {jnp.result_type(leaf)}"
+            )
+    # Copies: the engine donates its state, every array of it, and only once. The
+    # caller's arrays stay the caller's, also those that the mixer remembers.
+    variables = copy_arrays(variables)
+    store = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
+    )
+    return RunState(0, variables, store, copy_arrays(mixer.init(variables)))
+
+
+def copy_arrays(values: PyTree) -> PyTree:
+    """Copy, with types as strong as those of results: one program a width, not two."""
+
+    def copy_leaf(leaf: ArrayLike) -> Array:
+        return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
+
+    return jax.tree.map(copy_leaf, values)
