@@ -86,14 +86,14 @@ def main() -> None:
 
 
 def _run(
-    job: workloads.Job,
+    job: workloads.BenchmarkJob,
     on_call: OnCall | None = None,
 ) -> None:
     result = fa.run(*job.federation, on_call=on_call)
     jax.block_until_ready(result.state.variables)
 
 
-def _run_saving(job: workloads.Job, folder: Path, every: int) -> int:
+def _run_saving(job: workloads.BenchmarkJob, folder: Path, every: int) -> int:
     """Run and return how many checkpoints were written."""
     count = 0
     with Checkpoints(folder, every=every) as checkpoints:

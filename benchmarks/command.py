@@ -52,7 +52,7 @@ _TORCH = "torch"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class BenchmarkSettings:
     """Measure the speed of the engine, or of the virtual clock, on this machine.
 
     Prints a table and, as the last line, a JSON object whose keys are always the same.
@@ -126,7 +126,7 @@ def _require_one_of(name: str, value: str, allowed: Any) -> None:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-class Workload(NamedTuple):
+class Benchmark(NamedTuple):
     """What can be measured.
 
     Attributes:
@@ -136,46 +136,46 @@ class Workload(NamedTuple):
       repeats: likewise.
     """
 
-    make_job: Callable[[Settings], workloads.Job] | None
+    make_job: Callable[[BenchmarkSettings], workloads.BenchmarkJob] | None
     is_large: bool
     num_updates: int
     repeats: int
 
 
-def make_mlp_job(settings: Settings) -> workloads.Job:
+def _make_mlp(settings: BenchmarkSettings) -> workloads.BenchmarkJob:
     """Make the job of the small network."""
     return workloads.make_mlp_job(settings.count_updates(), settings.seed)
 
 
-def make_cnn_job(settings: Settings) -> workloads.Job:
+def _make_cnn(settings: BenchmarkSettings) -> workloads.BenchmarkJob:
     """Make the job of the convolutional network."""
     sizes = workloads.TINY_CNN if settings.tiny else workloads.CNNSizes()
-    convolution = choose_convolution(settings)
+    convolution = _choose_convolution(settings)
     return workloads.make_cnn_job(
         settings.count_updates(), settings.seed, sizes, convolution
     )
 
 
-def make_lstm_job(settings: Settings) -> workloads.Job:
+def _make_lstm(settings: BenchmarkSettings) -> workloads.BenchmarkJob:
     """Make the job of the language model."""
     sizes = workloads.TINY_LSTM if settings.tiny else workloads.LSTMSizes()
     return workloads.make_lstm_job(settings.count_updates(), settings.seed, sizes)
 
 
-WORKLOADS: Mapping[str, Workload] = {
-    "mlp": Workload(make_mlp_job, False, 20_000, 5),
-    "cnn": Workload(make_cnn_job, True, 24, 3),
-    "lstm": Workload(make_lstm_job, True, 64, 3),
-    "schedule": Workload(None, False, 20_000, 5),
+WORKLOADS: Mapping[str, Benchmark] = {
+    "mlp": Benchmark(_make_mlp, False, 20_000, 5),
+    "cnn": Benchmark(_make_cnn, True, 24, 3),
+    "lstm": Benchmark(_make_lstm, True, 64, 3),
+    "schedule": Benchmark(None, False, 20_000, 5),
 }
 
 
-def choose_convolution(settings: Settings) -> fa.models.Convolution:
+def _choose_convolution(settings: BenchmarkSettings) -> fa.models.Convolution:
     """Return the convolution of cnn on this back end."""
     return fa.models.choose_convolution(settings.convolution, jax.default_backend())
 
 
-def make_batching(settings: Settings) -> fa.Batching:
+def make_batching(settings: BenchmarkSettings) -> fa.Batching:
     """Return the engine's choice, with what the settings override."""
     devices = jax.devices()
     if settings.num_devices > len(devices):
@@ -185,7 +185,7 @@ def make_batching(settings: Settings) -> fa.Batching:
         )
     large_tasks = WORKLOADS[settings.workload].is_large
     if settings.workload == "cnn":  # patches can stand in a loop and under vmap
-        large_tasks = choose_convolution(settings).unroll
+        large_tasks = _choose_convolution(settings).unroll
     batching = fa.engine.choose_batching(
         devices[: settings.num_devices or None], large_tasks=large_tasks
     )
@@ -197,7 +197,7 @@ def make_batching(settings: Settings) -> fa.Batching:
 
 
 def measure(
-    settings: Settings, batching: fa.Batching
+    settings: BenchmarkSettings, batching: fa.Batching
 ) -> tuple[dict[str, Any], list[Table]]:
     """Return the speeds under their keys, and the tables for people."""
     num_updates, repeats = settings.count_updates(), settings.count_repeats()
@@ -214,14 +214,14 @@ def measure(
         slowest = min(row["updates_per_s"] for row in rows)
         return report_speeds(slowest) | {"by_clients": rows}, [table]
     job = make_job(settings)
-    others = [make_torch_loops] if settings.against == _TORCH else []
+    others = [_make_torch_loops] if settings.against == _TORCH else []
     measured = measure_engine(job, batching, repeats, *others)
     title = f"{settings.workload}, {num_updates:,} updates"
     table = make_table(title, measured, repeats)
     return report_speeds(measured.speeds["engine"].median, measured), [table]
 
 
-def make_torch_loops(job: workloads.Job) -> Mapping[str, Candidate]:
+def _make_torch_loops(job: workloads.BenchmarkJob) -> Mapping[str, Candidate]:
     """Return the same steps in PyTorch on all cores."""
     from benchmarks import torch_loops  # needs torch, an optional dependency
 
@@ -256,7 +256,7 @@ def report_speeds(speed: float, measured: EngineSpeed | None = None) -> dict[str
 
 
 def report(
-    settings: Settings, batching: fa.Batching, speeds: dict[str, Any]
+    settings: BenchmarkSettings, batching: fa.Batching, speeds: dict[str, Any]
 ) -> dict[str, Any]:
     """Return all that is worth keeping, under keys that never change."""
     asked = dataclasses.asdict(settings)
@@ -285,7 +285,7 @@ def report(
 def main() -> None:
     """Parse, measure, print."""
     cores.use_all_cores()
-    settings = parse_flags(Settings, Settings.__doc__ or "")
+    settings = parse_flags(BenchmarkSettings, BenchmarkSettings.__doc__ or "")
     try:
         batching = make_batching(settings)
     except ValueError as error:

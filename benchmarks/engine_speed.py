@@ -9,7 +9,7 @@ from rich.table import Table
 import fedasync_jax as fa
 from benchmarks.ceilings import choose_ceiling
 from benchmarks.timing import Candidate, Speed, measure_speeds, time_call
-from benchmarks.workloads import Job
+from benchmarks.workloads import BenchmarkJob
 from fedasync_jax.jobs.machine import host_peak_mb
 
 
@@ -30,10 +30,10 @@ class EngineSpeed(NamedTuple):
 
 
 def measure_engine(
-    job: Job,
+    job: BenchmarkJob,
     batching: fa.Batching,
     repeats: int,
-    make_rivals: Callable[[Job], Mapping[str, Candidate]] = lambda job: {},
+    make_rivals: Callable[[BenchmarkJob], Mapping[str, Candidate]] = lambda job: {},
 ) -> EngineSpeed:
     """Time the engine, its ceilings and its rivals in turns.
 

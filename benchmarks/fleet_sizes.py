@@ -87,7 +87,7 @@ def measure_engine_sizes(
         ready.append(time.perf_counter() - begin)
         jobs.append(job)
 
-    def run(job: workloads.Job) -> None:
+    def run(job: workloads.BenchmarkJob) -> None:
         result = fa.run(*job.federation, batching=batching)
         jax.block_until_ready(result.state.variables)
 

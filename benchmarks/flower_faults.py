@@ -26,7 +26,7 @@ from typing import Any
 
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.flower.replay import Replay, replay_run
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run
 
 _ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
@@ -182,7 +182,7 @@ def _print_story(replay: Replay, harness: _Harness) -> None:
     partitions = replay.updates["partition"]
     by_node = collections.Counter(partitions.tolist())
     print(f"updates: {len(partitions)}, by node {dict(sorted(by_node.items()))}")
-    lost = run_folder.read_lost(harness.run_dir, _METHOD) or {"cause": ()}
+    lost = read_run.read_lost(harness.run_dir, _METHOD) or {"cause": ()}
     for cause, count in sorted(collections.Counter(lost["cause"]).items()):
         print(f"lost: {count} {cause}")
     seconds = replay.updates["arrival_time"][-1]

@@ -24,7 +24,7 @@ from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.machine import describe_hardware
 from fedasync_jax.jobs.versions import describe_versions
 
-_JOBS: dict[str, tuple[int, bool, Callable[[int], workloads.Job]]] = {
+_JOBS: dict[str, tuple[int, bool, Callable[[int], workloads.BenchmarkJob]]] = {
     "mlp": (2000, False, lambda seed: workloads.make_mlp_job(1, seed)),
     "cnn": (
         16,
@@ -114,7 +114,9 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _make_runs(job: workloads.Job, flags: Flags, num_updates: int) -> list[fa.Run]:
+def _make_runs(
+    job: workloads.BenchmarkJob, flags: Flags, num_updates: int
+) -> list[fa.Run]:
     federation = job.federation
     steps = int(federation.trace.num_steps[0])
     num_clients = len(job.clients.counts)

@@ -16,10 +16,10 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 from benchmarks.timing import Candidate
-from benchmarks.workloads import CNNSizes, Job, LSTMSizes
+from benchmarks.workloads import BenchmarkJob, CNNSizes, LSTMSizes
 
 
-def make_torch_loops(job: Job, num_threads: int) -> dict[str, Candidate]:
+def make_torch_loops(job: BenchmarkJob, num_threads: int) -> dict[str, Candidate]:
     """Return the loops to compare a job with, by name.
 
     Args:
@@ -37,7 +37,9 @@ def make_torch_loops(job: Job, num_threads: int) -> dict[str, Candidate]:
     raise ValueError("job must have sizes, got None")
 
 
-def make_cnn_loop(job: Job, sizes: CNNSizes, *, channels_last: bool) -> Candidate:
+def make_cnn_loop(
+    job: BenchmarkJob, sizes: CNNSizes, *, channels_last: bool
+) -> Candidate:
     """Return the loop of the convolutional network, [B, C, H, W] in one of two orders.
 
     Its ``run`` returns the losses of the last task's steps.
@@ -63,7 +65,7 @@ def make_cnn_loop(job: Job, sizes: CNNSizes, *, channels_last: bool) -> Candidat
     return _make_loop(name, job, params, train_task, sizes.num_steps, sizes.batch_size)
 
 
-def make_lstm_loop(job: Job, sizes: LSTMSizes) -> Candidate:
+def make_lstm_loop(job: BenchmarkJob, sizes: LSTMSizes) -> Candidate:
     """Return the loop of the language model; ``run`` as of ``make_cnn_loop``."""
     embedding, lstm, output_bias = copy_lstm(job.federation.variables.params, sizes)
     x, y = (
@@ -157,7 +159,7 @@ def clip_by_global_norm(
 
 def _make_loop(
     name: str,
-    job: Job,
+    job: BenchmarkJob,
     params: Sequence[torch.Tensor],
     train_task: Callable[[Iterable[torch.Tensor]], list[float]],
     num_steps: int,
@@ -179,7 +181,7 @@ def _make_loop(
     return Candidate(name, len(order), run)
 
 
-def _client_rows(job: Job, client: int) -> torch.Tensor:
+def _client_rows(job: BenchmarkJob, client: int) -> torch.Tensor:
     begin, count = job.clients.offsets[client], job.clients.counts[client]
     rows = np.asarray(job.clients.indices[begin : begin + count])
     return torch.from_numpy(rows).long()

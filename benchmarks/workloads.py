@@ -72,7 +72,7 @@ TINY_LSTM = LSTMSizes(
 )
 
 
-class Job(NamedTuple):
+class BenchmarkJob(NamedTuple):
     """A federation, and what its ceilings and rivals must know.
 
     Attributes:
@@ -90,7 +90,7 @@ class Job(NamedTuple):
     sizes: CNNSizes | LSTMSizes | None = None
 
 
-def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> Job:
+def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> BenchmarkJob:
     """Make clients with 18 of 1800 samples each for a 64-64-10 network."""
     num_samples, num_steps = 1800, 5
     rng = np.random.default_rng(seed)
@@ -108,12 +108,12 @@ def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> Job:
     )
     trace = _simulate(num_clients, min(100, num_clients), num_updates, num_steps, rng)
     federation = _federate(model, local_update, trace, seed)
-    return Job(federation, clients, _WIDTHS, host_loop=False)
+    return BenchmarkJob(federation, clients, _WIDTHS, host_loop=False)
 
 
 def make_cnn_job(
     num_updates: int, seed: int, sizes: CNNSizes, convolution: fa.models.Convolution
-) -> Job:
+) -> BenchmarkJob:
     """Make clients with images in bytes, all of one size, and a worker for them."""
     rng = np.random.default_rng(seed)
     num_images = sizes.num_clients * sizes.samples
@@ -139,10 +139,10 @@ def make_cnn_job(
     federation = _federate(model, local_update, trace, seed)
     # In a loop of XLA's a convolution is up to 70 times slower on a CPU.
     widths = () if convolution.unroll else _WIDTHS
-    return Job(federation, clients, widths, host_loop=True, sizes=sizes)
+    return BenchmarkJob(federation, clients, widths, host_loop=True, sizes=sizes)
 
 
-def make_lstm_job(num_updates: int, seed: int, sizes: LSTMSizes) -> Job:
+def make_lstm_job(num_updates: int, seed: int, sizes: LSTMSizes) -> BenchmarkJob:
     """Make clients with texts and a worker for them."""
     rng = np.random.default_rng(seed)
     num_rows = sizes.num_clients * sizes.samples
@@ -175,7 +175,7 @@ def make_lstm_job(num_updates: int, seed: int, sizes: LSTMSizes) -> Job:
     federation = _federate(model, local_update, trace, seed)
     on_cpu = jax.default_backend() == "cpu"
     widths = (1,) if on_cpu else _WIDTHS
-    return Job(federation, clients, widths, host_loop=True, sizes=sizes)
+    return BenchmarkJob(federation, clients, widths, host_loop=True, sizes=sizes)
 
 
 class PlainCNN(nn.Module):

@@ -30,6 +30,7 @@ def count_epochs(settings: Settings) -> int:
 
 def read_central(folder: Path) -> dict[str, Any] | None:
     """Return what ``train_centrally`` has come to so far; None if to nothing."""
+    # Where it was stopped.
     newest = _find_newest(folder)
     about = None if newest is None else read_about(newest)
     return None if about is None else about["central"]
@@ -68,6 +69,7 @@ def train_centrally(
         )
     if len(record["accuracy"]) >= num_epochs:
         return record
+    # The same network on the same data as in the runs.
     problem = learn_images(
         settings.data,
         settings.partition,
@@ -79,6 +81,7 @@ def train_centrally(
     newest = _find_newest(folder)
     if newest is not None:
         variables = load_model(newest, variables)
+    # Epoch by epoch; the newest model takes the place of the one before.
     for epoch in range(len(record["accuracy"]), num_epochs):
         begin = time.perf_counter()
         variables = train_epoch(variables, epoch)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedasync_jax.experiment.method_names import list_fedasync
 from reproduction.claims import (
     HOLDS,
     UNDECIDED,
@@ -77,6 +78,7 @@ def decide(
       records: of a results file.
       figures: of this data set, see ``make_figures``.
     """
+    # The runs at two largest stalenesses are the evidence of all findings.
     plain = [figure for figure in figures if not figure.is_sweep]
     small, large = sorted(plain, key=lambda figure: figure.max_staleness)
     evidence = make_evidence(records, list_cells(plain))
@@ -84,6 +86,8 @@ def decide(
         return []
     measures, unit = Measures(evidence), evidence.unit
     have_all = measures.have(*list_cells(plain))
+
+    # The sweep over stalenesses, where it was run, speaks on "no worse" as well.
     no_worse, have_swept = list(_is_no_worse(measures, large)), True
     for figure in figures:
         swept = make_evidence(records, figure.cells()) if figure.is_sweep else None
@@ -91,6 +95,8 @@ def decide(
             of_swept = Measures(swept)
             no_worse += _is_no_worse(of_swept, figure)
             have_swept = of_swept.have(*figure.cells())
+
+    # The paper's six findings, each with its rule in words and its claims.
     return [
         Finding(
             1,
@@ -277,7 +283,7 @@ def _list_cells(
 
 
 def _shorten(method: str) -> str:
-    return method.removeprefix("fedasync-")
+    return list_fedasync().get(method, method)
 
 
 def _describe(cell: Cell) -> str:

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
+from fedasync_jax.experiment.method_names import list_fedasync
 from fedasync_jax.plotting.bands import Band, draw_against, draw_bands
 from fedasync_jax.plotting.looks import STYLE
 from reproduction.described import list_shown
@@ -97,8 +98,8 @@ def _score(evidence: Evidence) -> tuple[str, Callable[[Cell], np.ndarray]]:
 
 
 def _label(cell: Cell) -> str:
-    kind = cell.method.removeprefix("fedasync-")
-    if kind == cell.method:
+    kind = list_fedasync().get(cell.method)
+    if kind is None:
         return {"fedavg": "FedAvg", "sgd": "SGD"}[cell.method]
     numbers = {
         "polynomial": "(0.5)",

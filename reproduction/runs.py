@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.sweep import Point
+from fedasync_jax.storage.read_run import read_models
 from fedasync_jax.storage.resume import compare_settings, read_config
-from fedasync_jax.storage.run_folder import read_models
 from reproduction.figures import (
     SCALES,
     Cell,

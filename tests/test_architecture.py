@@ -137,6 +137,20 @@ def test_public_names_exist():
         assert hasattr(fedasync_jax, name), name
 
 
+def test_no_two_public_things_share_a_name():
+    """But for the executables' ``main`` and what the field itself calls alike."""
+    allowed = {"main", "constant", "exponential"}  # s(d) and laws of delays
+    places: dict[str, str] = {}
+    for module in _MODULES:
+        for node in parse(_PATHS[module]).body:
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+                continue
+            if node.name.startswith("_") or node.name in allowed:
+                continue
+            before = places.setdefault(node.name, module)
+            assert before == module, f"{node.name}: {before} and {module}"
+
+
 # What a module must not do
 
 

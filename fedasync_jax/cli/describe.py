@@ -7,7 +7,7 @@ from typing import Any
 from fedasync_jax.cli.results import describe_score
 from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checksums import find_best, find_scores
 from fedasync_jax.storage.resume import find_writer, read_config
 
@@ -55,7 +55,7 @@ def _format(value: Any) -> str:
 
 def _read_rows(run_dir: Path) -> dict[str, list[run_folder.Row]]:
     try:
-        return run_folder.read_metrics(run_dir)
+        return read_run.read_metrics(run_dir)
     except ValueError:
         return {}
 

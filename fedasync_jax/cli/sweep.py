@@ -32,13 +32,13 @@ from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.sweep import Point, make_grid
-from fedasync_jax.jobs.tables import read_run, select_last, tabulate, write_table
+from fedasync_jax.jobs.tables import read_finished, select_last, tabulate, write_table
 from fedasync_jax.storage.run_folder import Row
 
 _NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
 
 
-class Command(NamedTuple):
+class SweepCommand(NamedTuple):
     """The command line.
 
     Attributes:
@@ -62,12 +62,12 @@ def main() -> None:
     """Run the sweep."""
     cores.use_all_cores()
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    command = parse_command(sys.argv[1:])
+    command = parse_sweep(sys.argv[1:])
     console = Console()
     try:
         combinations = make_grid(command.axes)
         points = {
-            make_point(command, combination, seed): combination
+            make_sweep_point(command, combination, seed): combination
             for combination in combinations
             for seed in command.seeds
         }
@@ -80,7 +80,9 @@ def main() -> None:
         together=command.together,
         max_minutes=command.max_minutes,
     )
-    table = tabulate(read_run(point.path, where) for point, where in points.items())
+    table = tabulate(
+        read_finished(point.path, where) for point, where in points.items()
+    )
     try:
         files = write_table(command.out / "table", table)
     except OSError as error:
@@ -93,7 +95,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def parse_command(args: Sequence[str]) -> Command:
+def parse_sweep(args: Sequence[str]) -> SweepCommand:
     """Return the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="digits")
@@ -116,7 +118,7 @@ def parse_command(args: Sequence[str]) -> Command:
             fail(f"{name} must not be given, as --seeds and --out are, got {name}")
     settings = parse_settings(__doc__ or "", args=rest, default=default)
     try:
-        return Command(
+        return SweepCommand(
             settings=settings,
             axes=_parse_grid(known.grid, settings),
             seeds=_parse_seeds(known.seeds),
@@ -128,7 +130,9 @@ def parse_command(args: Sequence[str]) -> Command:
         fail(error)
 
 
-def make_point(command: Command, combination: Mapping[str, Any], seed: int) -> Point:
+def make_sweep_point(
+    command: SweepCommand, combination: Mapping[str, Any], seed: int
+) -> Point:
     """Return the run of a combination and a seed.
 
     Raises:

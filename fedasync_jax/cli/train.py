@@ -41,7 +41,7 @@ from fedasync_jax.storage.resume import check_goes_on, read_config
 from fedasync_jax.storage.run_folder import RunFolder
 
 
-class Command(NamedTuple):
+class TrainCommand(NamedTuple):
     """The command line.
 
     Attributes:
@@ -66,7 +66,7 @@ def main() -> None:
     cores.use_all_cores()
     # What orbax tells of a full disk on a hundred lines is told below on one.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    command = parse_command(sys.argv[1:])
+    command = parse_train(sys.argv[1:])
     settings = command.settings
     console = Console()
     path = settings.run.run_dir or _new_run_dir(settings)
@@ -96,7 +96,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def parse_command(args: Sequence[str]) -> Command:
+def parse_train(args: Sequence[str]) -> TrainCommand:
     """Return the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", default="digits", nargs="?")
@@ -132,7 +132,7 @@ def parse_command(args: Sequence[str]) -> Command:
             f"{known.fleet} (--schedule immediate has one)"
         )
     extras = known.check, known.tensorboard, known.load
-    return Command(known.preset, known.fleet, *extras, settings)
+    return TrainCommand(known.preset, known.fleet, *extras, settings)
 
 
 def _print_summary(run_dir: Path, rest: Sequence[str]) -> NoReturn:
@@ -147,7 +147,7 @@ def _print_summary(run_dir: Path, rest: Sequence[str]) -> NoReturn:
     sys.exit(0)
 
 
-def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
+def _resume(known: argparse.Namespace, args: Sequence[str]) -> TrainCommand:
     """Return the command line of a run that goes on."""
     try:
         config = read_config(known.resume)
@@ -160,7 +160,7 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> Command:
         fail(error)
     settings = parse_settings(__doc__ or "", args=args, default=default)
     extras = known.check, known.tensorboard, known.load
-    return Command(config["preset"], config["fleet"], *extras, settings)
+    return TrainCommand(config["preset"], config["fleet"], *extras, settings)
 
 
 def _run_or_stop(
@@ -258,7 +258,7 @@ def _draw(console: Console, path: Path) -> None:
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
 
 
-def _describe(command: Command) -> dict[str, Any]:
+def _describe(command: TrainCommand) -> dict[str, Any]:
     return {
         "preset": command.preset,
         "fleet": command.fleet,

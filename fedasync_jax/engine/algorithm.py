@@ -22,7 +22,7 @@ import numpy as np
 
 from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, choose_batching, replicate
-from fedasync_jax.engine.history import Callback, Past, Updates, choose_versions
+from fedasync_jax.engine.history import OnEvaluation, Past, Updates, choose_versions
 from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
 from fedasync_jax.engine.packing import Part
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
@@ -57,7 +57,7 @@ def run(
     batching: Batching | None = None,
     evaluate_fn: Evaluate | None = None,
     eval_every: int | np.ndarray | None = None,
-    callback: Callback | None = None,
+    callback: OnEvaluation | None = None,
     step_scales: StepScales | None = None,
     state: RunState | None = None,
     past: Past | None = None,
@@ -75,7 +75,7 @@ def run(
       evaluate_fn: jitted function of a model; its result is fetched late.
       eval_every: versions between evaluations, or int [n], the versions themselves
         (version 0 and the last are always evaluated); None: only those two.
-      callback: see ``Callback``.
+      callback: see ``OnEvaluation``.
       step_scales: a factor on the step size that follows from the evaluations; the
         host then waits for an evaluation before it starts tasks from that version. Of
         a run that is resumed: the object of the earlier run, or one that has observed

@@ -51,7 +51,7 @@ class Past(NamedTuple):
     evaluations: list[Evaluation]
 
 
-class Callback(Protocol):
+class OnEvaluation(Protocol):
     """Called after every evaluation, in order."""
 
     def __call__(self, evaluation: Evaluation, updates: Updates) -> None:
@@ -70,7 +70,7 @@ class History:
         self,
         version: int,
         evaluate_fn: Callable[[Variables], dict[str, Array]] | None,
-        callback: Callback | None,
+        callback: OnEvaluation | None,
         observe: Callable[[Evaluation], None] | None = None,
         past: Past | None = None,
     ):

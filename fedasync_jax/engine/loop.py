@@ -13,8 +13,8 @@ import numpy as np
 from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, replicate
 from fedasync_jax.engine.history import (
-    Callback,
     History,
+    OnEvaluation,
     Past,
     Updates,
     choose_versions,
@@ -49,7 +49,7 @@ class Run(NamedTuple):
     variables: Variables
     key: Array
     eval_every: int | np.ndarray | None = None
-    callback: Callback | None = None
+    callback: OnEvaluation | None = None
     step_scales: StepScales | None = None
     state: RunState | None = None
     past: Past | None = None

@@ -23,7 +23,7 @@ Hours = Annotated[float, Bounds(0, 24, open_low=True)]
 Count = Annotated[int, at_least(1)]
 
 
-def on_off(
+def idle(
     rng: np.random.Generator, mean_on: Seconds = 3600.0, mean_off: Seconds = 3600.0
 ) -> Availability:
     """Return devices that are idle and in use in turns, see ``availability.on_off``.
@@ -36,7 +36,7 @@ def on_off(
     return availability.on_off(mean_on, mean_off, rng=rng)
 
 
-def daily(
+def charging(
     rng: np.random.Generator,
     num_clients: int,
     charging_from: LocalHour = 22.0,
@@ -76,22 +76,22 @@ def idle_charging_unmetered(
     Args:
       rng: source of the chains and zones.
       num_clients: C.
-      mean_on: see ``on_off``.
-      mean_off: see ``on_off``.
-      charging_from: see ``daily``.
-      charging_hours: see ``daily``.
-      time_zones: see ``daily``.
+      mean_on: see ``idle``.
+      mean_off: see ``idle``.
+      charging_from: see ``charging``.
+      charging_hours: see ``charging``.
+      time_zones: see ``charging``.
       unmetered_on: mean seconds on an unmetered network at a time, exponential.
       unmetered_off: mean seconds on a metered one, or none, at a time, exponential.
     """
     return availability.all_of(
-        daily(rng, num_clients, charging_from, charging_hours, time_zones),
+        charging(rng, num_clients, charging_from, charging_hours, time_zones),
         availability.on_off(unmetered_on, unmetered_off, rng=rng),
         availability.on_off(mean_on, mean_off, rng=rng),
     )
 
 
-def replay(
+def recorded(
     num_clients: int, availability_path: Annotated[Path, Free()] | None = None
 ) -> Availability:
     """Return devices that are available as recorded.
@@ -117,7 +117,7 @@ def replay(
 
 AVAILABILITIES: Registry[Availability] = Registry("availability")
 AVAILABILITIES.register("always", availability.always)
-AVAILABILITIES.register("on-off", on_off)
-AVAILABILITIES.register("daily", daily)
+AVAILABILITIES.register("on-off", idle)
+AVAILABILITIES.register("daily", charging)
 AVAILABILITIES.register("idle-charging-unmetered", idle_charging_unmetered)
-AVAILABILITIES.register("replay", replay)
+AVAILABILITIES.register("replay", recorded)

@@ -23,7 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedasync_jax.flower.arrays import BadReply, RawArray
 from fedasync_jax.flower.coordinator import Task
 
-__all__ = ["ClientApp", "Context", "Grid", "Message", "Network", "ServerApp"]
+__all__ = ["ClientApp", "Context", "Grid", "Message", "NodeNetwork", "ServerApp"]
 
 _CAUSES = {
     3: "expired",
@@ -80,7 +80,7 @@ class Reply(NamedTuple):
     message: Message | None
 
 
-class Network:
+class NodeNetwork:
     """The server's side of a Flower run."""
 
     def __init__(self, grid: Grid):
@@ -197,13 +197,13 @@ def make_reply(
     return Message(Content(records), reply_to=message)
 
 
-def make_server(main: Callable[[Network, Context], None]) -> ServerApp:
+def make_server(main: Callable[[NodeNetwork, Context], None]) -> ServerApp:
     """Return a ServerApp that runs ``main``."""
     app = ServerApp()
 
     @app.main()
     def run(grid: Grid, context: Context) -> None:
-        main(Network(grid), context)
+        main(NodeNetwork(grid), context)
 
     return app
 

@@ -20,7 +20,7 @@ from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.flower.settings import rule_of
 from fedasync_jax.schedule.trace import Trace, make_trace
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.models import load_model
 from fedasync_jax.storage.resume import read_config
 
@@ -54,7 +54,7 @@ def replay_run(run_dir: str | Path) -> Replay:
     """
     settings = from_json(read_config(run_dir)["settings"], concurrency=1)
     rule = rule_of(settings)
-    updates = run_folder.read_updates(run_dir, rule.name)
+    updates = read_run.read_updates(run_dir, rule.name)
     if updates is None or updates["partition"].min() < 0:
         raise ValueError(
             f"run_dir must hold updates of parts of a known data set, got {run_dir}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from fedasync_jax.base import Variables
 from fedasync_jax.flower import adapter, arrays
-from fedasync_jax.flower.adapter import Network, Reply, Report
+from fedasync_jax.flower.adapter import NodeNetwork, Reply, Report
 from fedasync_jax.flower.arrays import BadReply, RawArray
 from fedasync_jax.flower.coordinator import (
     FAULTS,
@@ -42,7 +42,7 @@ class Server:
 
     def __init__(
         self,
-        network: Network,
+        network: NodeNetwork,
         coordinator: Coordinator,
         updater: Updater,
         limits: Limits,

@@ -17,7 +17,7 @@ from fedasync_jax.engine.state import RunState, Snapshot
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.flower import adapter, arrays, record
-from fedasync_jax.flower.adapter import Context, Network, ServerApp
+from fedasync_jax.flower.adapter import Context, NodeNetwork, ServerApp
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.exposure import find_exposure
 from fedasync_jax.flower.server import Server
@@ -70,7 +70,7 @@ def make_server_app(
     if (make_model is None) != (load_test_data is None):
         raise ValueError("make_model and load_test_data must be given together")
 
-    def main(network: Network, context: Context) -> None:
+    def main(network: NodeNetwork, context: Context) -> None:
         settings = read_settings(context.run_config)
         is_text = False
         if make_model is None or load_test_data is None:
@@ -88,7 +88,7 @@ def make_server_app(
     return adapter.make_server(main)
 
 
-def run_server(network: Network, run: NetworkSettings, problem: Problem) -> Path:
+def run_server(network: NodeNetwork, run: NetworkSettings, problem: Problem) -> Path:
     """Run FedAsync to its end; return the run folder.
 
     Args:
@@ -122,7 +122,7 @@ class _Session:
 
     def __init__(
         self,
-        network: Network,
+        network: NodeNetwork,
         run: NetworkSettings,
         problem: Problem,
         folder: RunFolder,
@@ -254,7 +254,7 @@ def _describe_row(row: dict[str, Any], num_updates: int) -> str:
     return ", ".join(parts)
 
 
-def _warn_if_exposed(network: Network) -> None:
+def _warn_if_exposed(network: NodeNetwork) -> None:
     if network.plain_address is None:
         return
     host = find_exposure(network.plain_address)

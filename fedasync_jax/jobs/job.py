@@ -177,6 +177,8 @@ def _run_group(
 ) -> list[Outcome | Diverged]:
     """Run methods together, each with checkpoints of its own; tell who starts."""
     for part in group:
+        name, is_async = part.method.name, part.method.is_async
+        part.job.folder.write_facts(name, is_async=is_async)
         told.on_start(part.method)
     with contextlib.ExitStack() as stack:
 

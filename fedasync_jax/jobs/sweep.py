@@ -10,8 +10,9 @@ from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.job import Job, Results, run_jobs
+from fedasync_jax.storage.read_run import read_models
 from fedasync_jax.storage.resume import check_goes_on, compare_settings
-from fedasync_jax.storage.run_folder import RunFolder, read_models
+from fedasync_jax.storage.run_folder import RunFolder
 
 
 class Point(NamedTuple):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.estimates import estimate
-from fedasync_jax.storage.run_folder import Row, read_metrics, read_models, slugify
+from fedasync_jax.storage.read_run import read_metrics, read_models
+from fedasync_jax.storage.run_folder import Row, slugify
 
 _METRICS = (
     "test_accuracy",
@@ -20,13 +21,13 @@ _METRICS = (
 _NUM_LAST = 10
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """One run.
 
     Attributes:
       settings: what distinguishes it from others but the seed; runs with equal
         settings are seeds of one.
-      metrics: rows by method, see ``run_folder.read_metrics``.
+      metrics: rows by method, see ``read_run.read_metrics``.
       finished: methods that came to their end.
     """
 
@@ -35,15 +36,15 @@ class Run(NamedTuple):
     finished: Collection[str]
 
 
-def read_run(run_dir: str | Path, settings: Mapping[str, Any]) -> Run:
+def read_finished(run_dir: str | Path, settings: Mapping[str, Any]) -> FinishedRun:
     """Read a run folder; a method has come to its end if its last model is there.
 
     Args:
       run_dir: the run folder.
-      settings: see ``Run``.
+      settings: see ``FinishedRun``.
 
     Raises:
-      ValueError: see ``run_folder.read_metrics``.
+      ValueError: see ``read_run.read_metrics``.
     """
     metrics, models = read_metrics(run_dir), read_models(run_dir)
     finished = {
@@ -51,10 +52,10 @@ def read_run(run_dir: str | Path, settings: Mapping[str, Any]) -> Run:
         for method, rows in metrics.items()
         if models.get(slugify(method), {}).get("version") == rows[-1]["version"]
     }
-    return Run(settings, metrics, finished)
+    return FinishedRun(settings, metrics, finished)
 
 
-def tabulate(runs: Iterable[Run]) -> list[Row]:
+def tabulate(runs: Iterable[FinishedRun]) -> list[Row]:
     """Return a row for every setting, method, evaluation and metric.
 
     Columns: those of the settings; ``method``; ``gradients`` and ``virtual_time`` of
@@ -67,7 +68,7 @@ def tabulate(runs: Iterable[Run]) -> list[Row]:
     ``n`` is how many seeds came to the end.
 
     Args:
-      runs: see ``read_run``.
+      runs: see ``read_finished``.
     """
     groups: dict[tuple, list[_Seed]] = {}
     names: dict[str, None] = {}

@@ -77,6 +77,7 @@ def make_lstm_lm(
     Raises:
       ValueError: if a number is out of range.
     """
+    # Sizes: what is wrong is told before anything is traced.
     sizes = {
         "embed": embed,
         "hidden": hidden,
@@ -94,9 +95,11 @@ def make_lstm_lm(
         raise ValueError(f"num_biases must be 1 or 2, got {num_biases}")
     widths = (embed, *(hidden,) * (num_layers - 1), embed)
 
+    # Parameters; (h, c) are no part of a model that is sent.
     def init(key: Array) -> Variables:
         return Variables(_init_params(key, vocab_size, widths, num_biases))
 
+    # Training: (h, c) come from the batch before, detached, and go to the next one.
     def loss(variables: Variables, batch: PyTree, key: Array) -> tuple[Array, PyTree]:
         x, y = (_join_texts(batch[name]) for name in ("x", "y"))
         carries = lax.stop_gradient(variables.state) or _zeros(widths, x.shape[1])
@@ -111,6 +114,7 @@ def make_lstm_lm(
         )
         return mean, carries if variables.state else ()
 
+    # Evaluation: from zero through all batches, in order.
     def metrics(variables: Variables, batch: PyTree) -> dict[str, Array]:
         def step(carries: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, Array]]:
             params = variables.params
@@ -122,6 +126,7 @@ def make_lstm_lm(
         _, sums = lax.scan(step, start, {name: batch[name] for name in ("x", "y")})
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), sums)
 
+    # A task begins with (h, c) = 0 and takes them away at its end.
     if not carried:
         return _make_uncarried(Model(init, loss, metrics))
     return Model(

@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.compare import draw_comparison
-from fedasync_jax.plotting.contents import Arrays, Run, read_run
+from fedasync_jax.plotting.contents import Arrays, Contents, read_contents
 from fedasync_jax.plotting.curves import draw_scores
 from fedasync_jax.plotting.labels import draw_labels
 from fedasync_jax.plotting.looks import STYLE
@@ -43,7 +43,7 @@ def draw_run(run_dir: str | Path) -> list[Path]:
     Returns:
       Paths of the pictures, PNG at 150 dots per inch.
     """
-    run = read_run(run_dir)
+    run = read_contents(run_dir)
     with matplotlib.rc_context(STYLE):
         return [
             _save(fig, Path(run_dir) / "plots", name) for name, fig in _draw_all(run)
@@ -66,13 +66,13 @@ def compare_runs(run_dirs: Sequence[str | Path], out: str | Path | None = None) 
     """
     paths = [Path(run_dir) for run_dir in run_dirs]
     names = _name_runs(paths)
-    runs = {name: read_run(path) for name, path in zip(names, paths, strict=True)}
+    runs = {name: read_contents(path) for name, path in zip(names, paths, strict=True)}
     with matplotlib.rc_context(STYLE):
         fig = draw_comparison(runs)
         return _save(fig, Path(out or paths[0] / "plots"), "compare")
 
 
-def _draw_all(run: Run) -> Iterator[tuple[str, Figure]]:
+def _draw_all(run: Contents) -> Iterator[tuple[str, Figure]]:
     """Yield the pictures with their names."""
     yield draw_scores(run.rows, run.styles)
     stale = {m: run.updates[m] for m in run.asynchronous if m in run.updates}
@@ -95,7 +95,7 @@ def _draw_all(run: Run) -> Iterator[tuple[str, Figure]]:
         yield from _draw_clients(run, run.clients)
 
 
-def _draw_clients(run: Run, clients: Arrays) -> Iterator[tuple[str, Figure]]:
+def _draw_clients(run: Contents, clients: Arrays) -> Iterator[tuple[str, Figure]]:
     sizes = clients["num_samples"]
     with_updates = [method for method in run.pair if method in run.updates]
     if with_updates:

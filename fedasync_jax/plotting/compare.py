@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from fedasync_jax.plotting.contents import Run
+from fedasync_jax.plotting.contents import Contents
 from fedasync_jax.plotting.curves import (
     choose_score,
     draw_curve,
@@ -45,7 +45,7 @@ class _Block(NamedTuple):
         return -(-len(self.panels) // columns), columns
 
 
-def draw_comparison(runs: Mapping[str, Run]) -> Figure:
+def draw_comparison(runs: Mapping[str, Contents]) -> Figure:
     """Draw how good the models are against simulated time, all on the same scales.
 
     Above, a panel a run; below, a panel a method that several runs have. If one of the
@@ -70,7 +70,7 @@ def draw_comparison(runs: Mapping[str, Run]) -> Figure:
 
 
 def _read_curves(
-    runs: Mapping[str, Run], score: str
+    runs: Mapping[str, Contents], score: str
 ) -> tuple[Mapping[str, _Curves], str]:
     """Return the curves by run and method, and what is written at their x axes."""
     has_clock = all(run.has_clock(m) for run in runs.values() for m in run.rows)
@@ -88,7 +88,9 @@ def _read_curves(
     return curves, unit.label if has_clock else "Gradients"
 
 
-def _compare_methods(runs: Mapping[str, Run], curves: Mapping[str, _Curves]) -> _Block:
+def _compare_methods(
+    runs: Mapping[str, Contents], curves: Mapping[str, _Curves]
+) -> _Block:
     """Return a panel a run; a method looks the same in all of them."""
     methods = dict.fromkeys(method for run in runs.values() for method in run.rows)
     asynchronous = {method for run in runs.values() for method in run.asynchronous}

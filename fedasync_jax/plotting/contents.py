@@ -8,22 +8,23 @@ import numpy as np
 
 from fedasync_jax.plotting.looks import LineStyle, assign_styles
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.run_folder import Row
 
 Arrays = Mapping[str, np.ndarray]
 
 
-class Run(NamedTuple):
+class Contents(NamedTuple):
     """A run folder in memory; its archives by method, where a method has them.
 
     Attributes:
       rows: the metrics of every method.
-      updates: see ``run_folder.read_updates``.
-      lost: see ``run_folder.read_lost``; without tasks that only the end of the run
+      updates: see ``read_run.read_updates``.
+      lost: see ``read_run.read_lost``; without tasks that only the end of the run
         cut off.
-      timelines: see ``run_folder.read_timeline``.
-      clients: see ``run_folder.read_clients``.
+      timelines: see ``read_run.read_timeline``.
+      clients: see ``read_run.read_clients``.
+      is_async: whether arrivals of a method may be stale, where the folder says so.
     """
 
     rows: Mapping[str, list[Row]]
@@ -31,6 +32,7 @@ class Run(NamedTuple):
     lost: Mapping[str, Arrays]
     timelines: Mapping[str, Arrays]
     clients: Arrays | None
+    is_async: Mapping[str, bool | None]
 
     @property
     def asynchronous(self) -> list[str]:
@@ -84,12 +86,16 @@ class Run(NamedTuple):
         return start_time[order][firsts]
 
     def _is_asynchronous(self, method: str) -> bool:
-        if run_folder.slugify(method).startswith("fedasync"):
+        known = self.is_async.get(method)
+        if known is not None:
+            return known
+        if method in self.updates and self.updates[method]["staleness"].any():
             return True
-        return method in self.updates and bool(self.updates[method]["staleness"].any())
+        # Folders without method.json were written when FedAsync was the only one.
+        return run_folder.slugify(method).startswith("fedasync")
 
 
-def read_run(run_dir: str | Path) -> Run:
+def read_contents(run_dir: str | Path) -> Contents:
     """Read everything that can be drawn.
 
     Args:
@@ -98,19 +104,20 @@ def read_run(run_dir: str | Path) -> Run:
     Raises:
       ValueError: if the folder has no metrics, or a file in it cannot be read.
     """
-    rows = run_folder.read_metrics(run_dir)
+    rows = read_run.read_metrics(run_dir)
 
     def read(read_fn: Callable[[str | Path, str], Arrays | None]) -> dict[str, Arrays]:
         archives = {method: read_fn(run_dir, method) for method in rows}
         return {method: a for method, a in archives.items() if a is not None}
 
-    lost = {m: _drop_unfinished(a) for m, a in read(run_folder.read_lost).items()}
-    return Run(
+    lost = {m: _drop_unfinished(a) for m, a in read(read_run.read_lost).items()}
+    return Contents(
         rows=rows,
-        updates=read(run_folder.read_updates),
+        updates=read(read_run.read_updates),
         lost={m: arrays for m, arrays in lost.items() if arrays["reason"].size},
-        timelines=read(run_folder.read_timeline),
-        clients=run_folder.read_clients(run_dir),
+        timelines=read(read_run.read_timeline),
+        clients=read_run.read_clients(run_dir),
+        is_async={m: read_run.read_is_async(run_dir, m) for m in rows},
     )
 
 

@@ -28,7 +28,7 @@ def draw_lost(lost: Mapping[str, Arrays], ends: Mapping[str, float]) -> Figure:
     """Draw how many tasks got lost in the course of the run, a panel a method.
 
     Args:
-      lost: see ``contents.Run.lost``.
+      lost: see ``contents.Contents.lost``.
       ends: when the last model arrived, simulated seconds, by method.
     """
     fig = Figure(figsize=(6.4, 0.4 + 1.7 * len(lost)), layout="constrained")

@@ -35,7 +35,7 @@ def draw_timeline(
     method.
 
     Args:
-      timelines: see ``run_folder.read_timeline``, by method.
+      timelines: see ``read_run.read_timeline``, by method.
       rounds: when rounds begin, simulated seconds, of the methods that have them.
     """
     rounds = rounds or {}

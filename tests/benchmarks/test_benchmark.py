@@ -124,9 +124,9 @@ def test_patches_let_the_engine_have_many_tasks_a_call():
 
 def test_numbers_of_updates_fit_the_workload():
     for workload, expected in {"mlp": (20_000, 5), "cnn": (24, 3)}.items():
-        settings = command.Settings(workload=workload)
+        settings = command.BenchmarkSettings(workload=workload)
         assert (settings.count_updates(), settings.count_repeats()) == expected
-    settings = command.Settings(workload="cnn", num_updates=7, repeats=2)
+    settings = command.BenchmarkSettings(workload="cnn", num_updates=7, repeats=2)
     assert (settings.count_updates(), settings.count_repeats()) == (7, 2)
 
 

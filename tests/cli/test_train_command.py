@@ -15,7 +15,7 @@ import pytest
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import report, runner
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,10 +48,10 @@ def test_the_run_folder_is_complete(finished):
         "participation",
         "labels",
     }
-    for method in run_folder.read_metrics(path):
+    for method in read_run.read_metrics(path):
         found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
         timeline = set() if method == "SGD" else {"timeline.npz"}
-        written = {"updates.npz", "lost.npz", "model", "checkpoints"}
+        written = {"method.json", "updates.npz", "lost.npz", "model", "checkpoints"}
         assert found == written | timeline
     config = json.loads((path / "config.json").read_text())
     assert config["settings"]["num_updates"] == 200
@@ -94,7 +94,7 @@ def test_the_summary_says_what_a_run_is_and_how_far_it_came(finished):
 
 def test_the_archives_hold_clients_tasks_and_what_clients_did(finished):
     path, _ = finished
-    clients = run_folder.read_clients(path)
+    clients = read_run.read_clients(path)
     assert clients is not None
     assert clients["num_samples"].shape == (100,)
     np.testing.assert_array_equal(
@@ -102,13 +102,13 @@ def test_the_archives_hold_clients_tasks_and_what_clients_did(finished):
     )
     assert clients["num_samples"].sum() == 1437
     for method in ("FedAsync hinge(10, 4)", "FedAvg"):
-        updates = run_folder.read_updates(path, method)
-        timeline = run_folder.read_timeline(path, method)
+        updates = read_run.read_updates(path, method)
+        timeline = read_run.read_timeline(path, method)
         assert updates is not None and timeline is not None
         assert 20 < len(set(timeline["client"].tolist())) <= 30
         assert timeline["end"].max() <= updates["arrival_time"][-1]
         # Nobody is ever away, and what the end of the run cuts off is not lost.
-        assert run_folder.read_lost(path, method) is None
+        assert read_run.read_lost(path, method) is None
 
 
 def test_all_methods_get_the_same_number_of_gradients(finished):
@@ -136,7 +136,7 @@ def test_all_methods_get_the_same_number_of_gradients(finished):
 
 def test_metrics_tell_of_every_evaluation(finished):
     path, _ = finished
-    mine = run_folder.read_metrics(path)["FedAsync polynomial(0.5)"]
+    mine = read_run.read_metrics(path)["FedAsync polynomial(0.5)"]
     assert [row["version"] for row in mine] == [0, 50, 100, 150, 200]
     assert [row["gradients"] for row in mine] == [0, 250, 500, 750, 1000]
     times = [row["virtual_time"] for row in mine]
@@ -244,7 +244,7 @@ def test_a_fleet_of_phones_that_is_checked(tmp_path):
     assert rows[0]["lost"] > 0
     counted = 0
     for row in rows[:2]:
-        lost = run_folder.read_lost(path, row["method"])
+        lost = read_run.read_lost(path, row["method"])
         assert (0 if lost is None else len(lost["client"])) >= row["lost"]
         counted += 60 + row["lost"]
     (line,) = [li for li in done.stdout.splitlines() if li.startswith("checked: ")]
@@ -259,11 +259,11 @@ def test_a_run_whose_clients_are_gone_ends_with_a_note_and_its_results(tmp_path)
     path, done = run_with_windows(tmp_path, *windows)
     assert done.returncode == 0, done.stderr
     notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
-    methods = run_folder.read_metrics(path)
+    methods = read_run.read_metrics(path)
     assert len(notes) == 2
     for method, note in zip(("FedAsync polynomial(0.5)", "FedAvg"), notes, strict=True):
         last = methods[method][-1]
-        updates = run_folder.read_updates(path, method)
+        updates = read_run.read_updates(path, method)
         assert updates is not None
         assert 0 < last["updates"] == len(updates["client"]) < 60
         assert last["virtual_time"] < 38

@@ -12,7 +12,7 @@ import pytest
 
 from fedasync_jax.flower.replay import replay_run
 from fedasync_jax.mixing import staleness
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 
 pytest.importorskip("flwr")
 
@@ -85,7 +85,7 @@ def _leftovers(net):
 
 @pytest.fixture(scope="module")
 def updates(finished):
-    return run_folder.read_updates(finished, METHOD)
+    return read_run.read_updates(finished, METHOD)
 
 
 def test_all_four_nodes_took_part_and_the_slow_one_the_least(updates):
@@ -103,7 +103,7 @@ def test_nobody_was_waited_for(updates):
 
 
 def test_the_loss_falls(finished):
-    rows = run_folder.read_metrics(finished)[METHOD]
+    rows = read_run.read_metrics(finished)[METHOD]
     assert [row["version"] for row in rows] == list(range(0, NUM_UPDATES + 1, 5))
     assert rows[-1]["test_loss"] < 0.6 * rows[0]["test_loss"]
     assert rows[-1]["test_accuracy"] > 0.6
@@ -142,5 +142,5 @@ def test_the_run_folder_is_that_of_a_simulation(finished):
     }
     pictures = {p.stem for p in (finished / "plots").iterdir()}
     assert {"accuracy", "staleness", "alpha", "timeline"} <= pictures
-    lost = run_folder.read_lost(finished, METHOD)
+    lost = read_run.read_lost(finished, METHOD)
     assert lost is None or set(lost["cause"]) <= {"unfinished"}

@@ -25,7 +25,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from fedasync_jax import mixing
 from fedasync_jax.base import Variables
 from fedasync_jax.flower import arrays, exposure
-from fedasync_jax.flower.adapter import Network, Report, Stamp, make_reply, read_stamp
+from fedasync_jax.flower.adapter import (
+    NodeNetwork,
+    Report,
+    Stamp,
+    make_reply,
+    read_stamp,
+)
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.server import Server
@@ -33,7 +39,7 @@ from fedasync_jax.flower.server_app import Problem, run_server
 from fedasync_jax.flower.settings import read_settings
 from fedasync_jax.flower.updater import Updater
 from fedasync_jax.mixing import staleness
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.models import load_model
 
 # What Flower sets in the process of a server.
@@ -110,7 +116,7 @@ def make_server(replies, rule=None, **limits):
     grid = Grid(replies)
     mixer = mixing.fedasync(0.5, rule or staleness.constant())
     server = Server(
-        Network(grid),  # pyright: ignore[reportArgumentType]
+        NodeNetwork(grid),  # pyright: ignore[reportArgumentType]
         Coordinator(limits, np.random.default_rng(0)),
         Updater(mixer, make_model()),
         limits,
@@ -406,7 +412,7 @@ def evaluate(variables):
 
 def serve(replies, run):
     grid = Grid(replies)
-    network = Network(grid)  # pyright: ignore[reportArgumentType]
+    network = NodeNetwork(grid)  # pyright: ignore[reportArgumentType]
     run_server(network, run, Problem(make_model(), evaluate))
     return grid
 
@@ -424,19 +430,19 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
 
     with pytest.raises(ConnectionError):
         serve({5: break_off, 6: BAD["not finite"]}, make_run(path, 20))
-    first = run_folder.read_metrics(path)[METHOD]
+    first = read_run.read_metrics(path)[METHOD]
     assert first[-1]["version"] == 10
     serve({5: good, 6: BAD["not finite"]}, make_run(path, 20))
-    rows = run_folder.read_metrics(path)[METHOD]
+    rows = read_run.read_metrics(path)[METHOD]
     assert [row["version"] for row in rows] == [0, 5, 10, 15, 20]
     assert rows[: len(first)] == first
-    updates = run_folder.read_updates(path, METHOD)
+    updates = read_run.read_updates(path, METHOD)
     assert updates is not None
     assert len(set(updates["task"].tolist())) == len(updates["task"]) == 20
     assert (np.diff(updates["arrival_time"]) > 0).all()
     model = load_model(path / run_folder.slugify(METHOD) / "model", make_model())
     np.testing.assert_allclose(model.params["w"], replay(updates), rtol=1e-6)
-    lost = run_folder.read_lost(path, METHOD)
+    lost = read_run.read_lost(path, METHOD)
     assert lost is not None and "not finite" in lost["cause"]
     assert set(np.load(path / "clients.npz")["node"].tolist()) == {5, 6}
 
@@ -453,7 +459,7 @@ def test_a_run_that_has_ended_goes_on_when_more_is_asked_for(tmp_path):
     path = tmp_path / "run"
     serve({5: good}, make_run(path, 5))
     serve({5: good}, make_run(path, 12))
-    updates = run_folder.read_updates(path, METHOD)
+    updates = read_run.read_updates(path, METHOD)
     assert updates is not None and len(updates["task"]) == 12
 
 
@@ -474,24 +480,24 @@ def test_a_banned_node_stays_banned_after_a_new_start(tmp_path):
 def test_the_record_says_who_did_what_when(tmp_path):
     path = tmp_path / "run"
     serve({5: slow, 6: BAD["too large"]}, make_run(path, 10))
-    timeline = run_folder.read_timeline(path, METHOD)
-    updates = run_folder.read_updates(path, METHOD)
-    clients = run_folder.read_clients(path)
+    timeline = read_run.read_timeline(path, METHOD)
+    updates = read_run.read_updates(path, METHOD)
+    clients = read_run.read_clients(path)
     assert timeline is not None and updates is not None and clients is not None
     assert (updates["arrival_time"] >= updates["start_time"]).all()
     assert (timeline["end"] >= timeline["start"]).all()
     assert clients["num_samples"].tolist() == [20, 0]
-    row = run_folder.read_metrics(path)[METHOD][-1]
+    row = read_run.read_metrics(path)[METHOD][-1]
     assert row["gradients"] == 30 and row["rejected"] == row["causes"]["too large"]
     config = json.loads((path / "config.json").read_text())
     assert config["limits"]["max_in_flight"] == 8 and "flwr" in config["versions"]
 
 
 def test_a_language_model_is_judged_by_its_perplexity(tmp_path):
-    network = Network(Grid({5: good}))  # pyright: ignore[reportArgumentType]
+    network = NodeNetwork(Grid({5: good}))  # pyright: ignore[reportArgumentType]
     problem = Problem(make_model(), evaluate, is_text=True)
     run_server(network, make_run(tmp_path / "run", 5), problem)
-    for row in run_folder.read_metrics(tmp_path / "run")[METHOD]:
+    for row in read_run.read_metrics(tmp_path / "run")[METHOD]:
         assert row["test_perplexity"] == pytest.approx(np.exp(row["test_loss"]))
 
 

@@ -14,7 +14,7 @@ from fedasync_jax.jobs import metrics, runner
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.tensorboard import TensorBoard
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.checksums import find_versions
 from fedasync_jax.storage.run_folder import RunFolder
@@ -91,7 +91,7 @@ def test_the_folder_holds_the_results_and_the_models(tmp_path):
     assert [row["method"] for row in rows] == ["FedAsync polynomial(0.5)", "SGD"]
     for outcome in results.outcomes:
         name = outcome.method.name
-        assert run_folder.read_metrics(tmp_path / "a")[name] == outcome.rows
+        assert read_run.read_metrics(tmp_path / "a")[name] == outcome.rows
         folder = tmp_path / "a" / run_folder.slugify(name) / "model"
         model = fa.load_model(folder)
         for a, b in zip(
@@ -124,7 +124,7 @@ def _run_bad(path, **changes):
     diary = Diary()
     built = _build(stop_after_rejected=15, max_update_norm=1e-9, **changes)
     results = _run(built, path, callbacks=[diary])
-    return results, diary, run_folder.read_metrics(path)
+    return results, diary, read_run.read_metrics(path)
 
 
 def test_a_method_whose_arrivals_are_all_rejected_stops_and_the_others_run(tmp_path):

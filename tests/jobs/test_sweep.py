@@ -12,7 +12,7 @@ from fedasync_jax.jobs import sweep
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.runner import Stopped
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.run_folder import RunFolder
 
 _SMALL = {
@@ -81,7 +81,7 @@ def _run(points, **others):
 
 
 def _rows(path):
-    return run_folder.read_metrics(path)
+    return read_run.read_metrics(path)
 
 
 def _strip(rows):

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from fedasync_jax.jobs.tables import (
-    Run,
-    read_run,
+    FinishedRun,
+    read_finished,
     select_last,
     tabulate,
     write_table,
@@ -30,7 +30,7 @@ def _rows(accuracies, step=10, **others):
 
 
 def _run(settings, metrics, finished=None):
-    return Run(settings, metrics, metrics if finished is None else finished)
+    return FinishedRun(settings, metrics, metrics if finished is None else finished)
 
 
 def _find(table, **where):
@@ -119,7 +119,7 @@ def test_a_run_folder_tells_what_came_to_its_end(tmp_path):
         about.parent.mkdir(parents=True)
         about.write_text(json.dumps({"version": version}))
     folder.close()
-    run = read_run(tmp_path / "run", {"alpha": 1})
+    run = read_finished(tmp_path / "run", {"alpha": 1})
     assert run.finished == {"A"} and run.settings == {"alpha": 1}
     assert [len(run.metrics[name]) for name in "ABC"] == [2, 2, 2]
 

@@ -1,7 +1,7 @@
 """Registries: what a part declares, what it is given, and what is refused."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Union
 
 import pytest
 
@@ -30,6 +30,7 @@ REGISTRIES = (
 )
 
 Width = Annotated[int, at_least(1)]
+OPTIONAL = Union[Annotated[float, above(0)], None]  # noqa: UP007
 
 
 def wall(width: Width = 2, *, height: Annotated[float, above(0)] = 1.0, colour="red"):
@@ -131,7 +132,7 @@ def test_names_of_a_registry_may_grow(registry):
     ("hint", "value", "line"),
     [
         (Annotated[int, at_least(1)], 0, "x must be finite and >= 1, got 0"),
-        (Annotated[float, above(0)] | None, 0.0, "x must be finite and > 0, got 0.0"),
+        (OPTIONAL, 0.0, "x must be finite and > 0, got 0.0"),
         (Annotated[float, above(0)], None, "x must be finite and > 0, got None"),
         (
             tuple[Annotated[int, Bounds(1, 2)], ...],
@@ -149,7 +150,7 @@ def test_what_is_not_allowed_is_one_line(hint, value, line):
 @pytest.mark.parametrize(
     ("hint", "value"),
     [
-        (Annotated[float, above(0)] | None, None),
+        (OPTIONAL, None),
         (tuple[Annotated[int, at_least(1)], ...], ()),
         (Annotated[float, Free()], -1.0),
     ],

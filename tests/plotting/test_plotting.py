@@ -27,7 +27,7 @@ from fedasync_jax.plotting import (
 )
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import run_folder
+from fedasync_jax.storage import read_run, run_folder
 
 METHODS = {
     "FedAsync constant": lambda d: 0.6 + 0.0 * d,
@@ -147,7 +147,7 @@ def make_lost(**counts):
 
 
 def load(folder):
-    run = contents.read_run(folder)
+    run = contents.read_contents(folder)
     updates = {m: run.updates[m] for m in run.asynchronous if m in run.updates}
     return run.rows, updates, run.styles
 
@@ -180,11 +180,28 @@ def assert_line(line, x, y):
 
 
 def names_of_pictures(folder):
-    return [name for name, _ in plotting._draw_all(contents.read_run(folder))]
+    return [name for name, _ in plotting._draw_all(contents.read_contents(folder))]
 
 
 def titles_of(axes):
     return [ax.get_title(loc="left") for ax in axes]
+
+
+def test_what_is_asynchronous_is_read_and_not_guessed_from_the_name(tmp_path):
+    folder = write_run(tmp_path / "run")
+    assert contents.read_contents(folder).asynchronous == [
+        method for method, alpha_fn in METHODS.items() if alpha_fn
+    ]
+    for method in METHODS:  # the other way round
+        path = folder / run_folder.slugify(method) / "method.json"
+        is_async = METHODS[method] is None
+        path.write_text(json.dumps({"name": method, "is_async": is_async}))
+    assert contents.read_contents(folder).asynchronous == [
+        method for method, alpha_fn in METHODS.items() if not alpha_fn
+    ]
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"method\.json must say is_async, got"):
+        contents.read_contents(folder)
 
 
 # ---- pictures ----
@@ -355,7 +372,7 @@ def test_texts_have_no_labels(tmp_path):
 
 def test_the_pair_is_the_first_asynchronous_method_and_the_first_with_rounds(tmp_path):
     order = ["SGD", "FedAvg", "FedAsync hinge(10, 4)", "FedAsync constant"]
-    run = contents.read_run(write_run(tmp_path, {m: METHODS[m] for m in order}))
+    run = contents.read_contents(write_run(tmp_path, {m: METHODS[m] for m in order}))
     assert run.pair == ["FedAsync hinge(10, 4)", "FedAvg"]
 
 
@@ -412,7 +429,7 @@ def test_the_window_is_not_longer_than_the_run():
 
 
 def test_rounds_begin_when_their_first_task_does(tmp_path):
-    run = contents.read_run(write_run(tmp_path))
+    run = contents.read_contents(write_run(tmp_path))
     number = np.arange(NUM_UPDATES)
     arrays = {"start_version": number // 10 * 10, "start_time": 100.0 - number % 10}
     run = run._replace(updates={"FedAvg": arrays})
@@ -452,7 +469,7 @@ def test_a_few_stragglers_do_not_hide_the_others(tmp_path):
 
 def test_lost_tasks_are_stacked_by_reason_below_the_staleness(tmp_path):
     write_fleet(write_run(tmp_path))
-    run = contents.read_run(tmp_path)
+    run = contents.read_contents(tmp_path)
     _, updates, styles = load(tmp_path)
     fig = over_time.draw_staleness_over_time(updates, run.lost, styles)
     ax = fig.axes[1]
@@ -483,7 +500,7 @@ def test_a_run_that_lost_nothing_has_no_panel_for_it(tmp_path):
     for path in tmp_path.glob("*/lost.npz"):
         np.savez(path, **make_lost(unfinished=9))
     assert "lost" not in names_of_pictures(tmp_path)
-    assert contents.read_run(tmp_path).lost == {}
+    assert contents.read_contents(tmp_path).lost == {}
 
 
 def test_participation_has_a_dot_for_every_client():
@@ -502,7 +519,7 @@ def test_participation_has_a_dot_for_every_client():
 
 
 def test_arrivals_are_counted_of_every_client(tmp_path):
-    run = contents.read_run(write_run(tmp_path))
+    run = contents.read_contents(write_run(tmp_path))
     counts = run.count_arrivals("FedAvg", 102)
     np.testing.assert_array_equal(counts, [20] * 100 + [0, 0])
 
@@ -572,7 +589,7 @@ def write_runs(folder):
 
 
 def test_compared_runs_have_the_same_scales_and_styles(tmp_path):
-    runs = {path.name: contents.read_run(path) for path in write_runs(tmp_path)}
+    runs = {path.name: contents.read_contents(path) for path in write_runs(tmp_path)}
     fig = compare.draw_comparison(runs)
     assert titles_of(fig.axes) == ["all", "few", "FedAsync constant", "FedAvg"]
     assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in fig.axes}) == 1
@@ -594,7 +611,7 @@ def test_compared_runs_have_the_same_scales_and_styles(tmp_path):
 
 def test_compared_curves_of_one_length_have_a_unit_that_suits(tmp_path):
     methods = {"FedAsync constant": METHODS["FedAsync constant"]}
-    run = contents.read_run(write_run(tmp_path, methods))
+    run = contents.read_contents(write_run(tmp_path, methods))
     fig = compare.draw_comparison({"a": run, "b": run})
     assert titles_of(fig.axes) == ["a", "b", "FedAsync constant"]
     assert fig.axes[0].get_xlabel() == "Simulated time (min)"
@@ -604,7 +621,7 @@ def test_compared_curves_of_one_length_have_a_unit_that_suits(tmp_path):
 
 def test_runs_without_a_clock_are_compared_by_gradients(tmp_path):
     path = write_run(tmp_path, {"FedAsync constant": METHODS["FedAsync constant"]})
-    run = contents.read_run(path)
+    run = contents.read_contents(path)
     timeless = {
         m: [{**row, "virtual_time": None, "test_perplexity": 9.0} for row in rows]
         for m, rows in run.rows.items()
@@ -615,7 +632,7 @@ def test_runs_without_a_clock_are_compared_by_gradients(tmp_path):
 
 
 def test_language_models_are_compared_by_perplexity(tmp_path):
-    run = contents.read_run(write_run(tmp_path, {"FedAvg": None}))
+    run = contents.read_contents(write_run(tmp_path, {"FedAvg": None}))
     rows = [{**row, "test_perplexity": 100.0} for row in run.rows["FedAvg"]]
     fig = compare.draw_comparison({"a": run._replace(rows={"FedAvg": rows})})
     (ax,) = fig.axes  # one run has nothing to be laid over
@@ -667,7 +684,7 @@ def test_a_half_written_last_line_is_left_out(tmp_path):
     path = write_run(tmp_path) / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-40])
-    rows = run_folder.read_metrics(tmp_path)
+    rows = read_run.read_metrics(tmp_path)
     assert rows["SGD"][-1]["version"] == NUM_UPDATES - 50
     assert len(plotting.draw_run(tmp_path)) == 4
 
@@ -677,7 +694,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], lines[4][:30], *lines[5:]]))
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 5, must be JSON"):
-        run_folder.read_metrics(tmp_path)
+        read_run.read_metrics(tmp_path)
 
 
 def test_the_later_of_two_lines_of_a_version_holds(tmp_path):
@@ -685,7 +702,7 @@ def test_the_later_of_two_lines_of_a_version_holds(tmp_path):
     rows += [{**rows[3], "test_accuracy": 0.75}]
     text = "\n".join(json.dumps(row) for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text)
-    read = run_folder.read_metrics(tmp_path)["SGD"]
+    read = read_run.read_metrics(tmp_path)["SGD"]
     assert [row["version"] for row in read] == [row["version"] for row in rows[:-1]]
     assert read[3]["test_accuracy"] == 0.75
 

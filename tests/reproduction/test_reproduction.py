@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedasync_jax.jobs import runner, sweep
-from fedasync_jax.storage.run_folder import read_metrics
+from fedasync_jax.storage.read_run import read_metrics
 from reproduction import figures as figures_module
 from reproduction.claims import is_above, is_within
 from reproduction.evidence import (

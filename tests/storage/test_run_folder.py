@@ -6,7 +6,7 @@ import pytest
 
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import resume, run_folder
+from fedasync_jax.storage import read_run, resume, run_folder
 
 
 def make_folder(tmp_path):
@@ -36,9 +36,9 @@ TIMELINE = {
     "activity": np.array([1, 2, len(ACTIVITIES) - 1], np.int8),
 }
 READ_FNS = {
-    "updates": run_folder.read_updates,
-    "lost": run_folder.read_lost,
-    "timeline": run_folder.read_timeline,
+    "updates": read_run.read_updates,
+    "lost": read_run.read_lost,
+    "timeline": read_run.read_timeline,
 }
 
 
@@ -73,7 +73,7 @@ def test_config_and_metrics_are_read_back(tmp_path):
     assert json.loads((folder.path / "config.json").read_text()) == {
         "settings": {"alpha": 0.6}
     }
-    assert run_folder.read_metrics(folder.path) == {"SGD": rows}
+    assert read_run.read_metrics(folder.path) == {"SGD": rows}
 
 
 def test_lines_of_an_earlier_part_stay_while_they_are_told_again(tmp_path):
@@ -107,11 +107,11 @@ def test_a_full_disk_is_named(tmp_path):
             folder.add_metrics({"method": "x" * 90, "version": 2})
         with pytest.raises(OSError, match=r"clients\.npz could not be written: "):
             folder.write_arrays("clients.npz", {"num_samples": np.arange(999)})
-    assert [row["version"] for row in run_folder.read_metrics(folder.path)["x"]] == [
+    assert [row["version"] for row in read_run.read_metrics(folder.path)["x"]] == [
         0,
         1,
     ]
-    assert run_folder.read_clients(folder.path) is None
+    assert read_run.read_clients(folder.path) is None
 
 
 @contextlib.contextmanager
@@ -131,9 +131,9 @@ def resource_limit(num_bytes):
 def test_what_clients_did_and_lost_is_read_back_exactly(tmp_path):
     folder = make_folder(tmp_path)
     folder.write_method("FedAvg", updates=UPDATES, lost=LOST, timeline=TIMELINE)
-    assert_same(run_folder.read_updates(folder.path, "FedAvg"), UPDATES)
-    assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
-    assert_same(run_folder.read_timeline(folder.path, "FedAvg"), TIMELINE)
+    assert_same(read_run.read_updates(folder.path, "FedAvg"), UPDATES)
+    assert_same(read_run.read_lost(folder.path, "FedAvg"), LOST)
+    assert_same(read_run.read_timeline(folder.path, "FedAvg"), TIMELINE)
     names = {path.name for path in (folder.path / "fedavg").iterdir()}
     assert names == {"updates.npz", "lost.npz", "timeline.npz"}
 
@@ -144,8 +144,8 @@ def test_arrays_may_be_written_one_archive_at_a_time(tmp_path):
     folder.write_arrays("clients.npz", clients)
     folder.write_arrays("fedavg/lost.npz", LOST)
     folder.write_method("FedAvg", updates=UPDATES)
-    assert_same(run_folder.read_clients(folder.path), clients)
-    assert_same(run_folder.read_lost(folder.path, "FedAvg"), LOST)
+    assert_same(read_run.read_clients(folder.path), clients)
+    assert_same(read_run.read_lost(folder.path, "FedAvg"), LOST)
 
 
 @pytest.mark.parametrize("read_fn", READ_FNS.values(), ids=READ_FNS)
@@ -160,7 +160,7 @@ def test_an_archive_that_is_not_there_or_empty_is_none(tmp_path, read_fn):
         none = {key: array[:0] for key, array in arrays.items()}
         folder.write_arrays(f"fedavg/{name}.npz", none)
     assert read_fn(folder.path, "FedAvg") is None
-    assert run_folder.read_clients(folder.path) is None
+    assert read_run.read_clients(folder.path) is None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_run_goes_on_with_the_same_settings_or_more_updates(tmp_path):
     longer = {"settings": {**_CONFIG["settings"], "num_updates": 20, "hidden": (3,)}}
     second = run_folder.RunFolder(tmp_path / "a", longer)
     assert resume.read_config(tmp_path / "a")["settings"]["num_updates"] == 20
-    assert len(run_folder.read_metrics(tmp_path / "a")["x"]) == 1  # until it tells more
+    assert len(read_run.read_metrics(tmp_path / "a")["x"]) == 1  # until it tells more
     for version in (0, 1):
         second.add_metrics({"method": "x", "version": version})
     lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()

@@ -33,7 +33,7 @@ def read_pickled_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"cannot be unpickled ({reason})") from error
     if not isinstance(batch, dict):
         raise ValueError(f"must hold a dictionary, got {type(batch).__name__}")
-    return _to_data(_entry(batch, "data")), to_labels(_entry(batch, "labels"))
+    return _to_data(_entry(batch, "data")), read_labels(_entry(batch, "labels"))
 
 
 class _Stored:
@@ -98,7 +98,7 @@ def _to_data(stored: Any) -> np.ndarray:
     raise ValueError("'data' must be a uint8 array [N, D] in C order")
 
 
-def to_labels(stored: Any) -> np.ndarray:
+def read_labels(stored: Any) -> np.ndarray:
     """Return int64 [M]."""
     if not (isinstance(stored, list) and all(type(label) is int for label in stored)):
         raise ValueError("'labels' must be a list of whole numbers")

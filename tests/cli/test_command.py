@@ -1,0 +1,91 @@
+"""The command ``fedasync``: a word for each thing, one line for what cannot be."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from fedasync_jax.cli import command
+
+ROOT = Path(__file__).parents[2]
+FEDASYNC = "from fedasync_jax.cli.command import main; main()"
+
+
+def run(*arguments, cwd=ROOT, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-c", FEDASYNC, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        **kwargs,
+    )
+
+
+def test_the_command_is_installed():
+    (found,) = entry_points(group="console_scripts", name="fedasync")
+    assert found.load() is command.main
+
+
+def test_without_a_word_it_says_what_there_is():
+    for arguments in ((), ("--help",), ("-h",)):
+        done = run(*arguments)
+        assert done.returncode == 0
+        for name in command.COMMANDS:
+            assert f"\n  {name} " in done.stdout
+    assert run("--version").stdout.startswith("fedasync-jax ")
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_word_has_help(name):
+    done = run(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: fedasync {name}")
+
+
+def test_the_flags_of_train_stand_in_groups_and_choices_are_listed():
+    shown = run("train", "--help").stdout
+    titles = ["run", "data", "partition", "model", "worker", "mixing", "schedule"]
+    places = [shown.index(f"─ {title} options ─") for title in [*titles, "fleet"]]
+    assert places == sorted(places)
+    assert "{iid,shards,dirichlet," in shown and "{digits,npz,cifar10," in shown
+    assert max(map(len, shown.split("╭", 1)[1].splitlines())) <= 80
+
+
+def test_an_unknown_word_is_one_line_with_the_nearest():
+    done = run("trian")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: command must be one of train, sweep, plot, benchmark, reproduce, got "
+        "'trian' (did you mean train?)\n"
+    )
+
+
+def test_what_needs_a_checkout_says_so_without_one(tmp_path):
+    package = tmp_path / "site" / "fedasync_jax"
+    package.parent.mkdir()
+    package.symlink_to(ROOT / "fedasync_jax")
+    code = f"from pathlib import Path; Path.resolve = lambda self: self; {FEDASYNC}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "benchmark"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path / "site",
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: benchmark must be run from a checkout of the "
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_job_runs_and_is_drawn_again(tmp_path):
+    flags = ("--num-updates", 20, "--eval-every", 10, "--methods", "fedasync-constant")
+    done = run("train", *flags, "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "run" / "plots" / "alpha.png").unlink()
+    assert run("plot", "run", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "run" / "plots" / "alpha.png").is_file()
