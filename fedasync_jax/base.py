@@ -170,3 +170,50 @@ class LocalUpdate(Protocol):
     ) -> tuple[Variables, LocalInfo]:
         """Return the trained model and a ``LocalInfo``; for one task, not batched."""
         ...
+
+
+class Schedule(Protocol):
+    """What a part may ask of a schedule before it runs; ``schedule.Trace`` has it."""
+
+    @property
+    def num_updates(self) -> int:
+        """T."""
+        ...
+
+    @property
+    def client(self) -> np.ndarray:
+        """Int [T], who trains."""
+        ...
+
+
+class Guarded(NamedTuple):
+    """A function for ``jax.tree_util.Partial``, with a check of the schedule.
+
+    Inside a compiled program a number that is too large reads the last row. A part that
+    looks something up by client or version says here what it needs; the engine asks
+    before the first wave.
+
+    Attributes:
+      fn: the function.
+      check_schedule: ``check_schedule(schedule, *arguments of the Partial)`` raises
+        ValueError, in one line, if they do not fit.
+    """
+
+    fn: Callable[..., Any]
+    check_schedule: Callable[..., None]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.fn(*args, **kwargs)
+
+
+def check_schedule(part: Any, schedule: Schedule) -> None:
+    """Ask a local update or a rule whether it fits a schedule, if it can say so.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    if isinstance(part, jax.tree_util.Partial):
+        check = getattr(part.func, "check_schedule", None)
+        if check is not None:
+            check(schedule, *part.args)

@@ -27,6 +27,7 @@ from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
 from fedasync_jax.engine.packing import Part
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.step_scales import StepScales
+from fedasync_jax.engine.tables import check_tables
 from fedasync_jax.engine.wave import Inputs, Plan, TaskRow, as_pytree, compile_waves
 from fedasync_jax.schedule.trace import Trace, make_waves
 
@@ -87,7 +88,7 @@ def run(
 
     Raises:
       ValueError: if ``eval_every`` is out of range, a leaf of ``variables`` is not a
-        float array or ``state`` does not fit the trace.
+        float array, or trace, local update, rule and ``state`` do not fit.
     """
     one = Run(
         trace,
@@ -114,6 +115,7 @@ def run_one(
     choose_versions(
         run.eval_every, run.trace.num_updates
     )  # before anything is compiled
+    check_tables(run.trace, run.local_update, run.mixer)
     state = run.state
     if state is None:
         # Every device fills its own slots.

@@ -24,6 +24,7 @@ from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
 from fedasync_jax.engine.packing import Part, pack
 from fedasync_jax.engine.stacking import stack_own
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
+from fedasync_jax.engine.tables import check_tables
 from fedasync_jax.engine.wave import (
     Inputs,
     Plan,
@@ -63,6 +64,7 @@ def run_many(
         return [run_one(runs[0], batching, evaluate_fn, on_call)]
     for run in runs:
         choose_versions(run.eval_every, run.trace.num_updates)
+        check_tables(run.trace, run.local_update, run.mixer)
     states = [
         init_state(run.trace, run.mixer, run.variables)
         if run.state is None

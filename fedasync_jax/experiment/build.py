@@ -23,7 +23,7 @@ from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.fleet.build import build_fleet
 from fedasync_jax.schedule.build import build_trace
 from fedasync_jax.schedule.local_steps import TaskWork
-from fedasync_jax.worker.local_update import steps_per_task
+from fedasync_jax.worker.sampling import steps_per_task
 from fedasync_jax.worker.settings import WorkerSettings
 
 

@@ -20,7 +20,7 @@ from fedasync_jax.experiment.learned import (
 from fedasync_jax.experiment.records import Workload
 from fedasync_jax.models.settings import CONVOLVING, ModelSettings
 from fedasync_jax.schedule.local_steps import Steps, TimeBudget
-from fedasync_jax.worker.local_update import steps_per_task
+from fedasync_jax.worker.sampling import steps_per_task
 from fedasync_jax.worker.settings import WorkerSettings
 
 # Steps that are written out at most: more take long to compile.

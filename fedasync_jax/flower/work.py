@@ -29,7 +29,7 @@ from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.records import Workload
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.worker.local_update import steps_per_task
+from fedasync_jax.worker.sampling import steps_per_task
 
 
 class Work(NamedTuple):

@@ -1,6 +1,5 @@
 """Metrics for TensorBoard: a run per method, steps are versions."""
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ class TensorBoard(Callback):
     def on_start(self, method: Method) -> None:
         """Begin anew: all metrics are told again."""
         folder = self._folder / slugify(method.name)
-        shutil.rmtree(folder, ignore_errors=True)
+        for events in folder.glob("events.out.tfevents.*"):
+            events.unlink()
         self._writer = self._make_writer(str(folder))
 
     def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:

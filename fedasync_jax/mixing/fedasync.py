@@ -10,9 +10,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, ArrayLike, Mixer, MixInfo, PyTree, StalenessFn
+from fedasync_jax.base import (
+    Array,
+    ArrayLike,
+    Guarded,
+    Mixer,
+    MixInfo,
+    PyTree,
+    Schedule,
+    StalenessFn,
+)
 
 AlphaSchedule = Callable[[Array], ArrayLike]
 
@@ -57,4 +67,27 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
         mixed = tree.lerp(current, local, weight)
         return mixed, state, MixInfo(alpha=weight, applied=jnp.asarray(True))
 
-    return Mixer(init_fn, update_fn)
+    def check_fn(schedule: Schedule) -> None:
+        if callable(alpha):
+            make_rates(alpha, schedule.num_updates)
+
+    return Mixer(init_fn, jax.tree_util.Partial(Guarded(update_fn, check_fn)))
+
+
+def make_rates(alpha: AlphaSchedule, num_updates: int) -> np.ndarray:
+    """Return the values of a schedule of alpha, float32 [T].
+
+    Raises:
+      ValueError: if one of them is outside (0, 1].
+    """
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules rely on it
+        versions = jnp.arange(num_updates)
+        rates = jax.lax.map(lambda t: jnp.asarray(alpha(t), jnp.float32), versions)
+    rates = np.asarray(rates)
+    is_right = (rates > 0) & (rates <= 1)
+    if not is_right.all():
+        version = int(np.argmin(is_right))
+        raise ValueError(
+            f"alpha must be in (0, 1], got {rates[version]} at version {version}"
+        )
+    return rates

@@ -7,7 +7,16 @@ import jax
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, MixFn, MixInfo, PyTree
+from fedasync_jax.base import (
+    Array,
+    Guarded,
+    Mixer,
+    MixFn,
+    MixInfo,
+    PyTree,
+    Schedule,
+    check_schedule,
+)
 
 
 def bound_update(mixer: Mixer, max_norm: float) -> Mixer:
@@ -31,7 +40,7 @@ def bound_update(mixer: Mixer, max_norm: float) -> Mixer:
     if not isinstance(inner, jax.tree_util.Partial):
         inner = jax.tree_util.Partial(inner)
     bound = np.float32(max_norm)
-    return Mixer(mixer.init, jax.tree_util.Partial(_update, inner, bound))
+    return Mixer(mixer.init, jax.tree_util.Partial(_guarded_update, inner, bound))
 
 
 def _update(
@@ -58,3 +67,11 @@ def _update(
     near = tree.norm(tree.sub(local, start)) <= max_norm
     model, state = tree.where(near, (mixed, next_state), (current, state))
     return model, state, MixInfo(info.alpha, info.applied & near)
+
+
+def _check(schedule: Schedule, inner: MixFn, max_norm: Array) -> None:
+    del max_norm
+    check_schedule(inner, schedule)
+
+
+_guarded_update = Guarded(_update, _check)

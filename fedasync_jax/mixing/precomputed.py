@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, MixInfo, PyTree, StalenessFn
-from fedasync_jax.mixing.fedasync import AlphaSchedule
+from fedasync_jax.base import (
+    Array,
+    Guarded,
+    Mixer,
+    MixInfo,
+    PyTree,
+    Schedule,
+    StalenessFn,
+)
+from fedasync_jax.mixing.fedasync import AlphaSchedule, make_rates
 
 
 def weighted(weights: np.ndarray) -> Mixer:
@@ -30,7 +38,7 @@ def weighted(weights: np.ndarray) -> Mixer:
             f"weights must be in [0, 1], got values in "
             f"[{weights.min()}, {weights.max()}]"
         )
-    return Mixer(_init, jax.tree_util.Partial(_update, weights))
+    return Mixer(_init, jax.tree_util.Partial(_guarded_update, weights))
 
 
 def make_weights(
@@ -50,10 +58,7 @@ def make_weights(
     s = np.array([staleness_fn(jnp.int32(d)) for d in values.tolist()], np.float32)
     if not callable(alpha):
         return np.float32(alpha) * s[places]
-    with jax.numpy_dtype_promotion("standard"):  # optax's schedules rely on it
-        versions = jnp.arange(len(places))
-        rates = jax.lax.map(lambda t: jnp.asarray(alpha(t), jnp.float32), versions)
-    return np.asarray(rates) * s[places]
+    return make_rates(alpha, len(places)) * s[places]
 
 
 def _init(model: PyTree) -> PyTree:
@@ -76,3 +81,14 @@ def _update(
     weight = jnp.asarray(weights)[version]
     mixed = tree.lerp(current, local, weight)
     return mixed, state, MixInfo(alpha=weight, applied=jnp.asarray(True))
+
+
+def _check(schedule: Schedule, weights: Array) -> None:
+    if len(weights) < schedule.num_updates:
+        raise ValueError(
+            f"weights must be one per update, {schedule.num_updates} for this "
+            f"schedule, got {len(weights)}"
+        )
+
+
+_guarded_update = Guarded(_update, _check)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, MixInfo, PyTree
+from fedasync_jax.base import Array, Guarded, Mixer, MixInfo, PyTree, Schedule
 
 
 class RoundState(NamedTuple):
@@ -59,7 +59,7 @@ def average_rounds(client_weights: np.ndarray | None = None) -> Mixer:
         )
 
     numbers = weights.astype(jnp.result_type(float))
-    return Mixer(_begin, jax.tree_util.Partial(_average, numbers))
+    return Mixer(_begin, jax.tree_util.Partial(_guarded_average, numbers))
 
 
 def _begin(model: PyTree) -> RoundState:
@@ -85,3 +85,15 @@ def _average(
     mixed = tree.lerp(current, local, weight / total)
     info = MixInfo(alpha=weight / total, applied=jnp.asarray(True))
     return mixed, RoundState(began, total), info
+
+
+def _check(schedule: Schedule, weights: Array) -> None:
+    largest = int(np.max(schedule.client))
+    if 1 < len(weights) <= largest:
+        raise ValueError(
+            f"client_weights must be one per client, {largest + 1} for this schedule, "
+            f"got {len(weights)}"
+        )
+
+
+_guarded_average = Guarded(_average, _check)

@@ -30,6 +30,7 @@ from fedasync_jax.storage.checksums import (
     find_best,
     find_scores,
     find_versions,
+    is_orbax,
     seal_of,
     write_seal,
 )
@@ -118,7 +119,7 @@ class Checkpoints:
         content = {
             "version": snapshot.state.version,
             "evaluations": [
-                [version, {name: float(value) for name, value in metrics.items()}]
+                [version, {name: np.asarray(m).tolist() for name, m in metrics.items()}]
                 for version, metrics in snapshot.past.evaluations
             ],
             "slots": len(jax.tree.leaves(snapshot.state.store)[0]),
@@ -195,9 +196,11 @@ class Checkpoints:
     ) -> None:
         import orbax.checkpoint as ocp
 
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if folder.exists() and not is_orbax(folder):
+            raise ValueError(f"{folder} is there and was not made by a run")
         seal_of(folder).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
         with _ORBAX, ocp.StandardCheckpointer() as writer:
             writer.save(folder, arrays)
         write_seal(folder, content)
@@ -209,7 +212,8 @@ class Checkpoints:
             # The seal first: what is left after an interruption counts for nothing.
             seal_of(self.folder / str(version)).unlink(missing_ok=True)
         for folder in self.folder.iterdir():
-            if folder.is_dir() and folder.name not in map(str, kept):
+            version = folder.name.split(".")[0]  # orbax adds to it while it writes
+            if version.isdecimal() and int(version) not in kept and is_orbax(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -247,11 +251,16 @@ def _make_snapshot(
     store = jax.tree.map(fill_up, store, state.store)
     on_device = jax.tree.map(jnp.asarray, (variables, store, mixer_state))
     evaluations = [
-        Evaluation(version, {k: np.float32(v) for k, v in metrics.items()})
+        Evaluation(version, {k: _as_metric(v) for k, v in metrics.items()})
         for version, metrics in content["evaluations"]
     ]
     past = Past(Updates(*arrays["updates"]), evaluations)
     return Snapshot(RunState(content["version"], *on_device), past)
+
+
+def _as_metric(value: Any) -> np.ndarray | np.float32:
+    """Return a metric as it was: a number, or an array of any shape."""
+    return np.float32(value) if np.ndim(value) == 0 else np.array(value, np.float32)
 
 
 def _read(folder: Path, like: PyTree) -> PyTree:

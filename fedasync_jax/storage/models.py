@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import PyTree, Variables
+from fedasync_jax.storage.checksums import is_orbax
 
 _HOW = {
     "fedasync_jax": "fedasync_jax.load_model(folder)",
@@ -38,15 +39,14 @@ def save_model(
 
     Raises:
       OSError: if it cannot be written.
+      ValueError: if the folder holds anything but an earlier model.
     """
     import orbax.checkpoint as ocp
     from safetensors.numpy import save_file
 
     folder = Path(folder).absolute()
     arrays = {name: np.asarray(a, order="C") for name, a in name_leaves(model).items()}
-    (folder / "model.json").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _make_room(folder)
     save_file(arrays, folder / "model.safetensors")
     with ocp.StandardCheckpointer() as writer:
         writer.save(folder / "orbax", arrays)
@@ -56,6 +56,29 @@ def save_model(
     }
     text = json.dumps({**(about or {}), "load_with": _HOW, "leaves": leaves}, indent=2)
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder, or remove an earlier model from it, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(p.name for p in folder.iterdir() if not _is_ours(p))
+    if foreign:
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        raise ValueError(
+            f"folder must be empty or hold an earlier model alone, got {folder} with "
+            f"{shown}"
+        )
+    (folder / "model.json").unlink(missing_ok=True)  # first: what is left is no model
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink():
+        return False
+    if path.name in ("model.json", "model.safetensors"):
+        return path.is_file()
+    return path.name.split(".")[0] == "orbax" and is_orbax(path)
 
 
 def read_about(folder: str | Path) -> dict[str, Any] | None:

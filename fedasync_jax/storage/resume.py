@@ -11,13 +11,13 @@ from typing import Any
 def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but an earlier part of the same run.
 
-    Nothing is ever overwritten. A run goes on with the settings that it began with;
-    only ``num_updates`` may grow.
+    Nothing is ever overwritten. A folder that is empty is a new one. A run goes on with
+    the settings that it began with; only ``num_updates`` may grow.
 
     Raises:
       ValueError: if ``path`` exists and is not such a run.
     """
-    if not Path(path).exists():
+    if not Path(path).exists() or _is_unused(Path(path)):
         return
     earlier = read_config(path)["settings"]
     for name, (before, now) in compare_settings(earlier, config["settings"]).items():
@@ -26,6 +26,16 @@ def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{name} must be {before} to go on with the run {path}, got {now}"
             )
+
+
+def _is_unused(folder: Path) -> bool:
+    """Return whether a folder is empty, or a run was killed before it began there."""
+    if not folder.is_dir():
+        return False
+    try:
+        return {path.name for path in folder.iterdir()} <= {".lock", ".config.json"}
+    except PermissionError:
+        return False  # told of by whoever reads it
 
 
 def compare_settings(

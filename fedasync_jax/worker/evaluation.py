@@ -33,8 +33,8 @@ def make_evaluate(
       ValueError: if there is no sample or ``batch_size`` < 1.
 
     Returns:
-      A function that enqueues its work and does not wait for it; the values are
-      scalars on the device, without ``"count"``.
+      A function that enqueues its work and does not wait for it; the values lie on
+      the device, of the shapes that ``metrics`` gives them, without ``"count"``.
     """
     num_samples = jax.tree.leaves(arrays)[0].shape[axis]
     if num_samples < 1 or batch_size < 1:
@@ -95,9 +95,13 @@ def _add(parts: list[dict[str, Array]]) -> dict[str, Array]:
 
 @jax.jit
 def _add_all(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    return jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves)), *parts)
+    return jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves), axis=0), *parts)
 
 
 @jax.jit
 def _means(sums: dict[str, Array]) -> dict[str, Array]:
+    if "count" not in sums:
+        raise ValueError(
+            f"metrics must return a sum called count, got {', '.join(sums) or 'none'}"
+        )
     return {k: v / sums["count"] for k, v in sums.items() if k != "count"}

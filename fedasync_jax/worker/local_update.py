@@ -9,7 +9,6 @@ Algorithm 1 (Worker), Option II.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,8 +26,10 @@ from fedasync_jax.base import (
     LocalUpdate,
     Model,
     PyTree,
+    Schedule,
     Variables,
 )
+from fedasync_jax.worker.sampling import find_max_count, sample_rows
 
 MakeOptimizer = Callable[[PyTree], optax.GradientTransformation]
 
@@ -57,8 +58,9 @@ def make_local_update(
       model: what is trained; only ``params`` sees the optimizer, ``state`` is carried.
       data: samples of all clients; they become arguments of the compiled program, so
         that they lie on the device once.
-      optimizer: any optax transformation; its state is made anew for every task. Or a
-        function of ``numbers`` that returns one.
+      optimizer: any optax transformation; its state is made anew for every task, and
+        random keys in it are folded with the task's. Or a function of ``numbers`` that
+        returns one.
       batch_size: B >= 1.
       max_steps: largest H that will be asked for; a task may ask for fewer. A larger H
         raises ValueError if it is known when tracing, and is cut to ``max_steps`` if it
@@ -83,7 +85,7 @@ def make_local_update(
     if isinstance(optimizer, optax.GradientTransformation):
         optimizer, numbers = _Always(optimizer), ()
     plan = _Plan(
-        model, optimizer, batch_size, max_steps, sampling, unroll, _max_count(data)
+        model, optimizer, batch_size, max_steps, sampling, unroll, find_max_count(data)
     )
     return jax.tree_util.Partial(_Train(plan), data, numbers)
 
@@ -105,34 +107,6 @@ def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
         return jax.tree_util.Partial(_Train(plan), *local_update.args)
 
     return [match(*pair) for pair in zip(local_updates, functions, strict=True)]
-
-
-def steps_per_task(
-    counts: np.ndarray | Array, *, batch_size: int, epochs: float
-) -> np.ndarray:
-    """Return H of every client for a number of passes over its own samples.
-
-    >>> steps_per_task(np.array([500, 18, 3]), batch_size=50, epochs=1).tolist()
-    [10, 1, 1]
-
-    Args:
-      counts: int [C], n_i.
-      batch_size: B >= 1.
-      epochs: passes over the client's samples, > 0.
-
-    Returns:
-      int32 [C], ceil(epochs * n_i / B).
-
-    Raises:
-      ValueError: if ``batch_size`` < 1 or ``epochs`` is not positive.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be >= 1, got {batch_size}")
-    if not 0 < epochs < math.inf:
-        raise ValueError(f"epochs must be finite and > 0, got {epochs}")
-    exact = np.asarray(counts) * epochs / batch_size
-    steps = np.ceil(exact - 1e-9)  # 1.1 * 110 is a little more than 121
-    return np.maximum(steps, 1).astype(np.int32)
 
 
 class _Always(NamedTuple):
@@ -185,6 +159,18 @@ class _Train(NamedTuple):
         task = data, variables, client, key, num_steps, step_scale
         return _train(self.plan, optimizer, *task)
 
+    def check_schedule(
+        self, schedule: Schedule, data: ClientData, numbers: PyTree
+    ) -> None:
+        """Raise ValueError if the schedule has a client that has no data."""
+        del numbers
+        owners, largest = len(data.counts), int(np.max(schedule.client))
+        if largest >= owners:
+            raise ValueError(
+                f"clients of the schedule must be in 0..{owners - 1}, as many as have "
+                f"data ({owners}), got {largest}"
+            )
+
 
 def _train(
     plan: _Plan,
@@ -199,7 +185,15 @@ def _train(
     data = jax.tree.map(jnp.asarray, data)  # NumPy's cannot be indexed by a tracer
     num_steps = _limit_steps(num_steps, plan.max_steps)
     sample_key, step_key = jax.random.split(key)
-    rows = _sample_rows(plan, data, client, sample_key)
+    with_replacement = plan.sampling == "replacement"
+    rows = sample_rows(
+        data,
+        client,
+        sample_key,
+        max_steps=plan.max_steps,
+        batch_size=plan.batch_size,
+        max_count=None if with_replacement else plan.max_count,
+    )
 
     def step(h: int | Array, carry: _Carry) -> _Carry:
         batch = tree.take(data.arrays, rows[h])
@@ -207,7 +201,8 @@ def _train(
         return _step(plan.model, optimizer, carry, batch, step_h_key, step_scale)
 
     received = variables._replace(state=plan.model.start_task(variables.state))
-    start = _Carry(received, optimizer.init(variables.params), jnp.zeros(()))
+    optimizer_state = _make_random(optimizer.init(variables.params), key)
+    start = _Carry(received, optimizer_state, jnp.zeros(()))
     if plan.unroll:
         carry = _unrolled(step, start, plan.max_steps, num_steps)
     else:
@@ -217,6 +212,25 @@ def _train(
     return trained, LocalInfo(
         loss=carry.loss_sum / jnp.asarray(num_steps, carry.loss_sum.dtype)
     )
+
+
+def _make_random(optimizer_state: PyTree, key: Array) -> PyTree:
+    """Return a fresh state whose random keys, if it has any, are those of this task.
+
+    The state is made anew for every task, from a key that the user gave once: noise
+    would be the same in all tasks. Old keys are two numbers uint32, and known by their
+    names.
+    """
+
+    def fold(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path[-1:], simple=True) if path else ""
+        is_typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_old = leaf.dtype == jnp.uint32 and leaf.shape == (2,) and "key" in name
+        if not (is_typed or is_old):
+            return leaf
+        return jax.random.fold_in(leaf, jax.random.bits(key))
+
+    return jax.tree_util.tree_map_with_path(fold, optimizer_state)
 
 
 def _step(
@@ -259,33 +273,3 @@ def _unrolled(step, carry: _Carry, max_steps: int, num_steps: int | Array) -> _C
     for h in range(max_steps):
         carry = tree.where(h < num_steps, step(h, carry), carry)
     return carry
-
-
-def _sample_rows(plan: _Plan, data: ClientData, client: Array, key: Array) -> Array:
-    """Return int32 [max_steps, B], rows of ``data.arrays`` for every step."""
-    num_draws = plan.max_steps * plan.batch_size
-    count = data.counts[client]
-    if plan.sampling == "replacement":
-        drawn = jax.random.randint(key, (num_draws,), 0, count, jnp.int32)
-    else:
-        drawn = _shuffled_passes(key, count, num_draws, plan.max_count)
-    rows = data.indices[data.offsets[client] + drawn]
-    return rows.reshape(plan.max_steps, plan.batch_size)
-
-
-def _shuffled_passes(key: Array, count: Array, length: int, max_count: int) -> Array:
-    """Return int32 [length]: passes over 0 .. count-1, each in an order of its own.
-
-    One sort does all passes: position p belongs to pass p // count and stands for the
-    sample p % count; sorted by (pass, random number), every pass keeps its place and is
-    shuffled in itself. ``max_count - 1`` positions more than asked for complete the
-    last pass before it is cut off.
-    """
-    position = jnp.arange(length + max_count - 1, dtype=jnp.int32)
-    random = jax.random.bits(key, position.shape)
-    operands = (position // count, random, position % count)
-    return jax.lax.sort(operands, num_keys=2)[2][:length]
-
-
-def _max_count(data: ClientData) -> int:
-    return int(np.max(np.asarray(data.counts)))

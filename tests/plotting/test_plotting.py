@@ -199,7 +199,7 @@ def test_what_is_asynchronous_is_read_and_not_guessed_from_the_name(tmp_path):
     assert contents.read_contents(folder).asynchronous == [
         method for method, alpha_fn in METHODS.items() if not alpha_fn
     ]
-    path.write_text("{}")
+    (folder / "fedavg" / "method.json").write_text("{}")
     with pytest.raises(ValueError, match=r"method\.json must say is_async, got"):
         contents.read_contents(folder)
 

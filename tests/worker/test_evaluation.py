@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from fedasync_jax import make_evaluate
 from fedasync_jax.base import Model, Variables
 from fedasync_jax.engine.batching import replicate
-from fedasync_jax.models import make_classifier
+from fedasync_jax.models import make_classifier, make_model
 
 VARIABLES = Variables({"w": jnp.array([1.0, -2.0])})
 
@@ -124,3 +124,47 @@ def test_nothing_to_evaluate_is_an_error(num_samples, batch_size, found):
     line = f"^evaluation needs at least 1 sample and batch_size >= 1, got {found}$"
     with pytest.raises(ValueError, match=line):
         make_evaluate(MODEL, make_arrays(num_samples), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1000, 64, 7])
+def test_a_metric_may_be_a_vector_or_a_matrix(batch_size):
+    """It is summed over the pieces only, however many there are."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 4)).astype(np.float32)
+    weights = rng.normal(size=(4, 3)).astype(np.float32)
+    predicted = np.argmax(x @ weights, axis=1)
+    y = np.where(rng.random(100) < 0.7, predicted, 0).astype(np.int32)
+
+    def metrics(params, batch):
+        guess = jnp.argmax(batch["x"] @ params["w"], axis=1)
+        one_hot = jax.nn.one_hot(guess, 3)
+        return {
+            "count": jnp.float32(len(guess)),
+            "of_class": jnp.sum(one_hot, axis=0),
+            "confusion": jax.nn.one_hot(batch["y"], 3).T @ one_hot,
+        }
+
+    model = make_model(
+        lambda key: {"w": jnp.asarray(weights)},
+        lambda params, batch, key: jnp.zeros(()),
+        metrics,
+    )
+    evaluate = make_evaluate(model, {"x": x, "y": y}, batch_size=batch_size)
+    found = jax.device_get(evaluate(model.init(jax.random.key(0))))
+    confusion = np.zeros((3, 3))
+    np.add.at(confusion, (y, predicted), 1)
+    np.testing.assert_allclose(found["confusion"], confusion / 100, rtol=1e-5)
+    np.testing.assert_allclose(
+        found["of_class"], np.bincount(predicted, minlength=3) / 100, rtol=1e-5
+    )
+
+
+def test_metrics_without_a_count_are_refused_by_name():
+    model = make_model(
+        lambda key: {"w": jnp.zeros(())},
+        lambda params, batch, key: jnp.zeros(()),
+        lambda params, batch: {"loss": jnp.sum(batch["x"])},
+    )
+    evaluate = make_evaluate(model, {"x": np.ones((4, 1), np.float32)})
+    with pytest.raises(ValueError, match=r"^metrics must return a sum called count, "):
+        evaluate(model.init(jax.random.key(0)))

@@ -12,7 +12,8 @@ import pytest
 from jax.test_util import check_grads
 
 from fedasync_jax.base import ClientData, Model, Variables
-from fedasync_jax.models import from_linen
+from fedasync_jax.data import Partition, make_client_data
+from fedasync_jax.models import from_linen, make_model
 from fedasync_jax.worker import add_proximal, make_local_update, steps_per_task
 
 COUNTS = np.array([1, 3, 4, 7, 10], np.int32)
@@ -463,3 +464,55 @@ def test_make_local_update_names_what_is_wrong(settings, line):
     settings = {"batch_size": 1, "max_steps": 1, **settings}
     with pytest.raises(ValueError, match=f"^{line}$"):
         make_local_update(MODEL, make_data(), optax.sgd(0.1), **settings)
+
+
+# Randomness of the optimizer
+
+
+def _drift(make_noise, num_tasks):
+    """Return the model after tasks that only noise moves."""
+    model = make_model(
+        lambda key: {"w": jnp.zeros(3)},
+        lambda params, batch, key: 0.0 * jnp.sum(params["w"]),
+    )
+    rows = Partition(np.arange(4), np.array([2, 2]))
+    clients = make_client_data({"x": np.zeros((4, 1), np.float32)}, rows)
+    optimizer = optax.chain(make_noise(), optax.sgd(0.1))
+    worker = make_local_update(model, clients, optimizer, batch_size=1, max_steps=2)
+    variables, moves = model.init(jax.random.key(0)), []
+    for task in range(num_tasks):
+        key = jax.random.fold_in(jax.random.key(1), task)
+        with jax.numpy_dtype_promotion("standard"):  # optax's noise relies on it
+            after, _ = worker(variables, jnp.int32(task % 2), key, 2)
+        moves.append(np.asarray(after.params["w"] - variables.params["w"]))
+        variables = after
+    return np.stack(moves)
+
+
+@pytest.mark.parametrize("key", [jax.random.key(7), jax.random.PRNGKey(7)])
+def test_noise_of_an_optimizer_is_another_one_in_every_task(key):
+    def make_noise():
+        return optax.add_noise(1.0, 0.0, key)
+
+    moves = _drift(make_noise, 200)
+    assert len(np.unique(moves[:, 0])) == 200
+    # Steps of standard deviation 0.1 sqrt(2): their sum grows as the square root.
+    assert np.std(moves) == pytest.approx(0.1 * np.sqrt(2), rel=0.1)
+    assert np.abs(moves.sum(axis=0)).max() < 4 * 0.1 * np.sqrt(2 * 200)
+    np.testing.assert_array_equal(moves[:20], _drift(make_noise, 20))
+
+
+def test_an_optimizer_without_random_keys_is_left_as_it_is():
+    model = make_model(
+        lambda key: {"w": jnp.zeros(3)},
+        lambda params, batch, key: jnp.sum(params["w"]),
+    )
+    rows = Partition(np.arange(4), np.array([2, 2]))
+    clients = make_client_data({"x": np.zeros((4, 1), np.float32)}, rows)
+    worker = make_local_update(
+        model, clients, optax.adam(0.1), batch_size=1, max_steps=2
+    )
+    start = model.init(jax.random.key(0))
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam relies on it
+        found = [worker(start, jnp.int32(0), jax.random.key(k), 2)[0] for k in (1, 2)]
+    np.testing.assert_array_equal(found[0].params["w"], found[1].params["w"])
