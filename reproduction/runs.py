@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.sweep import Point
 from fedasync_jax.storage.read_run import read_models
 from fedasync_jax.storage.resume import compare_settings, read_config
@@ -53,7 +54,13 @@ def find_runs(
 
 def is_same_run(settings: Mapping[str, Any], point: Point) -> bool:
     """Return whether settings are those of a run, but for places and its length."""
-    return compare_settings(settings, point.settings.to_json()).keys() <= _FREE
+    return _differ(settings, point) <= _FREE
+
+
+def _differ(settings: Mapping[str, Any], point: Point) -> set[str]:
+    """Return which settings differ, by name."""
+    wanted, defaults = point.settings.to_json(), Settings().to_json()
+    return set(compare_settings(settings, wanted, defaults))
 
 
 def find_end(point: Point) -> End | None:

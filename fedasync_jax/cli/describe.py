@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedasync_jax.cli.flags import name_program
 from fedasync_jax.cli.results import describe_score
 from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
@@ -35,7 +36,7 @@ def describe_run(run_dir: Path) -> Iterator[str]:
         yield f"  {_describe_method(run_dir, name, rows, settings)}"
     is_whole = (run_dir / "summary.json").is_file()
     if not is_whole and not writer:
-        yield f"  go on with: python scripts/train.py --resume {run_dir}"
+        yield f"  go on with: {name_program()} --resume {run_dir}"
 
 
 def _describe_settings(config: dict[str, Any], settings: Settings) -> str:

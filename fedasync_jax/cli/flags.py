@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import os
 import re
 import sys
 import typing
@@ -128,6 +129,14 @@ def _for_tyro(hint: Any) -> Any:
     if typing.get_origin(hint) is Sequence:
         return tuple[changed[0], ...]
     return functools.reduce(lambda a, b: a | b, changed)
+
+
+def name_program() -> str:
+    """Return how the process was called, for hints: ``fedasync train``."""
+    called = sys.argv[0]
+    if called.startswith("fedasync "):
+        return called
+    return f"python {os.path.join('scripts', os.path.basename(called))}"
 
 
 def fail(error: object) -> NoReturn:

@@ -22,7 +22,7 @@ import jax
 from rich.console import Console
 
 from fedasync_jax.cli.describe import describe_run
-from fedasync_jax.cli.flags import fail, parse_settings
+from fedasync_jax.cli.flags import fail, name_program, parse_settings
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.progress import ProgressLine
 from fedasync_jax.cli.results import make_table
@@ -72,11 +72,12 @@ def main() -> None:
     path = settings.run.run_dir or _new_run_dir(settings)
     config = _describe(command)
     try:
-        check_goes_on(path, config)
+        defaults = Settings().to_json()
+        check_goes_on(path, config, defaults)
         callbacks = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
         with console.status("reading data, making schedules, warming up"):
             built = build_experiment(settings)
-        folder = RunFolder(path, config)
+        folder = RunFolder(path, config, defaults)
     except (ValueError, ModuleNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -183,7 +184,7 @@ def _run_or_stop(
     except runner.Stopped as stop:
         again = f"--resume {folder.path}" + "".join(f" --load {name}" for name in load)
         console.print(
-            f"{stop}; go on with: python scripts/train.py {again}",
+            f"{stop}; go on with: {name_program()} {again}",
             highlight=False,
             soft_wrap=True,
         )

@@ -68,7 +68,7 @@ def run(
 
     Args:
       trace: who arrives when and from which version.
-      local_update: the Worker, not batched (see ``local.make_local_update``).
+      local_update: the Worker, not batched (see ``make_local_update``).
       mixer: the Updater's rule.
       variables: x_0; ignored when ``state`` is given.
       key: root key; task n trains with ``fold_in(key, n)``.

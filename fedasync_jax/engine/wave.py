@@ -1,7 +1,7 @@
 """One wave, compiled: gather the start models, train, mix, keep the new versions.
 
-This is the device's half of Algorithm 1; ``engine`` is the host's, and ``many`` that of
-several runs at once.
+This is the device's half of Algorithm 1; ``algorithm`` is the host's, and ``many`` that
+of several runs at once.
 
 Shapes: T updates, W tasks a call (a wave and its padding), R runs. Row t of a trace
 makes version t + 1.

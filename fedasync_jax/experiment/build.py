@@ -1,7 +1,7 @@
 """From settings to an experiment: names and numbers become objects.
 
 All methods of an experiment share data, model, initial values, fleet and number of
-gradients, and run in the same engine (see ``running``).
+gradients, and run in the same engine (see ``jobs.runner``).
 """
 
 import functools

@@ -18,7 +18,7 @@ from fedasync_jax.experiment.learned import (
     load_texts,
 )
 from fedasync_jax.experiment.records import Workload
-from fedasync_jax.models.settings import CONVOLVING, ModelSettings
+from fedasync_jax.models.settings import ModelSettings
 from fedasync_jax.schedule.local_steps import Steps, TimeBudget
 from fedasync_jax.worker.sampling import steps_per_task
 from fedasync_jax.worker.settings import WorkerSettings
@@ -137,4 +137,4 @@ def _choose_convolution(settings: ModelSettings, steps: Steps) -> models.Convolu
     if name == "auto" and not (settings.model == "paper-cnn" and few_and_equal):
         name = "patches"
     chosen = models.choose_convolution(name, platform)
-    return chosen._replace(unroll=chosen.unroll and settings.model in CONVOLVING)
+    return chosen._replace(unroll=chosen.unroll and settings.convolves)

@@ -7,6 +7,7 @@ from fedasync_jax.fleet.devices import (
     make_fleet,
     single_worker,
 )
+from fedasync_jax.fleet.habits import AVAILABILITIES
 from fedasync_jax.fleet.laws import (
     DELAY_LAWS,
     DelayLaw,
@@ -20,6 +21,7 @@ from fedasync_jax.fleet.laws import (
 from fedasync_jax.fleet.network import Network, make_network
 
 __all__ = [
+    "AVAILABILITIES",
     "DELAY_LAWS",
     "LOSE",
     "PAUSE",

@@ -80,7 +80,7 @@ def make_work(
       settings: names and numbers; H is ``num_steps``, or ``epochs`` over the samples.
       model: what is trained.
       samples: pytree of arrays [n_i, ...]; one sample is one row of every leaf.
-      unroll: see ``local.make_local_update``.
+      unroll: see ``make_local_update``.
 
     Raises:
       ValueError: if there is no sample, or the arrays differ in their number.

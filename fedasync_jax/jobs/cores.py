@@ -1,7 +1,6 @@
-"""What XLA must be told before its back end starts, in one place for all scripts.
+"""What XLA must be told before its back end starts, in one place for all commands.
 
-Import it as the neighbour that it is (``python scripts/x.py`` puts this folder on the
-path) and call ``use_all_cores`` before the first use of a device.
+Call ``use_all_cores`` before the first use of a device.
 """
 
 import functools

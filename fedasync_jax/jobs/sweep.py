@@ -45,7 +45,8 @@ def is_finished(point: Point) -> bool:
         return False
     wanted, models = point.settings.to_json(), read_models(point.path).values()
     return len(models) >= len(point.settings.run.methods) and not any(
-        compare_settings(about["settings"], wanted) for about in models
+        compare_settings(about["settings"], wanted, Settings().to_json())
+        for about in models
     )
 
 
@@ -74,8 +75,9 @@ def run_points(
       ValueError: if a folder holds something else, or settings do not fit the data.
     """
     pending = _sort([point for point in points if not is_finished(point)])
+    defaults = Settings().to_json()
     for point in pending:  # all of them, before anything is compiled
-        check_goes_on(point.path, {"settings": point.settings.to_json()})
+        check_goes_on(point.path, {"settings": point.settings.to_json()}, defaults)
     with contextlib.ExitStack() as stack:
         jobs = _build(pending, config, stack, make_callbacks)
         of_folder = {point.path: point for point in pending}
@@ -106,6 +108,6 @@ def _build(
     for point in points:
         built = build_experiment(point.settings)
         settings = {"settings": point.settings.to_json()}
-        folder = RunFolder(point.path, {**config, **settings})
+        folder = RunFolder(point.path, {**config, **settings}, Settings().to_json())
         stack.callback(folder.close)
         yield Job(built, folder, make_callbacks(point))

@@ -2,7 +2,7 @@
 
 Schedule and staleness are known before a run, so alpha_t is too: as an array, any
 alpha, any schedule of it and any s(d) are mere numbers, and runs that differ in them
-share one compiled program (see ``many``).
+share one compiled program (see ``engine.many``).
 """
 
 import jax

@@ -1,6 +1,7 @@
 """Settings of the model: which, how wide, how deep."""
 
 import dataclasses
+import inspect
 from typing import Annotated
 
 from fedasync_jax.models.convolution import CONVOLUTIONS
@@ -8,8 +9,6 @@ from fedasync_jax.models.registry import CLASSIFIERS, LANGUAGE_MODELS
 from fedasync_jax.parts.bounds import one_of
 from fedasync_jax.parts.registry import Setting, merge_settings
 from fedasync_jax.parts.settings import PartSettings
-
-CONVOLVING = ("cnn", "paper-cnn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,14 @@ class ModelSettings(PartSettings):
     def choices(cls) -> dict[str, Setting]:
         """Return the settings of all models."""
         return merge_settings(CLASSIFIERS.settings(), LANGUAGE_MODELS.settings())
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the model asks for a convolution."""
+        factory = CLASSIFIERS.get(self.model)
+        return factory is not None and "conv_general_dilated" in (
+            inspect.signature(factory).parameters
+        )
 
     @property
     def is_language_model(self) -> bool:

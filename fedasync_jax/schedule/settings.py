@@ -6,7 +6,7 @@ from typing import Annotated
 from fedasync_jax.parts.bounds import above, at_least, one_of
 from fedasync_jax.parts.registry import Setting
 from fedasync_jax.parts.settings import PartSettings
-from fedasync_jax.schedule.schedulers import SCHEDULES
+from fedasync_jax.schedule.schedulers import SCHEDULES, Sampled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,4 +57,4 @@ class ScheduleSettings(PartSettings):
     @property
     def has_clock(self) -> bool:
         """Whether times are simulated seconds."""
-        return self.schedule != "sampled"
+        return SCHEDULES[self.schedule] is not Sampled

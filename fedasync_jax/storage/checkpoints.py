@@ -1,8 +1,8 @@
 """Checkpoints: everything that a run must not lose, written by orbax beside the run.
 
 ``<folder>/<version>/``      the arrays, as orbax writes them
-``<folder>/<version>.json``  its seal, written last: see ``seals``. What has no seal, or
-                             does not match it, is passed over.
+``<folder>/<version>.json``  its seal, written last: see ``checksums``. What has no
+                             seal, or does not match it, is passed over.
 
 The newest few stay, and the one with the highest score. Writing goes on in a thread of
 its own. A checkpoint that is due while one is being written, or soon after, is left

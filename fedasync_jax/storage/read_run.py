@@ -64,7 +64,7 @@ def read_models(run_dir: str | Path) -> dict[str, dict[str, Any]]:
       run_dir: the run folder.
 
     Returns:
-      What ``exports.read_about`` returns, by the slug of the method.
+      What ``models.read_about`` returns, by the slug of the method.
     """
     folders = {path.parent.name: path for path in sorted(Path(run_dir).glob("*/model"))}
     models = {slug: read_about(folder) for slug, folder in folders.items()}

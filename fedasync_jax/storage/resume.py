@@ -3,16 +3,26 @@
 import json
 import os
 import socket
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
-def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
+
+def check_goes_on(
+    path: str | Path, config: Mapping[str, Any], defaults: Mapping[str, Any] = _NOTHING
+) -> None:
     """Refuse a folder that holds anything but an earlier part of the same run.
 
     Nothing is ever overwritten. A folder that is empty is a new one. A run goes on with
     the settings that it began with; only ``num_updates`` may grow.
+
+    Args:
+      path: the run folder.
+      config: with the ``settings`` of the run, as ``Settings.to_json`` has them.
+      defaults: of all settings: a run that was made before there was one had this.
 
     Raises:
       ValueError: if ``path`` exists and is not such a run.
@@ -20,7 +30,8 @@ def check_goes_on(path: str | Path, config: Mapping[str, Any]) -> None:
     if not Path(path).exists() or _is_unused(Path(path)):
         return
     earlier = read_config(path)["settings"]
-    for name, (before, now) in compare_settings(earlier, config["settings"]).items():
+    differences = compare_settings(earlier, config["settings"], defaults)
+    for name, (before, now) in differences.items():
         grows = name == "num_updates" and isinstance(before, int) and before <= now
         if not grows:
             raise ValueError(
@@ -39,18 +50,22 @@ def _is_unused(folder: Path) -> bool:
 
 
 def compare_settings(
-    earlier: Mapping[str, Any], settings: Mapping[str, Any]
+    earlier: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any] = _NOTHING,
 ) -> dict[str, tuple[Any, Any]]:
     """Return what differs, but for the place: values before and now, by name.
 
     Args:
       earlier: settings that were read from JSON.
       settings: as ``Settings.to_json`` has them.
+      defaults: what ``earlier`` had where it does not say so.
 
     >>> compare_settings({"alpha": 0.6, "seed": 1}, {"alpha": 0.9, "seed": 1})
     {'alpha': (0.6, 0.9)}
     """
     same_kind = json.loads(json.dumps(settings))
+    earlier = {**json.loads(json.dumps(dict(defaults))), **earlier}
     pairs = {
         name: (earlier.get(name), same_kind.get(name))
         for name in sorted((earlier.keys() | same_kind.keys()) - {"run_dir"})

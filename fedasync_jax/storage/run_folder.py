@@ -12,8 +12,8 @@
                         ``start_time``, ``end_time``, ``reason`` (of ``LOSS_REASONS``)
     ``timeline.npz``    arrays [N], what some of the clients did and when: ``client``,
                         ``start``, ``end``, ``activity`` (of ``ACTIVITIES``)
-    ``model/``          the final model, see ``exports``
-    ``checkpoints/``    see ``checkpoint``
+    ``model/``          the final model, see ``models``
+    ``checkpoints/``    see ``checkpoints``
 ``plots/``          pictures
 
 Times are simulated seconds. Only metrics are sure to be there: what a run does not know
@@ -45,16 +45,22 @@ class RunFolder:
       path: where it is.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ):
         """Make the folder, or go on in it, lock it, and write ``config.json``.
 
-        A run that goes on tells all its metrics again, see ``add_metrics``.
+        A run that goes on tells all its metrics again, see ``add_metrics``. For
+        ``defaults`` see ``check_goes_on``.
 
         Raises:
           ValueError: if ``path`` cannot be made or written to, is not an earlier part
             of the same run, or another process writes to it.
         """
-        check_goes_on(path, config)
+        check_goes_on(path, config, defaults or {})
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -107,7 +113,7 @@ class RunFolder:
         return self.path / slugify(method) / "checkpoints"
 
     def model_folder(self, method: str) -> Path:
-        """Return where the final model of a method is, see ``exports``."""
+        """Return where the final model of a method is, see ``models``."""
         return self.path / slugify(method) / "model"
 
     def write_summary(self, rows: Sequence[Row]) -> None:

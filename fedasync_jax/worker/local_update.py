@@ -91,7 +91,7 @@ def make_local_update(
 
 
 def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
-    """Return the same local updates, fit to share a program (see ``many.run_many``).
+    """Return the same local updates, fit to share a program (see ``engine.run_many``).
 
     The size of the largest client is part of a program; it becomes that of all. No
     result depends on it. Local updates that ``make_local_update`` did not make are

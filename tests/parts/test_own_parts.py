@@ -183,6 +183,8 @@ def test_it_runs_from_the_command_line(own, tmp_path):
     assert config["settings"][own.setting] == float(value)
     rows = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(rows) == 1 and rows[0]["gradients"] == 100
+    if "delta" in own.flags:
+        assert rows[0]["method"] == "delta(0.2)"
 
 
 def test_its_settings_are_flags_that_are_explained_and_checked(own, tmp_path):
@@ -223,3 +225,25 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
     done = train(tmp_path, "--load", "mine.py")
     assert done.returncode == 2 and "No such file" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_from_before_a_part_was_there_goes_on_with_it(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN["staleness"].code)
+    few = ("--methods", "fedasync-constant", "--run-dir", "run")
+    assert train(tmp_path, *few, *SMALL).returncode == 0
+    again = train(tmp_path, "--load", "mine.py", "--resume", "run")
+    assert again.returncode == 0, again.stderr
+    other = train(tmp_path, "--load", "mine.py", "--resume", "run", "--cut-at", "4")
+    assert other.returncode == 2
+    assert other.stderr.startswith("error: cut_at must be 9.0 to go on with the run ")
+
+
+def test_a_run_with_a_part_says_how_to_go_on_without_its_file(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN["staleness"].code)
+    flags = ("--methods", "fedasync-cut", "--run-dir", "run")
+    assert train(tmp_path, "--load", "mine.py", *flags, *SMALL).returncode == 0
+    done = train(tmp_path, "--resume", "run")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "(of a part of your own? load it with --load)" in done.stderr
+    again = train(tmp_path, "--load", "mine.py", "--resume", "run")
+    assert again.returncode == 0, again.stderr

@@ -1,8 +1,8 @@
 """Prepare CIFAR-10 with TensorFlow Datasets: a program for a process of its own.
 
-``python -m fedasync_jax.data.prepare_tfds DIR`` downloads 170 MB into DIR/downloads
-and writes DIR/cifar10/<version>. This one step needs TensorFlow, which the process
-that trains is spared. Where it fails, the last line on stderr says why.
+``python -m fedasync_jax.data.cifar10.prepare_tfds DIR`` downloads 170 MB into
+DIR/downloads and writes DIR/cifar10/<version>. This one step needs TensorFlow, which
+the process that trains is spared. Where it fails, the last line on stderr says why.
 """
 
 import sys
@@ -26,7 +26,7 @@ def prepare(data_dir: str) -> None:
 def main() -> None:
     """Run the program."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m fedasync_jax.data.prepare_tfds DIR")
+        sys.exit("usage: python -m fedasync_jax.data.cifar10.prepare_tfds DIR")
     try:
         prepare(sys.argv[1])
     # Whatever the libraries below raise: they have no common type.

@@ -13,6 +13,7 @@ from fedasync_jax.experiment.records import Method
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.mixing.staleness import STALENESS_FNS
+from fedasync_jax.parts.registry import Setting
 
 _LABEL = "FedAsync"
 
@@ -68,11 +69,12 @@ def make_rule_method(rule: str, staleness: str | None, context: Context) -> Meth
       staleness: name of the staleness function, of a rule that has one.
       context: what else it is made from.
     """
-    values, trace, name = context.mixing.of_choices, context.trace, rule
+    values, trace = context.mixing.of_choices, context.trace
+    name = _describe_rule(rule, values)
     offered: dict[str, Any] = {"alpha": make_alpha(context.mixing)}
     if staleness is not None:
         offered["staleness_fn"] = STALENESS_FNS.make(staleness, values)
-        name = describe(f"{rule} {staleness}", staleness, values)
+        name = describe(f"{name} {staleness}", staleness, values)
     return Method(
         name=name,
         fleet=context.fleet,
@@ -109,7 +111,17 @@ def make_alpha(settings: MixingSettings) -> float | mixing.AlphaSchedule:
 
 def describe(label: str, staleness: str, values: Mapping[str, Any]) -> str:
     """Return a label with the numbers of its staleness function behind it."""
-    declared = STALENESS_FNS.settings()
-    own = [name for name, setting in declared.items() if staleness in setting.parts]
-    numbers = ", ".join(f"{values[name]:g}" for name in own)
-    return f"{label}({numbers})" if numbers else label
+    return label + _show_own(STALENESS_FNS.settings(), staleness, values)
+
+
+def _describe_rule(rule: str, values: Mapping[str, Any]) -> str:
+    return rule + _show_own(RULES.settings(), rule, values)
+
+
+def _show_own(
+    declared: Mapping[str, Setting], part: str, values: Mapping[str, Any]
+) -> str:
+    """Return the settings of a part in parentheses, as far as they are numbers."""
+    own = [values[name] for name, setting in declared.items() if part in setting.parts]
+    numbers = [f"{value:g}" for value in own if isinstance(value, int | float)]
+    return f"({', '.join(numbers)})" if numbers else ""
