@@ -64,14 +64,15 @@ def run_many(
         return [run_one(runs[0], batching, evaluate_fn, on_call)]
     for run in runs:
         choose_versions(run.eval_every, run.trace.num_updates)
-        check_tables(run.trace, run.local_update, run.mixer)
     states = [
         init_state(run.trace, run.mixer, run.variables)
         if run.state is None
         else run.state
         for run in runs
     ]
-    calls = _Lanes(runs, states, batching)
+    calls = _Lanes(runs, states, batching)  # they share a program
+    for run in runs:
+        check_tables(run.trace, run.local_update, run.mixer)
     return drive(runs, calls, batching, evaluate_fn, on_call, states)
 
 
