@@ -69,14 +69,20 @@ class Registry(dict[str, Callable[..., Made]]):
             argument.
 
         Raises:
-          ValueError: if the name is taken, or a setting is that of another part with
-            another default or bound.
+          ValueError: if the name is taken, a setting has no default, or it is that of
+            another part with another default or bound.
 
         Returns:
           The factory.
         """
         if name in self:
             raise ValueError(f"{self.kind} must have a new name, got {name!r} again")
+        for argument, (_, default) in _declared(factory).items():
+            if default is inspect.Parameter.empty:
+                raise ValueError(
+                    f"{self.kind} {name} must have a default for its setting "
+                    f"{argument}, got none"
+                )
         self[name], self._renamed[name] = factory, settings
         try:
             self.settings()

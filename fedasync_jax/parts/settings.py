@@ -58,9 +58,18 @@ class PartSettings:
 
     @classmethod
     def hints(cls) -> dict[str, Any]:
-        """Return the annotations of all settings, by name."""
-        declared = {name: setting.hint for name, setting in cls.choices().items()}
-        return {**_field_hints(cls), **declared}
+        """Return the annotations of all settings, by name.
+
+        Raises:
+          ValueError: if a registered part has a setting of the name of a field.
+        """
+        fields, choices = _field_hints(cls), cls.choices()
+        for name in fields.keys() & choices.keys():
+            raise ValueError(
+                f"{name} must be the setting of one part, got it in "
+                f"{choices[name].parts[0]} as well"
+            )
+        return {**fields, **{name: choice.hint for name, choice in choices.items()}}
 
     def flat(self) -> dict[str, Any]:
         """Return all settings by name."""

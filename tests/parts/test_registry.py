@@ -1,5 +1,6 @@
 """Registries: what a part declares, what it is given, and what is refused."""
 
+import dataclasses
 import re
 from typing import Annotated, Union
 
@@ -22,6 +23,7 @@ from fedasync_jax.parts.bounds import (
     one_of,
 )
 from fedasync_jax.parts.registry import Registry, checked
+from fedasync_jax.parts.settings import PartSettings
 from fedasync_jax.schedule.schedulers import SCHEDULES
 
 REGISTRIES = (
@@ -113,6 +115,29 @@ def test_a_shared_setting_must_be_the_same():
     ):
         registry.register("gate", gate)
     assert list(registry) == ["fence"]
+
+
+def test_a_setting_without_a_default_is_refused(registry):
+    def gate(width: Width):
+        return width
+
+    with fails("thing gate must have a default for its setting width, got none"):
+        registry.register("gate", gate)
+    assert "gate" not in registry
+
+
+def test_a_part_cannot_take_the_name_of_a_field():
+    class Record(PartSettings):
+        height: Width = 1
+
+        @classmethod
+        def choices(cls):
+            return registry.settings("")
+
+    registry = Registry("thing")
+    registry.register("brick-wall", wall)
+    with fails("height must be the setting of one part, got it in brick-wall as well"):
+        dataclasses.dataclass(frozen=True, kw_only=True)(Record)()
 
 
 def test_an_unknown_name_lists_the_known(registry):
