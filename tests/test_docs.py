@@ -61,7 +61,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def test_paths_are_told_from_other_words():
-    text = "`a/b.py` `a/` `a/b/c.md` `a.py` `a / b` `runs/x.npz` `--flag` `/tmp/x.py`"
+    text = "`a/b.py` `a/` `a/b/c.md` `a.py` `a / b` `runs/x.npz` `--flag` `/a/x.py`"
     assert find_paths(text) == ["a/b.py", "a/", "a/b/c.md"]
 
 

@@ -37,7 +37,11 @@ def list_async() -> dict[str, AsyncMethod]:
 
 def list_fedasync() -> dict[str, str]:
     """Return the staleness function of every FedAsync method, by its name."""
-    return {f"fedasync-{staleness}": staleness for staleness in STALENESS_FNS}
+    return {
+        name: staleness
+        for name, (rule, staleness) in list_async().items()
+        if rule == "fedasync" and staleness is not None
+    }
 
 
 class _Names(Collection[str]):

@@ -44,9 +44,9 @@ def is_finished(point: Point) -> bool:
     if not (point.path / "summary.json").is_file():
         return False
     wanted, models = point.settings.to_json(), read_models(point.path).values()
+    defaults = Settings().to_json()
     return len(models) >= len(point.settings.run.methods) and not any(
-        compare_settings(about["settings"], wanted, Settings().to_json())
-        for about in models
+        compare_settings(about["settings"], wanted, defaults) for about in models
     )
 
 

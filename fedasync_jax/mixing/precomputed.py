@@ -54,11 +54,19 @@ def make_weights(
       staleness_fn: s(d).
       staleness: int [T], d of the arrival that is mixed into version t.
     """
+    return scale_weights(alpha, weigh_staleness(staleness_fn, staleness))
+
+
+def weigh_staleness(staleness_fn: StalenessFn, staleness: np.ndarray) -> np.ndarray:
+    """Return s(d_t) of every arrival, float32 [T]; s is asked once for each d."""
     values, places = np.unique(staleness, return_inverse=True)
     s = np.array([staleness_fn(jnp.int32(d)) for d in values.tolist()], np.float32)
-    if not callable(alpha):
-        return np.float32(alpha) * s[places]
-    return make_rates(alpha, len(places)) * s[places]
+    return s[places]
+
+
+def scale_weights(alpha: float | AlphaSchedule, s: np.ndarray) -> np.ndarray:
+    """Return alpha s of every arrival, float32 [T], given s(d_t)."""
+    return (make_rates(alpha, len(s)) if callable(alpha) else np.float32(alpha)) * s
 
 
 def _init(model: PyTree) -> PyTree:

@@ -10,6 +10,7 @@ from fedasync_jax.base import Mixer, StalenessFn
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.records import Method
+from fedasync_jax.mixing.precomputed import scale_weights, weigh_staleness
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.mixing.staleness import STALENESS_FNS
@@ -44,7 +45,8 @@ def make_fedasync(staleness: str, context: Context) -> Method:
     share a compiled program.
     """
     rule, trace = make_rule(context.mixing, staleness), context.trace
-    weights = mixing.make_weights(rule.alpha, rule.staleness_fn, trace.staleness)
+    s = weigh_staleness(rule.staleness_fn, trace.staleness)
+    weights = scale_weights(rule.alpha, s)
     return Method(
         name=rule.name,
         fleet=context.fleet,
@@ -57,7 +59,7 @@ def make_fedasync(staleness: str, context: Context) -> Method:
         eval_every=context.eval_every,
         is_async=True,
         expected_alpha=weights,
-        staleness_weights=mixing.make_weights(1.0, rule.staleness_fn, trace.staleness),
+        staleness_weights=s,
     )
 
 
