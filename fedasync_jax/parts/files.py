@@ -24,7 +24,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: str | Path) -> str:
+def read_utf8(path: str | Path) -> str:
     """Return a UTF-8 text, without a byte order mark and with Unix line ends.
 
     Raises:

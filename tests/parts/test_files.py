@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fedasync_jax.parts.files import open_regular, read_text
+from fedasync_jax.parts.files import open_regular, read_utf8
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
@@ -31,7 +31,7 @@ def test_windows_text_reads_as_unix_text(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
 
-    assert read_text(path) == "one\ntwo\nthree\n"
+    assert read_utf8(path) == "one\ntwo\nthree\n"
 
 
 def test_bytes_that_are_no_text_are_told_by_place(tmp_path):
@@ -39,4 +39,4 @@ def test_bytes_that_are_no_text_are_told_by_place(tmp_path):
     path.write_bytes(b"ab\xff")
 
     with pytest.raises(ValueError, match="must be UTF-8 text, got byte 0xff at 2"):
-        read_text(path)
+        read_utf8(path)
