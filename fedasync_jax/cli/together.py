@@ -143,7 +143,7 @@ class _Lines(Callback):
             self._print_speed(self._done)
         self._num_left -= 1
 
-    def on_skip(self, line: str) -> None:
+    def on_note(self, line: str) -> None:
         """Print it."""
         self._print(line)
 
