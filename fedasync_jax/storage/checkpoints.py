@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from fedasync_jax.base import PyTree
@@ -33,6 +34,7 @@ from fedasync_jax.storage.checksums import (
 from fedasync_jax.storage.fingerprint import Fingerprint
 from fedasync_jax.storage.schema import SealContent
 from fedasync_jax.storage.snapshots import ORBAX, make_content, read_snapshot
+from fedasync_jax.storage.writing import check_room
 
 
 class Checkpoints:
@@ -195,7 +197,8 @@ class Checkpoints:
         try:
             self._write_files(folder, arrays, content)
         except Exception as error:  # a full disk has many names in the layers below
-            reason = " ".join(str(error).split()).split('": ')[-1]
+            words = getattr(error, "strerror", None) or str(error)
+            reason = " ".join(words.split()).split('": ')[-1].split(" [")[0]
             raise OSError(
                 f"checkpoint {folder} could not be written ({reason}); those before it "
                 "are kept"
@@ -214,6 +217,7 @@ class Checkpoints:
             raise ValueError(f"{folder} is there and was not made by a run")
         seal_of(folder).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+        check_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         with ORBAX, ocp.StandardCheckpointer() as writer:
             writer.save(folder, arrays)
         write_seal(folder, content)

@@ -5,12 +5,15 @@ there in one step. Nobody ever reads half of it, and a full disk leaves what was
 """
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+_OVERHEAD = 200_000  # bytes that orbax writes besides the arrays
 
 
 def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -34,6 +37,25 @@ def write_file(path: Path, content: bytes, *, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(scratch, path)
+
+
+def check_room(path: Path, num_bytes: int) -> None:
+    """Refuse what does not fit on the disk, before a library has written half of it.
+
+    Args:
+      path: in the folder that is written to.
+      num_bytes: of its arrays; what else it takes is added.
+
+    Raises:
+      OSError: if less is free.
+    """
+    needed, free = num_bytes + _OVERHEAD, shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"no space left on the device: it takes {needed / 1e6:,.1f} MB, "
+            f"{free / 1e6:,.1f} MB are free",
+        )
 
 
 def make_folder(folder: Path) -> None:
