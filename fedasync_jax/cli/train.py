@@ -256,7 +256,12 @@ def _draw(console: Console, path: Path) -> None:
     except ModuleNotFoundError:
         console.print("no pictures: install the extra 'plots' (matplotlib)")
         return
-    for picture in plotting.draw_run(path):
+    try:
+        pictures = plotting.draw_run(path)
+    except ValueError as error:  # the run is whole without them
+        console.print(f"no pictures: {error}", highlight=False, soft_wrap=True)
+        return
+    for picture in pictures:
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
 
 

@@ -101,9 +101,10 @@ def _check_column(path: Path, name: str, array: np.ndarray, kinds: str) -> None:
         raise ValueError(
             f"{name} in {path} must have a type of kind {kinds}, got {array.dtype}"
         )
-    is_number = array.dtype.kind in "iu"
-    right = array >= 0 if is_number else np.isfinite(array) | (name == "alpha")
+    right = np.isfinite(array) | (name == "alpha")  # of a model that is not finite
+    if name in ("client", "staleness"):
+        right &= array >= 0
     if not right.all():
-        allowed = ">= 0" if is_number else "finite"
+        allowed = "finite" if array.dtype.kind == "f" else ">= 0"
         wrong = array[np.argmin(right)] if array.ndim == 1 else array[~right][0]
         raise ValueError(f"{name} in {path} must be {allowed}, got {wrong}")

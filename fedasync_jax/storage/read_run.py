@@ -31,7 +31,7 @@ _UPDATES = {
     "start_time": "fiu",
     "arrival_time": "fiu",
     "staleness": "iu",
-    "alpha": "f",
+    "alpha": "fiu",
     "applied": "b",
 }
 _LOST = {"client": "iu", "start_time": "fiu", "end_time": "fiu", "reason": "iu"}
@@ -135,7 +135,7 @@ def read_is_async(run_dir: str | Path, method: str) -> bool | None:
     path = Path(run_dir) / slugify(method) / "method.json"
     if not path.exists():
         return None
-    facts, _ = read_json(path, Facts, "name and is_async of a method")
+    facts, _ = read_json(path, Facts, "JSON with name and is_async")
     return facts.is_async
 
 
@@ -168,7 +168,7 @@ def _read_checked(path: Path) -> bytes:
 def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
     where = f"{path}, line {number},"
     try:
-        _, row = parse_json(line.encode(), MetricsLine, "a line of metrics", where)
+        _, row = parse_json(line.encode(), MetricsLine, "JSON of metrics", where)
     except ValueError:
         if is_last and not line.endswith("}"):
             return None  # cut by a kill
