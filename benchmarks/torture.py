@@ -26,7 +26,7 @@ from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.jobs import cores
 from fedasync_jax.storage.checkpoints import Checkpoints
-from fedasync_jax.storage.resume import read_config
+from fedasync_jax.storage.config import read_config
 
 _TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
 _JOB = ("--methods", "fedasync-polynomial", "fedavg", "--checkpoint-every", "50")

@@ -1,10 +1,12 @@
 """Pytree verbs, so that the algorithms read as algebra."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax.base import Array, ArrayLike, PyTree
 
@@ -75,3 +77,18 @@ def put(tree: PyTree, index: ArrayLike, rows: PyTree) -> PyTree:
     return jax.tree.map(
         lambda leaf, row: leaf.at[index].set(row, mode="drop"), tree, rows
     )
+
+
+def sha256(tree: PyTree) -> str:
+    """Return a checksum of types, shapes and values of all leaves, in hexadecimal.
+
+    Numbers are hashed as little-endian bytes, so that it is the same on every machine.
+    """
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        array = np.asarray(leaf)
+        array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        name = jax.tree_util.keystr(path)
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.jobs.sweep import Point
+from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.read_run import read_metrics
-from fedasync_jax.storage.resume import read_config
 from fedasync_jax.storage.run_folder import Row
 from reproduction.figures import FEDASYNC, Cell, Figure
 from reproduction.runs import End, find_end, is_same_run

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs.identity import identify_settings
 from fedasync_jax.jobs.sweep import Point
+from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.read_run import read_models
-from fedasync_jax.storage.resume import compare_settings, read_config
 from reproduction.figures import (
     SCALES,
     Cell,
@@ -59,8 +59,7 @@ def is_same_run(settings: Mapping[str, Any], point: Point) -> bool:
 
 def _differ(settings: Mapping[str, Any], point: Point) -> set[str]:
     """Return which settings differ, by name."""
-    wanted, defaults = point.settings.to_json(), Settings().to_json()
-    return set(compare_settings(settings, wanted, defaults))
+    return set(identify_settings(point.settings).compare(settings)) - {"run_dir"}
 
 
 def find_end(point: Point) -> End | None:

@@ -1,5 +1,6 @@
 """What a run folder holds: what the run is, how far it came, and whether it goes on."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checksums import find_best, find_scores
-from fedasync_jax.storage.resume import find_writer, read_config
+from fedasync_jax.storage.config import compare_origins, read_config
+from fedasync_jax.storage.lock import find_writer
 
 
 def describe_run(run_dir: Path) -> Iterator[str]:
@@ -23,13 +25,14 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     settings = from_json(config["settings"], run_dir=run_dir)
     if "preset" not in config:
         raise ValueError(f"summary must be a run of train.py, got {run_dir}")
-    fleet = f", fleet {config['fleet']}" if config["fleet"] else ""
+    fleet = f", fleet {config['fleet']}" if config.get("fleet") else ""
     yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.data.dataset}"
     yield f"  settings: {_describe_settings(config, settings)}"
-    versions = ", ".join(f"{k} {v}" for k, v in config["versions"].items())
+    versions = ", ".join(f"{k} {v}" for k, v in config.get("versions", {}).items())
     yield f"  software: {versions}, revision {config.get('revision') or 'unknown'}"
-    kind, platform, count = config["devices"]
+    kind, platform, count = config.get("devices") or ("unknown", "unknown", 0)
     yield f"  devices: {count} x {kind} ({platform})"
+    yield from _describe_sittings(config.get("sittings", []))
     writer = find_writer(run_dir)
     yield f"  now: {'written to by ' + writer if writer else 'nobody writes to it'}"
     for name, rows in _read_rows(run_dir).items():
@@ -37,6 +40,15 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     is_whole = (run_dir / "summary.json").is_file()
     if not is_whole and not writer:
         yield f"  go on with: {name_program()} --resume {run_dir}"
+
+
+def _describe_sittings(sittings: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield where the run went on, and with what other software."""
+    for before, sitting in itertools.pairwise(sittings):
+        begins = sitting.get("begins", {}).items()
+        places = ", ".join(f"{name} at {version:,}" for name, version in begins)
+        changes = compare_origins(before, sitting) or "the same software and devices"
+        yield f"  went on: {places or 'nothing was left'}, with {changes}"
 
 
 def _describe_settings(config: dict[str, Any], settings: Settings) -> str:

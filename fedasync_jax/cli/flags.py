@@ -141,7 +141,8 @@ def name_program() -> str:
 
 def fail(error: object) -> NoReturn:
     """End the process with exit code 2 and one line."""
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    words = re.sub(r"^\[Errno \d+\] ", "", str(error))
+    sys.stderr.write(f"error: {' '.join(words.split())}\n")
     sys.exit(2)
 
 

@@ -74,7 +74,7 @@ class ProgressLine(Callback):
         if now - self._printed >= _LOG_EVERY:
             self._print_last()
 
-    def on_skip(self, line: str) -> None:
+    def on_note(self, line: str) -> None:
         """Print it."""
         self.print(line)
 

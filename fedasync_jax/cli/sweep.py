@@ -33,6 +33,7 @@ from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, select_last, tabulate, write_table
+from fedasync_jax.storage.ownership import check_owned, has_runs
 from fedasync_jax.storage.run_folder import Row
 
 _NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
@@ -71,8 +72,11 @@ def main() -> None:
             for combination in combinations
             for seed in command.seeds
         }
+        for name in ("table.csv", "table.parquet"):
+            check_owned(command.out / name, is_ours=has_runs(command.out))
     except ValueError as error:
         fail(error)
+    is_ours = has_runs(command.out)
     diverged = run_all_points(
         list(points),
         command.out,
@@ -84,8 +88,8 @@ def main() -> None:
         read_finished(point.path, where) for point, where in points.items()
     )
     try:
-        files = write_table(command.out / "table", table)
-    except OSError as error:
+        files = write_table(command.out / "table", table, is_ours=is_ours)
+    except (OSError, ValueError) as error:
         fail(error)
     _print_table(console, table, list(command.axes))
     for file in files:

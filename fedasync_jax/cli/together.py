@@ -19,6 +19,7 @@ from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
 from fedasync_jax.jobs.runner import Stopped
 from fedasync_jax.jobs.sweep import Point, is_finished, run_points
+from fedasync_jax.storage.ownership import check_owned, has_runs, write_owned
 
 TIME_IS_UP = 3  # exit code
 
@@ -56,7 +57,9 @@ def run_all_points(
         soft_wrap=True,
     )
     lines, diverged = _Lines(console), []
+    is_ours = has_runs(out)
     try:
+        check_owned(out / "pieces.jsonl", is_ours=is_ours)
         try:
             for _, results in run_points(
                 points,
@@ -66,9 +69,9 @@ def run_all_points(
                 should_stop=lambda: bool(asked) or time.monotonic() > deadline,
             ):
                 diverged += results.diverged
-                _note_pieces(out, lines)
+                _note_pieces(out, lines, is_ours=is_ours)
         finally:
-            _note_pieces(out, lines)
+            _note_pieces(out, lines, is_ours=is_ours)
         if asked:
             raise Stopped("stopped after the last run")
     except Stopped as stop:
@@ -82,14 +85,14 @@ def run_all_points(
     return diverged
 
 
-def _note_pieces(out: Path, lines: "_Lines") -> None:
+def _note_pieces(out: Path, lines: "_Lines", *, is_ours: bool) -> None:
     """Put down how long it took, and on what."""
-    pieces = lines.take_pieces()
+    path, pieces = out / "pieces.jsonl", lines.take_pieces()
     if pieces:
-        with (out / "pieces.jsonl").open("a", encoding="utf-8") as file:
-            for piece in pieces:
-                record = {**piece, "hardware": describe_hardware()}
-                file.write(json.dumps(record) + "\n")
+        records = [{**piece, "hardware": describe_hardware()} for piece in pieces]
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = before + "".join(json.dumps(record) + "\n" for record in records)
+        write_owned(path, text.encode(), is_ours=is_ours)
 
 
 class _Lines(Callback):
@@ -143,7 +146,7 @@ class _Lines(Callback):
             self._print_speed(self._done)
         self._num_left -= 1
 
-    def on_skip(self, line: str) -> None:
+    def on_note(self, line: str) -> None:
         """Print it."""
         self._print(line)
 

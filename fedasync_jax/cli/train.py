@@ -34,10 +34,12 @@ from fedasync_jax.experiment.presets import FLEETS, PRESETS, from_json, make_set
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import cores, report, runner
 from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.identity import identify, identify_settings
 from fedasync_jax.jobs.job import Results, run_job
 from fedasync_jax.jobs.machine import describe_origin, device_peak_mb, host_peak_mb
 from fedasync_jax.jobs.tensorboard import TensorBoard
-from fedasync_jax.storage.resume import check_goes_on, read_config
+from fedasync_jax.storage.config import read_config
+from fedasync_jax.storage.resume import check_goes_on
 from fedasync_jax.storage.run_folder import RunFolder
 
 
@@ -72,12 +74,11 @@ def main() -> None:
     path = settings.run.run_dir or _new_run_dir(settings)
     config = _describe(command)
     try:
-        defaults = Settings().to_json()
-        check_goes_on(path, config, defaults)
+        check_goes_on(path, identify_settings(settings))
         callbacks = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
         with console.status("reading data, making schedules, warming up"):
             built = build_experiment(settings)
-        folder = RunFolder(path, config, defaults)
+        folder = RunFolder(path, config, identify(built))
     except (ValueError, ModuleNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -255,7 +256,12 @@ def _draw(console: Console, path: Path) -> None:
     except ModuleNotFoundError:
         console.print("no pictures: install the extra 'plots' (matplotlib)")
         return
-    for picture in plotting.draw_run(path):
+    try:
+        pictures = plotting.draw_run(path)
+    except ValueError as error:  # the run is whole without them
+        console.print(f"no pictures: {error}", highlight=False, soft_wrap=True)
+        return
+    for picture in pictures:
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
 
 

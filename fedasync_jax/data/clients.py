@@ -49,8 +49,7 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
 
 def pool_clients(
     data: ClientData,
-    num_tasks: int,
-    samples_per_task: int,
+    samples_per_task: np.ndarray,
     *,
     replacement: bool = False,
     rng: np.random.Generator,
@@ -62,15 +61,14 @@ def pool_clients(
     order of its own.
 
     >>> data = make_client_data(np.zeros(6), Partition(np.arange(6), np.array([4, 2])))
-    >>> pooled = pool_clients(data, 3, 2, rng=np.random.default_rng(0))
+    >>> pooled = pool_clients(data, np.full(3, 2), rng=np.random.default_rng(0))
     >>> sorted(pooled.indices.tolist()), pooled.offsets.tolist()
     ([0, 1, 2, 3, 4, 5], [0, 2, 4])
 
     Args:
       data: M index entries over C clients. A row that no client owns stays out, one
         that two clients own counts twice.
-      num_tasks: >= 1.
-      samples_per_task: >= 1; steps of a task times their batch.
+      samples_per_task: int [n], n >= 1, all >= 1; steps of a task times their batch.
       replacement: draw every sample on its own instead.
       rng: source of all randomness.
 
@@ -78,13 +76,15 @@ def pool_clients(
       ValueError: if a number is out of range.
 
     Returns:
-      The arrays of ``data``, not copies, over ``num_tasks`` clients.
+      The arrays of ``data``, not copies, over n clients.
     """
-    rows, length = np.asarray(data.indices), num_tasks * samples_per_task
-    if min(num_tasks, samples_per_task) < 1 or length > _INT32_MAX:
+    rows = np.asarray(data.indices)
+    counts = np.asarray(samples_per_task, np.int64)
+    length = int(counts.sum())
+    if counts.min(initial=1) < 1 or not 1 <= length <= _INT32_MAX:
         raise ValueError(
-            f"num_tasks and samples_per_task must be >= 1, their product <= "
-            f"{_INT32_MAX}, got {num_tasks} and {samples_per_task}"
+            f"samples_per_task must be >= 1 each and in 1..{_INT32_MAX} in all, got "
+            f"{counts.min(initial=1)} at least and {length} in all"
         )
     if replacement:
         indices = rng.choice(rows, length)
@@ -94,8 +94,8 @@ def pool_clients(
         indices = np.concatenate(passes)[:length]
     return data._replace(
         indices=indices.astype(np.int32),
-        offsets=np.arange(num_tasks, dtype=np.int32) * samples_per_task,
-        counts=np.full(num_tasks, samples_per_task, np.int32),
+        offsets=(counts.cumsum() - counts).astype(np.int32),
+        counts=counts.astype(np.int32),
     )
 
 

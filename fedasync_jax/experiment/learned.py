@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fedasync_jax import models
+from fedasync_jax import models, tree
 from fedasync_jax.base import Array, Model, PyTree, Variables
 from fedasync_jax.data.dataset import Dataset, Texts
 from fedasync_jax.data.partition.base import Partition
@@ -60,6 +60,7 @@ class Learned(NamedTuple):
       evaluate: see ``Workload``.
       num_train: N.
       description: the numbers of samples in a few words.
+      data_sha256: checksum of all samples, train and test.
       count_labels: labels of every client of a partition, see ``Workload``.
     """
 
@@ -68,6 +69,7 @@ class Learned(NamedTuple):
     evaluate: Evaluate
     num_train: int
     description: str
+    data_sha256: str
     count_labels: Callable[[Partition], np.ndarray | None] = lambda partition: None
 
 
@@ -117,6 +119,7 @@ def _learn_images(
         evaluate=make_evaluate(model, {"x": dataset.x_test, "y": dataset.y_test}),
         num_train=counts[0],
         description=f"{counts[0]} train and {counts[1]} test samples",
+        data_sha256=tree.sha256(dataset[:4]),
         count_labels=lambda partition: label_counts(
             partition, dataset.y_train, dataset.num_classes
         ),
@@ -143,6 +146,7 @@ def _learn_texts(texts: Texts, settings: ModelSettings) -> Learned:
         evaluate=evaluate,
         num_train=counts[0],
         description=f"{counts[0]} train and {counts[1]} test {texts.unit}",
+        data_sha256=tree.sha256([dict(t) for t in texts[:3] if t is not None]),
     )
 
 

@@ -34,6 +34,7 @@ class Workload(NamedTuple):
       large_tasks: see ``choose_batching``.
       is_text: whether the model is a language model, judged by its perplexity.
       description: the data in a few words.
+      data_sha256: checksum of all samples, train and test.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class Workload(NamedTuple):
     large_tasks: bool
     is_text: bool
     description: str
+    data_sha256: str = ""
 
     @property
     def num_bytes(self) -> int:

@@ -22,7 +22,7 @@ from fedasync_jax.fleet.settings import FleetSettings
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.models.settings import ModelSettings
 from fedasync_jax.parts.bounds import Bounds, at_least, one_of
-from fedasync_jax.parts.settings import PartSettings
+from fedasync_jax.parts.settings import PartSettings, kinds_of
 from fedasync_jax.schedule.settings import ScheduleSettings
 from fedasync_jax.worker.settings import WorkerSettings
 
@@ -155,6 +155,12 @@ PARTS: Mapping[str, type[PartSettings]] = {
     "schedule": ScheduleSettings,
     "fleet": FleetSettings,
 }
+
+
+def name_places() -> frozenset[str]:
+    """Return the settings that say where something lies, by their flat names."""
+    hints = [item for record in PARTS.values() for item in record.hints().items()]
+    return frozenset(name for name, hint in hints if Path in kinds_of(hint))
 
 
 def name_parts() -> dict[str, str]:

@@ -75,6 +75,7 @@ def make_workload(
         large_tasks=unroll or is_text,
         is_text=is_text,
         description=f"{source.name}: {learned.description}",
+        data_sha256=learned.data_sha256,
     )
 
 

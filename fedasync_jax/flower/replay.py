@@ -21,8 +21,8 @@ from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.flower.settings import rule_of
 from fedasync_jax.schedule.trace import Trace, make_trace
 from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.models import load_model
-from fedasync_jax.storage.resume import read_config
 
 
 class Replay(NamedTuple):

@@ -25,6 +25,7 @@ from fedasync_jax.flower.settings import NetworkSettings, read_settings, rule_of
 from fedasync_jax.flower.updater import Newest, Updater
 from fedasync_jax.jobs.metrics import score
 from fedasync_jax.storage.checkpoints import Checkpoints
+from fedasync_jax.storage.fingerprint import Fingerprint, project
 from fedasync_jax.storage.models import save_model
 from fedasync_jax.storage.run_folder import RunFolder
 from fedasync_jax.worker.evaluation import make_evaluate
@@ -105,13 +106,21 @@ def run_server(network: NodeNetwork, run: NetworkSettings, problem: Problem) -> 
     every = run.settings.run.checkpoint_every
     with contextlib.ExitStack() as stack:
         path = run.settings.run.run_dir or _new_run_dir()
-        folder = stack.enter_context(RunFolder(path, _describe(run)))
-        checkpoints = folder.checkpoint_folder(name)
+        config = _describe(run)
+        known = Fingerprint(config["settings"], start=project(problem.variables))
+        folder = stack.enter_context(RunFolder(path, config, known))
         saved = stack.enter_context(
-            Checkpoints(checkpoints, every=every, on_skip=network.tell)
+            Checkpoints(
+                folder.checkpoint_folder(name),
+                every=every,
+                on_skip=network.tell,
+                fingerprint=known,
+                method=name,
+            )
         )
         session = _Session(network, run, problem, folder, saved)
         session.go_on()
+        folder.begin_sitting(name, session.server.updater.newest.version)
         session.server.run(run.settings.run.num_updates, session.note_update)
         session.finish()
     return folder.path
@@ -150,6 +159,8 @@ class _Session:
         """Take over the newest checkpoint, if there is one."""
         server, tell = self.server, self.network.tell
         tell(f"{self.name}, run folder {self.folder.path.absolute()}")
+        for note in self.folder.notes:
+            tell(note)
         found = self.saved.restore(_as_state(server.updater.newest))
         if found is None:
             self.evaluate()

@@ -28,14 +28,17 @@ class Callback:
     """What happens to methods; override what you need.
 
     Methods that run together all start before the first wave. A method goes through
-    ``on_start``, ``on_metrics`` for every evaluation, with ``on_wave`` between, then
-    ``on_end`` or ``on_stop``. All are called on the main thread while the device works
-    on; what takes long delays the run, but changes no result. An exception ends the
-    run; what was saved until then stays, and the run can go on from there.
+    ``on_start``, ``on_restore``, ``on_metrics`` for every evaluation, with ``on_wave``
+    between, then ``on_end`` or ``on_stop``. All are called on the main thread while the
+    device works on; what takes long delays the run, but changes no result. An exception
+    ends the run; what was saved until then stays, and the run can go on from there.
     """
 
     def on_start(self, method: Method) -> None:
         """A method begins, or goes on."""
+
+    def on_restore(self, method: Method, version: int) -> None:
+        """Its newest checkpoint has been read, of ``version``; 0: there was none."""
 
     def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
         """There is an evaluation.
@@ -55,8 +58,8 @@ class Callback:
             their starts.
         """
 
-    def on_skip(self, line: str) -> None:
-        """A checkpoint is passed over; the line says which and why."""
+    def on_note(self, line: str) -> None:
+        """Something to know: a checkpoint is passed over, other software goes on."""
 
     def on_end(self, outcome: Outcome) -> None:
         """A method is done and its results are written."""
@@ -87,10 +90,15 @@ class Callbacks(Callback):
         for callback in self._callbacks:
             callback.on_wave(versions)
 
-    def on_skip(self, line: str) -> None:
+    def on_restore(self, method: Method, version: int) -> None:
         """See ``Callback``."""
         for callback in self._callbacks:
-            callback.on_skip(line)
+            callback.on_restore(method, version)
+
+    def on_note(self, line: str) -> None:
+        """See ``Callback``."""
+        for callback in self._callbacks:
+            callback.on_note(line)
 
     def on_end(self, outcome: Outcome) -> None:
         """See ``Callback``."""

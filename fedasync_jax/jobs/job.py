@@ -102,7 +102,7 @@ def run_jobs(
     told = Callbacks(callbacks)
     left: dict[RunFolder, int] = {}
     ended: dict[RunFolder, list[Outcome | Diverged]] = {}
-    for group in _gather(jobs, together, left):
+    for group in _gather(jobs, together, left, told):
         outcomes = _run_group(group, told, should_stop)
         for part, outcome in zip(group, outcomes, strict=True):
             folder = part.job.folder
@@ -128,10 +128,15 @@ class _Part(NamedTuple):
 
 
 class _Writer(Callback):
-    """Puts the metrics of a method into its run folder, then tells the others."""
+    """Puts what a method does into its run folder, then tells the others."""
 
     def __init__(self, folder: RunFolder, others: Callback):
         self._folder, self._others = folder, others
+
+    def on_restore(self, method: Method, version: int) -> None:
+        if version < method.trace.num_updates:
+            self._folder.begin_sitting(method.name, version)
+        self._others.on_restore(method, version)
 
     def on_metrics(self, method: Method, row: Row, *, again: bool) -> None:
         self._folder.add_metrics(row)
@@ -139,7 +144,7 @@ class _Writer(Callback):
 
 
 def _gather(
-    jobs: Iterable[Job], together: int, left: dict[RunFolder, int]
+    jobs: Iterable[Job], together: int, left: dict[RunFolder, int], told: Callback
 ) -> Iterator[list[_Part]]:
     """Yield methods that fit together; note how many each job has.
 
@@ -152,6 +157,8 @@ def _gather(
             yield from groups
             groups = []
         left[job.folder] = len(job.experiment.methods)
+        for note in job.folder.notes:
+            told.on_note(note)
         _write_clients(job.folder, job.experiment)
         for method in job.experiment.methods:
             part = _Part(job, method)
@@ -188,7 +195,9 @@ def _run_group(
                 folder.checkpoint_folder(part.method.name),
                 every=settings.run.checkpoint_every,
                 share=_SHARE / len(group),
-                on_skip=told.on_skip,
+                on_skip=told.on_note,
+                fingerprint=folder.fingerprint,
+                method=part.method.name,
             )
             stack.enter_context(checkpoints)
             writer = _Writer(folder, Callbacks([*part.job.callbacks, told]))

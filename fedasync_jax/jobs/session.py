@@ -78,6 +78,7 @@ class Session:
         state, past, earlier = _restore(entry, lambda v: not ends or v in ends)
         self._begin = time.perf_counter() - earlier
         self.version = 0 if state is None else state.version
+        entry.callback.on_restore(method, self.version)
         self.run = Run(
             method.trace,
             method.local_update,

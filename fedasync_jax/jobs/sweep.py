@@ -1,17 +1,28 @@
 """Sweeps: many settings, each a run folder below one folder, run side by side."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.build import (
+    build_experiment,
+    build_workload,
+    make_methods,
+)
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.identity import (
+    identify,
+    identify_methods,
+    identify_settings,
+)
 from fedasync_jax.jobs.job import Job, Results, run_jobs
+from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.read_run import read_models
-from fedasync_jax.storage.resume import check_goes_on, compare_settings
+from fedasync_jax.storage.resume import check_goes_on, list_changes
 from fedasync_jax.storage.run_folder import RunFolder
 
 
@@ -40,14 +51,38 @@ def make_grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def is_finished(point: Point) -> bool:
-    """Return whether all methods of a point have been run to their end."""
+    """Return whether all methods of a point have been run to their end.
+
+    It is asked of the settings, and, as files may have changed, of the data, fleet and
+    schedules, which are built for it.
+
+    Raises:
+      ValueError: if a file of it is damaged, or its data cannot be read any more.
+    """
     if not (point.path / "summary.json").is_file():
         return False
-    wanted, models = point.settings.to_json(), read_models(point.path).values()
-    defaults = Settings().to_json()
-    return len(models) >= len(point.settings.run.methods) and not any(
-        compare_settings(about["settings"], wanted, defaults) for about in models
-    )
+    models, known = read_models(point.path).values(), identify_settings(point.settings)
+    config = read_config(point.path)
+    if len(models) < len(point.settings.run.methods) or any(
+        list_changes({**config, "settings": about["settings"]}, known)
+        for about in models
+    ):
+        return False
+    stamp = (point.path / "config.json").stat().st_mtime_ns
+    return _has_same_inputs(point, stamp)
+
+
+@functools.lru_cache(maxsize=4096)
+def _has_same_inputs(point: Point, stamp: int) -> bool:
+    """Return whether data, fleet and schedules are those that a run was made with."""
+    del stamp  # when its config was written
+    earlier = read_config(point.path).get("fingerprint")
+    if earlier is None:
+        return True
+    workload = build_workload(point.settings)
+    methods = list(make_methods(point.settings, workload))
+    known = identify_methods(point.settings, workload, methods)
+    return known.find_difference(earlier) is None
 
 
 def run_points(
@@ -75,9 +110,8 @@ def run_points(
       ValueError: if a folder holds something else, or settings do not fit the data.
     """
     pending = _sort([point for point in points if not is_finished(point)])
-    defaults = Settings().to_json()
     for point in pending:  # all of them, before anything is compiled
-        check_goes_on(point.path, {"settings": point.settings.to_json()}, defaults)
+        check_goes_on(point.path, identify_settings(point.settings))
     with contextlib.ExitStack() as stack:
         jobs = _build(pending, config, stack, make_callbacks)
         of_folder = {point.path: point for point in pending}
@@ -108,6 +142,6 @@ def _build(
     for point in points:
         built = build_experiment(point.settings)
         settings = {"settings": point.settings.to_json()}
-        folder = RunFolder(point.path, {**config, **settings}, Settings().to_json())
+        folder = RunFolder(point.path, {**config, **settings}, identify(built))
         stack.callback(folder.close)
         yield Job(built, folder, make_callbacks(point))

@@ -1,13 +1,14 @@
 """Tidy tables: what runs of several seeds come to, a row per number."""
 
 import csv
+import io
 import math
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.estimates import estimate
+from fedasync_jax.storage.ownership import write_owned
 from fedasync_jax.storage.read_run import read_metrics, read_models
 from fedasync_jax.storage.run_folder import Row, slugify
 
@@ -98,27 +99,29 @@ def select_last(table: Sequence[Row], metric: str) -> list[Row]:
     return list(last.values())
 
 
-def write_table(path: Path, table: Sequence[Row]) -> list[Path]:
+def write_table(
+    path: Path, table: Sequence[Row], *, is_ours: bool = False
+) -> list[Path]:
     """Write a table as CSV and, if pyarrow is installed, as Parquet.
 
     Args:
       path: without the end of its name.
       table: rows of the same columns.
+      is_ours: see ``write_owned``.
 
     Returns:
       The files.
 
     Raises:
       OSError: if they cannot be written.
+      ValueError: if a file of another origin has the name of one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.csv")]
-    scratch = files[0].with_name(f".{files[0].name}")
-    with scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: _as_text(v) for k, v in row.items()} for row in table)
-    os.replace(scratch, files[0])
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _as_text(v) for k, v in row.items()} for row in table)
+    write_owned(files[0], text.getvalue().encode(), is_ours=is_ours)
     try:
         import pyarrow
         import pyarrow.parquet
@@ -126,9 +129,9 @@ def write_table(path: Path, table: Sequence[Row]) -> list[Path]:
         return files
     files.append(path.with_name(f"{path.name}.parquet"))
     columns = {name: [_as_cell(row[name]) for row in table] for name in table[0]}
-    scratch = files[1].with_name(f".{files[1].name}")
-    pyarrow.parquet.write_table(pyarrow.table(columns), scratch)
-    os.replace(scratch, files[1])
+    memory = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), memory)
+    write_owned(files[1], memory.getvalue(), is_ours=is_ours)
     return files
 
 

@@ -99,12 +99,12 @@ def _convert(hint: Any, value: Any) -> Any:
     """Return lists as tuples, and a path as one where there may be a path."""
     if isinstance(value, list):
         return tuple(value)
-    if isinstance(value, str) and Path in _kinds(hint):
+    if isinstance(value, str) and Path in kinds_of(hint):
         return Path(value)
     return value
 
 
-def _kinds(hint: Any) -> set[Any]:
+def kinds_of(hint: Any) -> set[Any]:
     """Return the types in an annotation."""
     inner = [arg for arg in typing.get_args(hint) if not isinstance(arg, Allowed)]
-    return {hint}.union(*map(_kinds, inner)) if inner else {hint}
+    return {hint}.union(*map(kinds_of, inner)) if inner else {hint}

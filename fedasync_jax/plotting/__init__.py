@@ -1,5 +1,6 @@
 """Pictures of run folders: how good the models are, and how the fleet behaved."""
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fedasync_jax.plotting.participation import draw_participation
 from fedasync_jax.plotting.staleness import draw_staleness
 from fedasync_jax.plotting.timeline import draw_timeline
 from fedasync_jax.plotting.weights import draw_alpha
+from fedasync_jax.storage.ownership import write_owned
 
 __all__ = ["compare_runs", "draw_run"]
 
@@ -112,13 +114,15 @@ def _name_runs(paths: Sequence[Path]) -> list[str]:
 
 
 def _save(fig: Figure, folder: Path, name: str) -> Path:
-    path = folder / f"{name}.png"
+    path, memory = folder / f"{name}.png", io.BytesIO()
+    fig.savefig(memory, dpi=150, format="png")
+    is_ours = folder.name == "plots" and (folder.parent / "config.json").is_file()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        write_owned(path, memory.getvalue(), is_ours=is_ours)
     except OSError as error:
+        reason = str(error.strerror or error).rpartition(": ")[2]
         raise ValueError(
-            f"{name}.png needs a folder that can be made, got {folder} "
-            f"({error.strerror})"
+            f"{name}.png needs a folder that can be made and written to, got {folder} "
+            f"({reason})"
         ) from error
-    fig.savefig(path, dpi=150)
     return path

@@ -11,7 +11,6 @@ sooner.
 """
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import PyTree
-from fedasync_jax.engine.history import Evaluation, Past, Updates
 from fedasync_jax.engine.state import RunState, Snapshot
 from fedasync_jax.storage.checksums import (
     check_seal,
@@ -34,8 +31,10 @@ from fedasync_jax.storage.checksums import (
     seal_of,
     write_seal,
 )
-
-_ORBAX = threading.Lock()  # two writers at once mistake each other's folders
+from fedasync_jax.storage.fingerprint import Fingerprint
+from fedasync_jax.storage.schema import SealContent
+from fedasync_jax.storage.snapshots import ORBAX, make_content, read_snapshot
+from fedasync_jax.storage.writing import check_room
 
 
 class Checkpoints:
@@ -53,6 +52,8 @@ class Checkpoints:
         keep: int = 3,
         share: float = 0.05,
         on_skip: Callable[[str], None] = lambda line: None,
+        fingerprint: Fingerprint | None = None,
+        method: str = "",
     ):
         """Open a folder of checkpoints; it need not exist.
 
@@ -62,6 +63,8 @@ class Checkpoints:
           keep: how many of the newest stay, besides the best.
           share: of the time that writing may take, in (0, 1].
           on_skip: told of every checkpoint that is passed over, in a line.
+          fingerprint: what decides the results of the run; default: nothing is asked.
+          method: whose checkpoints they are, for the fingerprint.
 
         Raises:
           ValueError: if ``every`` or ``keep`` is below 1, or ``share`` not in (0, 1].
@@ -73,6 +76,7 @@ class Checkpoints:
             raise ValueError(f"share must be in (0, 1], got {share}")
         self.folder = Path(folder).absolute()
         self._on_skip = on_skip
+        self._fingerprint, self._method = fingerprint, method
         self._every, self._keep, self._share = every, keep, share
         self._newest = 0
         self._writing: Future[None] | None = None
@@ -113,18 +117,12 @@ class Checkpoints:
           OSError: if the one before could not be written.
         """
         self.wait()
-        arrays = jax.device_get(
-            {"state": snapshot.state[1:], "updates": snapshot.past.updates}
-        )
-        content = {
-            "version": snapshot.state.version,
-            "evaluations": [
-                [version, {name: np.asarray(m).tolist() for name, m in metrics.items()}]
-                for version, metrics in snapshot.past.evaluations
-            ],
-            "slots": len(jax.tree.leaves(snapshot.state.store)[0]),
+        arrays, content = make_content(snapshot)
+        content |= {
             "score": score if np.isfinite(score) else None,
             "extra": extra,
+            "fingerprint": self._fingerprint
+            and self._fingerprint.at(self._method, snapshot.state.version),
         }
         self._newest = snapshot.state.version
         self._writing = self._executor.submit(self._write, arrays, content)
@@ -155,20 +153,31 @@ class Checkpoints:
           prefer: of two intact versions, one that this holds of comes first.
 
         Raises:
-          ValueError: if there are checkpoints but none is intact.
+          ValueError: if there are checkpoints but none is intact, or they are of
+            another run, in a line that says what differs.
         """
         versions = [v for v in find_versions(self.folder) if version in (None, v)]
+        of_another = None
         for newest in sorted(versions, key=lambda v: (prefer(v), v), reverse=True):
             folder = self.folder / str(newest)
             try:
                 content = check_seal(folder)
-                arrays = _read(folder, _like(state, content))
+                difference = self._compare(content)
+                if difference is not None:
+                    of_another = of_another or difference
+                    continue  # the end of a shorter run cuts its last task
+                snapshot = read_snapshot(folder, state, content)
             except (OSError, ValueError, KeyError) as error:
                 line = " ".join(str(error).split())
                 self._on_skip(f"checkpoint {folder} is passed over: {line}")
                 continue
             self._newest = newest
-            return _make_snapshot(state, arrays, content), content["extra"]
+            return snapshot, content.extra
+        if of_another is not None:
+            raise ValueError(
+                f"{self.folder} must hold checkpoints of this run, but they have "
+                f"{of_another}"
+            )
         if versions:
             raise ValueError(
                 f"{self.folder} must hold an intact checkpoint, got {len(versions)} "
@@ -176,13 +185,20 @@ class Checkpoints:
             )
         return None
 
+    def _compare(self, content: SealContent) -> str | None:
+        """Return what differs from the run that wrote a seal, in words."""
+        if self._fingerprint is None or content.fingerprint is None:
+            return None
+        return self._fingerprint.find_difference(content.fingerprint)
+
     def _write(self, arrays: PyTree, content: dict[str, Any]) -> None:
         begin = time.monotonic()
         folder = self.folder / str(content["version"])
         try:
             self._write_files(folder, arrays, content)
         except Exception as error:  # a full disk has many names in the layers below
-            reason = " ".join(str(error).split()).split('": ')[-1]
+            words = getattr(error, "strerror", None) or str(error)
+            reason = " ".join(words.split()).split('": ')[-1].split(" [")[0]
             raise OSError(
                 f"checkpoint {folder} could not be written ({reason}); those before it "
                 "are kept"
@@ -201,7 +217,8 @@ class Checkpoints:
             raise ValueError(f"{folder} is there and was not made by a run")
         seal_of(folder).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        with _ORBAX, ocp.StandardCheckpointer() as writer:
+        check_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
+        with ORBAX, ocp.StandardCheckpointer() as writer:
             writer.save(folder, arrays)
         write_seal(folder, content)
 
@@ -215,63 +232,3 @@ class Checkpoints:
             version = folder.name.split(".")[0]  # orbax adds to it while it writes
             if version.isdecimal() and int(version) not in kept and is_orbax(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _like(state: RunState, content: dict[str, Any]) -> PyTree:
-    """Return shapes and types of a checkpoint's arrays."""
-    version, slots = content["version"], content["slots"]
-    store = jax.tree.map(
-        lambda leaf: np.zeros((slots, *leaf.shape[1:]), leaf.dtype), state.store
-    )
-    updates = Updates(
-        np.zeros(version, np.float32),
-        np.zeros(version, bool),
-        np.zeros(version, np.float32),
-    )
-    variables, mixer_state = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        (state.variables, state.mixer_state),
-    )
-    return {"state": (variables, store, mixer_state), "updates": updates}
-
-
-def _make_snapshot(
-    state: RunState, arrays: PyTree, content: dict[str, Any]
-) -> Snapshot:
-    variables, store, mixer_state = arrays["state"]
-
-    def fill_up(saved: np.ndarray, like: Any) -> np.ndarray:
-        if len(saved) > len(like):
-            raise ValueError(
-                f"checkpoint must have {len(like)} slots at most, got {len(saved)}"
-            )
-        rest = np.zeros((len(like) - len(saved), *saved.shape[1:]), saved.dtype)
-        return np.concatenate([saved, rest])
-
-    store = jax.tree.map(fill_up, store, state.store)
-    on_device = jax.tree.map(jnp.asarray, (variables, store, mixer_state))
-    evaluations = [
-        Evaluation(version, {k: _as_metric(v) for k, v in metrics.items()})
-        for version, metrics in content["evaluations"]
-    ]
-    past = Past(Updates(*arrays["updates"]), evaluations)
-    return Snapshot(RunState(content["version"], *on_device), past)
-
-
-def _as_metric(value: Any) -> np.ndarray | np.float32:
-    """Return a metric as it was: a number, or an array of any shape."""
-    return np.float32(value) if np.ndim(value) == 0 else np.array(value, np.float32)
-
-
-def _read(folder: Path, like: PyTree) -> PyTree:
-    import orbax.checkpoint as ocp
-
-    with _ORBAX, ocp.StandardCheckpointer() as reader:
-        arrays = jax.tree.map(np.asarray, reader.restore(folder, like))
-    for found, wanted in zip(*map(jax.tree.leaves, (arrays, like)), strict=True):
-        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-            raise ValueError(
-                f"an array must be {wanted.dtype} {wanted.shape}, as in this run, "
-                f"got {found.dtype} {found.shape}"
-            )
-    return arrays

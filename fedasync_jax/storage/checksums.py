@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from fedasync_jax.storage.schema import Seal, SealContent, read_json
+from fedasync_jax.storage.writing import write_file
+
 
 def seal_of(folder: Path) -> Path:
     """Return where the seal of a checkpoint is: ``12.json`` of the folder ``12``."""
@@ -27,29 +30,31 @@ def write_seal(folder: Path, content: Mapping[str, Any]) -> None:
       content: what else to keep, as JSON has it; with a ``score``, see ``find_scores``.
     """
     sealed = {**content, "files": _hash_files(folder)}
-    scratch = folder.with_suffix(".tmp")
     text = json.dumps({"content": sealed, "sha256": _hash_json(sealed)})
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(seal_of(folder))
+    write_file(seal_of(folder), text.encode())
 
 
-def check_seal(folder: Path) -> dict[str, Any]:
+def check_seal(folder: Path) -> SealContent:
     """Return the content of the seal of a folder.
 
     Raises:
       OSError: if there is none.
       ValueError: if it or a file of the folder is not what was written.
     """
-    seal = seal_of(folder)
-    sealed = json.loads(seal.read_text(encoding="utf-8"))
-    content = sealed["content"]
-    if _hash_json(content) != sealed["sha256"]:
-        raise ValueError(f"{seal.name} must match its own checksum, which it does not")
+    content = _read_seal(folder)
     found = _hash_files(folder)
-    wrong = [name for name, sha in content["files"].items() if found.get(name) != sha]
+    wrong = [name for name, sha in content.files.items() if found.get(name) != sha]
     if wrong:
         raise ValueError(f"{wrong[0]} must match its checksum, which it does not")
     return content
+
+
+def _read_seal(folder: Path) -> SealContent:
+    seal = seal_of(folder)
+    sealed, raw = read_json(seal, Seal, "the seal of a checkpoint")
+    if _hash_json(raw["content"]) != sealed.sha256:
+        raise ValueError(f"{seal.name} must match its own checksum, which it does not")
+    return sealed.content
 
 
 def is_orbax(folder: Path) -> bool:
@@ -70,15 +75,15 @@ def find_versions(folder: Path) -> set[int]:
 def find_scores(folder: Path) -> dict[int, float]:
     """Return the scores of the checkpoints in a folder, by version.
 
-    A seal that cannot be read or has no score counts as minus infinity.
+    A seal that is damaged or has no score counts as minus infinity.
     """
     scores = {}
     for version in find_versions(folder):
         try:
-            text = seal_of(folder / str(version)).read_text(encoding="utf-8")
-            scores[version] = float(json.loads(text)["content"]["score"])
-        except (OSError, ValueError, KeyError, TypeError):
-            scores[version] = -np.inf
+            score = _read_seal(folder / str(version)).score
+        except (OSError, ValueError):
+            score = None
+        scores[version] = -np.inf if score is None else score
     return scores
 
 

@@ -3,28 +3,54 @@
 Only metrics are sure to be there. Arrays are never unpickled.
 """
 
-import json
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from fedasync_jax.parts.files import open_regular
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
+from fedasync_jax.storage.archives import read_archive
 from fedasync_jax.storage.models import read_about
 from fedasync_jax.storage.run_folder import Row, slugify
-
-_UPDATES = (
-    "client",
-    "start_version",
-    "start_time",
-    "arrival_time",
-    "staleness",
-    "alpha",
-    "applied",
+from fedasync_jax.storage.schema import (
+    Facts,
+    MetricsChecksum,
+    MetricsLine,
+    parse_json,
+    read_json,
 )
+
+# The arrays that must be there, and the kinds of their types.
+_UPDATES = {
+    "client": "iu",
+    "start_version": "iu",
+    "start_time": "fiu",
+    "arrival_time": "fiu",
+    "staleness": "iu",
+    "alpha": "fiu",
+    "applied": "b",
+}
+_LOST = {"client": "iu", "start_time": "fiu", "end_time": "fiu", "reason": "iu"}
+_TIMELINE = {"client": "iu", "start": "fiu", "end": "fiu", "activity": "iu"}
+
+# What every line is sure to have once it is read.
+_BLANK: Row = {
+    name: None
+    for name in (
+        "updates",
+        "gradients",
+        "virtual_time",
+        "train_loss",
+        "mean_staleness",
+        "mean_alpha",
+        "test_accuracy",
+        "test_loss",
+    )
+} | {"rejected": 0, "lost": 0}
 
 
 def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
@@ -37,16 +63,15 @@ def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
       run_dir: the run folder.
 
     Raises:
-      ValueError: if there is no such file or no whole line in it, or a line other than
-        the last is not JSON.
+      ValueError: if there is no such file or no whole line in it, it is damaged, or a
+        line other than the last is not one of metrics.
 
     Returns:
       Rows by method, in order of first appearance; rows by rising version.
     """
     path = Path(run_dir) / "metrics.jsonl"
-    if not path.is_file():
-        raise ValueError(f"run_dir must hold metrics.jsonl, got {run_dir}")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    content = _read_checked(path)
+    lines = content.decode(errors="replace").splitlines()
     methods: dict[str, dict[int, Row]] = {}
     for number, line in enumerate(lines, start=1):
         row = _parse_row(line, path, number, is_last=number == len(lines))
@@ -90,14 +115,14 @@ def read_updates(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | No
 def read_lost(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
     """Read the tasks of a method that never arrived, as ``read_updates`` does."""
     path = Path(run_dir) / slugify(method) / "lost.npz"
-    arrays = _read_arrays(path, ("client", "start_time", "end_time", "reason"))
+    arrays = _read_arrays(path, _LOST)
     return _check_index(arrays, "reason", LOSS_REASONS, path)
 
 
 def read_timeline(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | None:
     """Read what clients did while a method ran, as ``read_updates`` does."""
     path = Path(run_dir) / slugify(method) / "timeline.npz"
-    arrays = _read_arrays(path, ("client", "start", "end", "activity"))
+    arrays = _read_arrays(path, _TIMELINE)
     return _check_index(arrays, "activity", ACTIVITIES, path)
 
 
@@ -108,43 +133,57 @@ def read_is_async(run_dir: str | Path, method: str) -> bool | None:
       ValueError: if ``method.json`` cannot be read.
     """
     path = Path(run_dir) / slugify(method) / "method.json"
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        return bool(json.loads(path.read_text(encoding="utf-8"))["is_async"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} must say is_async, got {error}") from error
+    facts, _ = read_json(path, Facts, "JSON with name and is_async")
+    return facts.is_async
 
 
 def read_clients(run_dir: str | Path) -> dict[str, np.ndarray] | None:
     """Read what data the clients have, as ``read_updates`` does."""
-    return _read_arrays(Path(run_dir) / "clients.npz", ("num_samples",))
+    return _read_arrays(Path(run_dir) / "clients.npz", {"num_samples": "iu"})
+
+
+def _read_checked(path: Path) -> bytes:
+    """Return the bytes of the metrics, if they are those that were written."""
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except OSError as error:
+        raise ValueError(
+            f"run_dir must hold metrics.jsonl, got {path.parent} ({error.strerror})"
+        ) from error
+    checksum = path.with_suffix(".sha256")
+    if checksum.exists():
+        written, _ = read_json(checksum, MetricsChecksum, "the checksum of metrics")
+        digest = hashlib.sha256(content[: written.bytes]).hexdigest()
+        if len(content) < written.bytes or digest != written.sha256:
+            raise ValueError(
+                f"{path} must be as the run wrote it, but its checksum differs: it was "
+                "edited or damaged; a run that goes on writes it anew"
+            )
+    return content
 
 
 def _parse_row(line: str, path: Path, number: int, is_last: bool) -> Row | None:
+    where = f"{path}, line {number},"
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        if is_last:
-            return None
-        raise ValueError(f"{path}, line {number}, must be JSON, got {error}") from error
+        _, row = parse_json(line.encode(), MetricsLine, "JSON of metrics", where)
+    except ValueError:
+        if is_last and not line.endswith("}"):
+            return None  # cut by a kill
+        raise
+    return {**_BLANK, **row}
 
 
-def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray] | None:
+def _read_arrays(
+    path: Path, columns: Mapping[str, str]
+) -> dict[str, np.ndarray] | None:
     """Return all arrays of an archive, all of one length; None if that is 0."""
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in {*archive.files, *names}}
-            lengths = {len(array) for array in arrays.values()}
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be an archive of {', '.join(names)}, got {error}"
-        ) from error
-    if len(lengths) > 1:
-        raise ValueError(f"{path} must hold arrays of one length, got {lengths}")
-    return arrays if lengths != {0} else None
+    arrays = read_archive(path, columns)
+    return arrays if all(map(len, arrays.values())) else None
 
 
 def _check_index(

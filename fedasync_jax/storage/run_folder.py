@@ -1,7 +1,8 @@
 """The run folder: what a run leaves on the disk (``read_run`` reads it again).
 
-``config.json``     settings and versions of the software
+``config.json``     settings, software, devices, see ``config``
 ``metrics.jsonl``   one JSON object a line, one line per evaluation of a method
+``metrics.sha256``  how many bytes of it were written, and their checksum
 ``summary.json``    the table that is printed at the end
 ``clients.npz``     ``num_samples`` int32 [C] and, of K classes, ``label_counts`` int32
                     [C, K]
@@ -20,20 +21,30 @@ Times are simulated seconds. Only metrics are sure to be there: what a run does 
 it does not write.
 """
 
-import contextlib
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedasync_jax.base import ArrayLike
-from fedasync_jax.storage.resume import check_goes_on, lock_folder
+from fedasync_jax.storage.archives import write_archive
+from fedasync_jax.storage.config import (
+    compare_origins,
+    origin_of,
+    read_config,
+    write_config,
+)
+from fedasync_jax.storage.fingerprint import Fingerprint
+from fedasync_jax.storage.lock import lock_folder
+from fedasync_jax.storage.resume import check_goes_on
+from fedasync_jax.storage.writing import make_folder, naming, open_own, write_file
 
 Row = Mapping[str, Any]
+
+_ROUNDING = "equal up to rounding, not bit for bit"
 
 
 class RunFolder:
@@ -43,35 +54,76 @@ class RunFolder:
 
     Attributes:
       path: where it is.
+      notes: what the user should know when the run goes on, a line each.
     """
 
     def __init__(
         self,
         path: str | Path,
         config: Mapping[str, Any],
-        defaults: Mapping[str, Any] | None = None,
+        fingerprint: Fingerprint | None = None,
     ):
-        """Make the folder, or go on in it, lock it, and write ``config.json``.
+        """Make the folder, or go on in it, and lock it.
 
-        A run that goes on tells all its metrics again, see ``add_metrics``. For
-        ``defaults`` see ``check_goes_on``.
+        ``config.json`` of a run that goes on is written when it does, see
+        ``begin_sitting``. A run that goes on tells all its metrics again, see
+        ``add_metrics``.
+
+        Args:
+          path: where it is.
+          config: with the ``settings`` of the run, and the ``versions``, ``revision``
+            and ``devices`` that make this part of it.
+          fingerprint: what decides its results; default: the settings alone.
 
         Raises:
           ValueError: if ``path`` cannot be made or written to, is not an earlier part
             of the same run, or another process writes to it.
         """
-        check_goes_on(path, config, defaults or {})
+        fingerprint = fingerprint or Fingerprint(config.get("settings", {}))
+        check_goes_on(path, fingerprint)
         self.path = Path(path)
+        self.fingerprint = fingerprint
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock: int | None = lock_folder(self.path)
-            self._write_json("config.json", config)
+            self._begin(config)
         except OSError as error:
+            reason = error.strerror or str(error).rpartition(": ")[2]
             raise ValueError(
                 f"run_dir must be a folder that can be made and written to, got {path} "
-                f"({error.strerror})"
+                f"({reason})"
             ) from error
         self._told = 0  # bytes of metrics.jsonl
+        self._hash = hashlib.sha256()  # of them
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        """Add a sitting to the config; a new run's is written at once."""
+        is_new = not (self.path / "config.json").exists()
+        earlier = {} if is_new else read_config(self.path)
+        sittings = earlier.get("sittings") or [origin_of(earlier)] * (not is_new)
+        self._sitting: dict[str, Any] = {"begins": {}, **origin_of(config)}
+        self._config: dict[str, Any] = {
+            **(config if is_new else earlier),
+            "settings": config.get("settings", {}),
+            "fingerprint": self.fingerprint.to_json(),
+            "sittings": [*sittings, self._sitting],
+        }
+        changes = compare_origins(sittings[-1], config) if sittings else ""
+        self.notes = [f"goes on with {changes}: {_ROUNDING}"] if changes else []
+        if is_new:
+            write_config(self.path, self._config)
+
+    def begin_sitting(self, method: str, version: int) -> None:
+        """Put down where a method begins, or goes on.
+
+        Called when its checkpoint has been read, so that a run that cannot go on keeps
+        the config that it had.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._sitting["begins"][method] = version
+        write_config(self.path, self._config)
 
     def __enter__(self) -> "RunFolder":
         """Return itself."""
@@ -96,17 +148,19 @@ class RunFolder:
         Raises:
           OSError: if the disk is full, or other than it was.
         """
-        path = self.path / "metrics.jsonl"
+        path, checksum = self.path / "metrics.jsonl", self.path / "metrics.sha256"
         line = (json.dumps(row) + "\n").encode()
-        with _writing(path):
-            path.touch()
-            with path.open("r+b") as file:
+        with naming(path), os.fdopen(open_own(path), "r+b") as file:
+            file.seek(self._told)
+            if file.read(len(line)) != line:
+                checksum.unlink(missing_ok=True)  # first: it is that of other lines
                 file.seek(self._told)
-                if file.read(len(line)) != line:
-                    file.seek(self._told)
-                    file.truncate()
-                    file.write(line)
+                file.truncate()
+                file.write(line)
         self._told += len(line)
+        self._hash.update(line)
+        written = {"bytes": self._told, "sha256": self._hash.hexdigest()}
+        write_file(checksum, json.dumps(written).encode(), durable=False)
 
     def checkpoint_folder(self, method: str) -> Path:
         """Return where the checkpoints of a method are."""
@@ -128,19 +182,13 @@ class RunFolder:
           arrays: arrays by name.
         """
         path = self.path / name
-        on_host: dict[str, Any] = {key: np.asarray(a) for key, a in arrays.items()}
-        scratch = path.with_name(f".{path.name}")
-        with _writing(path):
-            path.parent.mkdir(exist_ok=True)
-            with scratch.open("wb") as file:
-                np.savez_compressed(file, **on_host)
-            os.replace(scratch, path)
+        if path.parent != self.path:
+            make_folder(path.parent)
+        write_archive(path, arrays)
 
     def write_facts(self, method: str, *, is_async: bool) -> None:
         """Write ``method.json``: what the metrics do not tell of a method."""
-        folder = self.path / slugify(method)
-        with _writing(folder):
-            folder.mkdir(exist_ok=True)
+        make_folder(self.path / slugify(method))
         facts = {"name": method, "is_async": is_async}
         self._write_json(f"{slugify(method)}/method.json", facts)
 
@@ -156,13 +204,8 @@ class RunFolder:
             self.write_arrays(f"{slugify(method)}/{name}.npz", arrays)
 
     def _write_json(self, name: str, content: Any) -> None:
-        # Written beside and moved, so that nobody ever reads half a file.
-        path = self.path / name
-        scratch = path.with_name(f".{path.name}")
-        with _writing(path):
-            text = json.dumps(content, indent=2) + "\n"
-            scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, path)
+        text = json.dumps(content, indent=2) + "\n"
+        write_file(self.path / name, text.encode())
 
 
 def slugify(method: str) -> str:
@@ -172,13 +215,3 @@ def slugify(method: str) -> str:
     'fedasync-polynomial-0-5'
     """
     return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Name the file in the error if it cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"{path} could not be written: {reason}") from error

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fedasync_jax.experiment.presets import from_json, make_settings
-from fedasync_jax.storage.resume import compare_settings, read_config
+from fedasync_jax.jobs.identity import identify_settings
+from fedasync_jax.storage.config import read_config
+from fedasync_jax.storage.resume import list_changes
 
 ROOT = Path(__file__).parents[2]
 OLD = Path(__file__).parent / "old_run"
@@ -23,7 +25,7 @@ def read_lines(path):
 def test_its_settings_are_read_and_nothing_is_lost_or_changed():
     config = read_config(OLD / "run")
     settings = from_json(config["settings"])
-    assert compare_settings(config["settings"], settings.to_json()) == {}
+    assert list_changes(config, identify_settings(settings)) == {}
     assert settings["hinge_b"] == 6.0 and settings["hidden"] == (8,)
     assert settings == make_settings(
         "digits", "stragglers", **{**config["settings"], "run_dir": settings["run_dir"]}

@@ -432,7 +432,7 @@ def test_clients_may_share_rows_and_leave_some_out():
 def test_pooled_clients_are_passes_over_all_rows_cut_into_tasks():
     arrays = np.arange(6.0)
     data = make_client_data(arrays, _partition([5, 0, 1, 4], [2, 2]))
-    pooled = pool_clients(data, 5, 2, rng=np.random.default_rng(0))
+    pooled = pool_clients(data, np.full(5, 2), rng=np.random.default_rng(0))
     assert pooled.arrays is data.arrays
     passes = np.asarray(pooled.indices)[:8].reshape(2, 4)
     assert np.array_equal(np.sort(passes, axis=1), [[0, 1, 4, 5]] * 2)
@@ -447,16 +447,23 @@ def test_pooled_clients_are_passes_over_all_rows_cut_into_tasks():
 def test_pooled_clients_may_be_drawn_with_replacement():
     data = make_client_data(np.zeros(4), _partition([0, 1, 2], [3]))
     rng = np.random.default_rng(0)
-    rows = pool_clients(data, 100, 3, replacement=True, rng=rng).indices
+    rows = pool_clients(data, np.full(100, 3), replacement=True, rng=rng).indices
     assert set(rows) == {0, 1, 2}
     assert any(len(set(task)) < 3 for task in np.reshape(rows, (100, 3)))
 
 
-@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (2**16, 2**15)])
-def test_pooled_clients_refuse_numbers_out_of_range(numbers):
+def test_pooled_clients_may_differ_in_size():
     data = make_client_data(np.zeros(4), _partition([0, 1, 2], [3]))
-    with pytest.raises(ValueError, match="num_tasks and samples_per_task must be >= 1"):
-        pool_clients(data, *numbers, rng=np.random.default_rng(0))
+    pooled = pool_clients(data, np.array([2, 1, 3]), rng=np.random.default_rng(0))
+    assert pooled.offsets.tolist() == [0, 2, 3] and pooled.counts.tolist() == [2, 1, 3]
+    assert sorted(pooled.indices.tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("sizes", [[], [2, 0], [2**16] * 2**15])
+def test_pooled_clients_refuse_numbers_out_of_range(sizes):
+    data = make_client_data(np.zeros(4), _partition([0, 1, 2], [3]))
+    with pytest.raises(ValueError, match="samples_per_task must be >= 1 each"):
+        pool_clients(data, np.array(sizes), rng=np.random.default_rng(0))
 
 
 _HUGE = np.broadcast_to(np.zeros(1, np.int8), (2**31,))  # one byte of memory

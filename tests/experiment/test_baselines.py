@@ -7,6 +7,8 @@ import pytest
 
 import fedasync_jax as fa
 from fedasync_jax import fleet
+from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.fleet import Fleet, make_fleet, single_worker
 from fedasync_jax.mixing.rounds import RoundState, average_rounds
 from fedasync_jax.schedule import round_ends
@@ -197,3 +199,32 @@ def test_single_worker_is_as_fast_as_the_median():
         worker, 2, scheduler=fa.Rounds(1), num_steps=5, rng=np.random.default_rng(0)
     )
     assert trace.arrival_time.tolist() == [20.0, 40.0]
+
+
+@pytest.mark.parametrize("num_steps", [5, (2, 9)], ids=["equal", "random"])
+def test_a_longer_run_of_sgd_begins_with_the_tasks_of_a_shorter_one(num_steps):
+    low, high = (num_steps, None) if num_steps == 5 else num_steps
+    short, long = (
+        build_experiment(
+            make_settings(
+                methods=("fedasync-constant", "sgd"),
+                num_updates=num_updates,
+                eval_every=7,
+                num_steps=low,
+                max_steps=high,
+                num_clients=10,
+                concurrency=3,
+                clients_per_round=2,
+            )
+        ).methods
+        for num_updates in (60, 130)
+    )
+    assert short[1].trace.num_steps.sum() == short[0].trace.num_steps.sum()
+    whole = 60 // 7  # tasks; the last one is cut by the end
+    assert short[1].trace.num_updates == whole + 1
+    for name in ("client", "num_steps", "arrival_time", "start_time"):
+        first, second = (getattr(m[1].trace, name)[:whole] for m in (short, long))
+        np.testing.assert_allclose(first, second, rtol=1e-12)
+    data = [m[1].local_update.args[0] for m in (short, long)]
+    end = sum(short[1].trace.num_steps[:whole]) * 10
+    np.testing.assert_array_equal(*(d.indices[:end] for d in data))

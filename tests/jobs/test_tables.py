@@ -149,6 +149,7 @@ def test_written_as_csv_and_parquet(tmp_path):
     files = write_table(tmp_path / "new" / "table", table)
     assert [file.name for file in files] == ["table.csv", "table.parquet"]
     assert {file.name for file in (tmp_path / "new").iterdir()} == {
+        ".fedasync.json",
         "table.csv",
         "table.parquet",
     }

@@ -200,7 +200,7 @@ def test_what_is_asynchronous_is_read_and_not_guessed_from_the_name(tmp_path):
         method for method, alpha_fn in METHODS.items() if not alpha_fn
     ]
     (folder / "fedavg" / "method.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"method\.json must say is_async, got"):
+    with pytest.raises(ValueError, match=r"method\.json must be JSON with name"):
         contents.read_contents(folder)
 
 

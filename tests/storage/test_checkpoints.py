@@ -189,7 +189,7 @@ def test_what_cannot_be_written_is_told_at_once_and_the_rest_is_kept(tmp_path):
     _stop(built, tmp_path, 2)
     before = find_scores(tmp_path)
     for version in range(61):
-        (tmp_path / f"{version}.tmp").mkdir()
+        (tmp_path / f".{version}.json").mkdir()
     method = built.methods[0]
     first = init_state(method.trace, method.mixer, built.variables)
     line = r"checkpoint .*/\d+ could not be written \(.*\); those before it are kept"
@@ -207,7 +207,7 @@ def test_what_cannot_be_written_is_told_at_once_and_the_rest_is_kept(tmp_path):
                 time.sleep(0.01)
     assert find_scores(tmp_path) == before
     for version in range(61):
-        (tmp_path / f"{version}.tmp").rmdir()
+        (tmp_path / f".{version}.json").rmdir()
     _assert_same(_run(built, tmp_path), _run(built))
 
 

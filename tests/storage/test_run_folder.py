@@ -6,7 +6,8 @@ import pytest
 
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import read_run, resume, run_folder
+from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.storage.config import read_config
 
 
 def make_folder(tmp_path):
@@ -70,10 +71,12 @@ def test_config_and_metrics_are_read_back(tmp_path):
     rows = [{"method": "SGD", "version": v, "test_accuracy": v / 10} for v in range(3)]
     for row in rows:
         folder.add_metrics(row)
-    assert json.loads((folder.path / "config.json").read_text()) == {
-        "settings": {"alpha": 0.6}
-    }
-    assert read_run.read_metrics(folder.path) == {"SGD": rows}
+    config = read_config(folder.path)
+    assert config["settings"] == {"alpha": 0.6}
+    assert config["sittings"] == [{"begins": {}}]
+    (read,) = read_run.read_metrics(folder.path).values()
+    assert [{name: row[name] for name in rows[0]} for row in read] == rows
+    assert read[0]["virtual_time"] is None and read[0]["lost"] == 0
 
 
 def test_lines_of_an_earlier_part_stay_while_they_are_told_again(tmp_path):
@@ -178,7 +181,11 @@ def test_an_archive_that_is_not_there_or_empty_is_none(tmp_path, read_fn):
             {**LOST, "reason": np.array([0, 9])},
             r"must be in 0\.\..*, got 0 to 9",
         ),
-        ("timeline", {**TIMELINE, "activity": np.array([0, 1, -1])}, "got -1 to 1"),
+        (
+            "timeline",
+            {**TIMELINE, "activity": np.array([0, 1, -1])},
+            r"must be >= 0, got -1",
+        ),
     ],
 )
 def test_a_bad_archive_is_refused_in_one_line(tmp_path, name, arrays, message):
@@ -204,7 +211,11 @@ def test_a_run_goes_on_with_the_same_settings_or_more_updates(tmp_path):
     first.close()
     longer = {"settings": {**_CONFIG["settings"], "num_updates": 20, "hidden": (3,)}}
     second = run_folder.RunFolder(tmp_path / "a", longer)
-    assert resume.read_config(tmp_path / "a")["settings"]["num_updates"] == 20
+    assert read_config(tmp_path / "a")["settings"]["num_updates"] == 10  # not yet
+    second.begin_sitting("x", 1)
+    config = read_config(tmp_path / "a")
+    assert config["settings"]["num_updates"] == 20
+    assert [sitting["begins"] for sitting in config["sittings"]] == [{}, {"x": 1}]
     assert len(read_run.read_metrics(tmp_path / "a")["x"]) == 1  # until it tells more
     for version in (0, 1):
         second.add_metrics({"method": "x", "version": version})

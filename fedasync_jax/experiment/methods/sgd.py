@@ -9,36 +9,31 @@ from fedasync_jax.data.clients import pool_clients
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.fleet.devices import single_worker
+from fedasync_jax.fleet.devices import Fleet, single_worker
 from fedasync_jax.schedule.schedulers import Rounds
 from fedasync_jax.schedule.simulation import simulate
+from fedasync_jax.schedule.trace import Trace
 
 
 def make_sgd(context: Context) -> Method:
     """Return SGD on pooled data, cut into one task per evaluation.
 
     Steps that are written out make one task per client update instead. It makes as many
-    gradients as the asynchronous methods; a larger batch counts as several.
+    gradients as the asynchronous methods; a larger batch counts as several. A longer
+    run begins with the tasks of a shorter one.
     """
     settings, workload = context.worker, context.workload
     batch_size = settings.sgd_batch_size or settings.batch_size
     gradients_per_step = batch_size / settings.batch_size
-    total = context.trace.num_steps.sum() / gradients_per_step
-    num_tasks, steps = _cut(context, total)
+    steps = _cut(context, gradients_per_step)
 
     # The machine: as fast as the median of the fleet, and nobody to wait for.
     worker = single_worker(context.fleet)
-    trace = simulate(
-        worker,
-        num_tasks,
-        scheduler=Rounds(1),
-        num_steps=steps,
-        rng=context.make_rng("schedule"),
-    )
+    trace = _simulate_alone(worker, steps, context.make_rng("schedule"))
+
     # Its tasks: consecutive parts of passes over the data of all.
     pooled = pool_clients(
         workload.clients,
-        num_tasks,
         steps * batch_size,
         replacement=settings.sampling == "replacement",
         rng=context.make_rng("passes"),
@@ -51,23 +46,54 @@ def make_sgd(context: Context) -> Method:
         ),
         workload._replace(clients=pooled, steps=steps),
     )
-    evaluations_per_task = context.eval_every / context.num_updates
+    tasks_per_evaluation = context.eval_every if workload.unroll else 1
     return Method(
         name="SGD",
         fleet=worker,
-        trace=dataclasses.replace(trace, client=np.arange(num_tasks, dtype=np.int32)),
-        staleness=np.zeros(num_tasks, np.int32),
+        trace=trace,
+        staleness=np.zeros(trace.num_updates, np.int32),
         local_update=local_update,
         mixer=mixing.average_rounds(),
-        eval_every=max(1, round(num_tasks * evaluations_per_task)),
+        eval_every=tasks_per_evaluation,
         gradients_per_step=gradients_per_step,
         counts_updates=False,
     )
 
 
-def _cut(context: Context, total: float) -> tuple[int, int]:
-    """Return the number of tasks and the steps of each, for ``total`` steps."""
-    updates_per_task = 1 if context.workload.unroll else context.eval_every
-    num_tasks = max(1, context.num_updates // updates_per_task)
-    steps = max(1, round(total / num_tasks))
-    return max(1, round(total / steps)), steps
+def _cut(context: Context, gradients_per_step: float) -> np.ndarray:
+    """Return the steps of every task, int [n]."""
+    done = context.trace.num_steps.cumsum() / gradients_per_step
+    if context.workload.unroll:  # all tasks are one program
+        steps = max(1, round(done[0]))
+        return np.full(max(1, round(done[-1] / steps)), steps)
+    evaluated = np.arange(context.eval_every, len(done), context.eval_every) - 1
+    ends = np.rint(done[[*evaluated, -1]]).astype(int)
+    return np.diff(np.unique(np.maximum(ends, 1)), prepend=0)
+
+
+def _simulate_alone(
+    worker: Fleet, steps: np.ndarray, rng: np.random.Generator
+) -> Trace:
+    """Return the schedule of one worker whose t-th task has ``steps[t]`` steps."""
+    is_even = bool((steps == steps[0]).all())
+    trace = simulate(
+        worker,
+        len(steps),
+        scheduler=Rounds(1),
+        num_steps=int(steps[0]) if is_even else 1,
+        rng=rng,
+    )
+    tasks = np.arange(len(steps), dtype=np.int32)
+    if is_even:
+        return dataclasses.replace(trace, client=tasks)
+    end = np.cumsum((trace.arrival_time - trace.start_time) * steps)
+    start = np.concatenate([[0.0], end[:-1]])
+    return dataclasses.replace(
+        trace,
+        client=tasks,
+        num_steps=steps.astype(np.int32),
+        start_time=start,
+        work_start_time=start,
+        work_end_time=end,
+        arrival_time=end,
+    )
