@@ -14,6 +14,7 @@ from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import cores
+from fedasync_jax.jobs.identity import identify
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.machine import describe_origin
 from fedasync_jax.jobs.runner import Stopped
@@ -147,13 +148,10 @@ def _stop(base: Base, calls: int) -> None:
         **describe_origin(),
     }
     left = iter(range(calls - 1))
-    with RunFolder(base.stopped, config, Settings().to_json()) as folder:
+    built = build_experiment(settings)
+    with RunFolder(base.stopped, config, identify(built)) as folder:
         try:
-            run_job(
-                build_experiment(settings),
-                folder,
-                should_stop=lambda: next(left, None) is None,
-            )
+            run_job(built, folder, should_stop=lambda: next(left, None) is None)
         except Stopped:
             return
     raise RuntimeError("a run must last for more calls")

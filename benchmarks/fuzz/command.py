@@ -22,10 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_OPTIMIZE = "--xla_backend_optimization_level=0"  # programs are run once
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_OPTIMIZE}".strip()
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
 import jax
 import numpy as np
 
@@ -87,15 +83,18 @@ def main() -> None:
     flags = parse_flags(Flags, __doc__ or "")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
         root = Path(scratch).resolve()
-        _use_cache(root / "compiled")
+        _compile_little(root / "compiled")
         base = make_base(root)
         tried = list(_try_all(base, root, flags))
     _print_table(tried)
     sys.exit(any(one.outcome.word in BAD for one in tried))
 
 
-def _use_cache(folder: Path) -> None:
-    """Let the children share what was compiled."""
+def _compile_little(folder: Path) -> None:
+    """Let the children compile in a hurry, and share what they compiled."""
+    fast = "--xla_backend_optimization_level=0"  # programs are run once
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip()
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

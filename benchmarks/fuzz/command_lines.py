@@ -1,4 +1,4 @@
-"""Command lines at random: flags that are unknown, values that are not what they seem."""
+"""Command lines at random: unknown flags, values that are not what they seem."""
 
 import shutil
 import typing
@@ -18,7 +18,18 @@ _INTEGERS = ("-1", "0", "1", "2", "3", "7", "1000", "2147483647", "2147483648")
 _INTEGERS += ("4294967296", "9223372036854775808", "1" + "0" * 30, "9" * 5000, "1_0")
 _REALS = ("nan", "inf", "-inf", "-0.0", "1e-320", "1e-40", "1e308", "1e400", "0.5")
 _REALS += ("0.999", "1.5", "1e-9", "1e9", "-1e-9")
-_TEXTS = ("", " ", "None", "null", "true", "☃", "１２", "é" * 300, "x" * 5000, "a\nb")
+_TEXTS = (
+    "",
+    " ",
+    "None",
+    "null",
+    "true",
+    "☃",
+    "\uff11\uff12",
+    "é" * 300,
+    "x" * 5000,
+    "a\nb",
+)
 _TEXTS += ("--", "-", "=", "\udcff", "%s", "[red]x[/]", "[/]", "{0}", "0x10", "1,2")
 _PATHS = ("missing.npz", ".", "..", "data.npz", "/dev/zero", "/dev/null", "/dev/full")
 _PATHS += ("/proc/self/mem", "run/a/b", "\t", "speeds.csv", "input.txt", "~", "n" * 300)

@@ -224,13 +224,11 @@ class _Keeper:
         """Return what of value is gone after a command that was to go on."""
         if not _read(self.run / "metrics.jsonl").startswith(self.lines):
             return "lines of metrics.jsonl are gone"
-        after = {str(p.relative_to(self.run)) for p in self.run.rglob("*")}
         for parent, version in self.newest.items():
             seals = [
-                int(Path(n).stem)
-                for n in after
-                if Path(n).parent.as_posix() == parent
-                and re.fullmatch(r"\d+\.json", Path(n).name)
+                int(path.stem)
+                for path in (self.run / parent).glob("*.json")
+                if path.stem.isdecimal()
             ]
             if max(seals, default=-1) < version:
                 return f"{parent}/{version} is gone"
