@@ -98,6 +98,9 @@ def _hash(path: Path) -> str:
 def _judge_end(ended: Ended, *, is_large: bool) -> Outcome:
     said = f"{ended.out}\n{ended.err}"
     last = _last_line(ended.err) or _last_line(ended.out)
+    places = re.findall(r'File "[^"]*/(fedasync_jax/[^"]*", line \d+)', said)
+    if ended.code == 1 and places:
+        last = f"{last} ({places[-1].replace(chr(34), '')})"
     if ended.timed_out:
         trains = is_large and "run folder: " in ended.out
         return Outcome("worked" if trains else "hang", last)
@@ -109,8 +112,10 @@ def _judge_end(ended: Ended, *, is_large: bool) -> Outcome:
         lines = ended.err.splitlines()
         is_clear = len(lines) == 1 and re.match(r"error: \S", lines[0]) is not None
         is_short = is_clear and len(lines[0]) <= _LONGEST
-        return Outcome("clear line" if is_short else "unclear", ended.err[:1000])
-    return Outcome("unclear" if ended.err.strip() else "worked", last)
+        return Outcome("clear line" if is_short else "unclear", ended.err[-1000:])
+    if ended.err.strip():
+        return Outcome("unclear", " | ".join(ended.err.splitlines())[-1000:])
+    return Outcome("worked", last)
 
 
 def _last_line(text: str) -> str:

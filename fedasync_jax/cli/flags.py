@@ -21,6 +21,7 @@ from fedasync_jax.parts.settings import PartSettings
 
 Flags = TypeVar("Flags")
 
+_LONGEST = 280  # characters of an error, so that the line has less than 300
 _CHOICE = re.compile(
     r"invalid choice (.*) for argument '--(\S*)'\. Expected one of \((.*?),?\)"
 )
@@ -140,10 +141,34 @@ def name_program() -> str:
 
 
 def fail(error: object) -> NoReturn:
-    """End the process with exit code 2 and one line."""
+    """End the process with exit code 2 and one line, see ``shorten``."""
     words = re.sub(r"^\[Errno \d+\] ", "", str(error))
-    sys.stderr.write(f"error: {' '.join(words.split())}\n")
+    sys.stderr.write(f"error: {shorten(words)}\n")
     sys.exit(2)
+
+
+def shorten(text: str) -> str:
+    """Return a text in one line, of ``_LONGEST`` characters at most.
+
+    Long words, as what somebody typed may be, give way first, each in its middle. Then
+    the middle of the line does: it says at its beginning what is wrong and ends with
+    what was found.
+
+    >>> shorten("alpha must be\\nin (0, 1], got 2")
+    'alpha must be in (0, 1], got 2'
+    >>> len(shorten("x" * 999))
+    83
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) <= _LONGEST:
+        return line
+    line = " ".join(_cut_middle(word, 83) for word in line.split())
+    return _cut_middle(line, _LONGEST)
+
+
+def _cut_middle(text: str, size: int) -> str:
+    half = (size - 3) // 2
+    return text if len(text) <= size else f"{text[:half]}...{text[-half:]}"
 
 
 def _read_box(box: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_settings
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.together import run_all_points
@@ -59,6 +60,7 @@ class SweepCommand(NamedTuple):
     max_minutes: float | None
 
 
+@clear_endings()
 def main() -> None:
     """Run the sweep."""
     cores.use_all_cores()
@@ -84,10 +86,10 @@ def main() -> None:
         together=command.together,
         max_minutes=command.max_minutes,
     )
-    table = tabulate(
-        read_finished(point.path, where) for point, where in points.items()
-    )
     try:
+        table = tabulate(
+            read_finished(point.path, where) for point, where in points.items()
+        )
         files = write_table(command.out / "table", table, is_ours=is_ours)
     except (OSError, ValueError) as error:
         fail(error)
