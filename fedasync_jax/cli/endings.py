@@ -29,7 +29,7 @@ def clear_endings() -> Iterator[None]:
         _forget_output()
         sys.exit(_NO_READER)
     except MemoryError as error:
-        fail(f"memory must hold what is asked for, got {error or 'less'}")
+        fail(f"memory must hold what is asked for, got {str(error) or 'less'}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -154,7 +154,7 @@ def shorten(text: str) -> str:
     the middle of the line does: it says at its beginning what is wrong and ends with
     what was found.
 
-    >>> shorten("alpha must be\\nin (0, 1], got 2")
+    >>> shorten(" alpha must be in (0, 1],  got 2 ")
     'alpha must be in (0, 1], got 2'
     >>> len(shorten("x" * 999))
     83
