@@ -1,6 +1,7 @@
 """What is damaged: small data files and small runs, made once."""
 
 import functools
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,17 +93,13 @@ def make_base(root: Path) -> Base:
         words = ("train", *flatten(flags), "--run-dir", str(path), *more)
         return functools.partial(run_command, words)
 
-    _do_all(
-        root / "logs",
-        [
-            train(small, base.finished),
-            train(small, base.other, "--seed", "1"),
-            train(small, base.grown),
-            train(longer, base.grown),
-            *[functools.partial(_stop, base, calls) for calls in _STOPS],
-            functools.partial(run_command, sweep_words(base.data, base.swept)),
-        ],
-    )
+    logs = root / "logs"
+    sweep = functools.partial(run_command, sweep_words(base.data, base.swept))
+    stops = [functools.partial(_stop, base, calls) for calls in _STOPS]
+    _do_together(logs / "1", [train(small, base.finished), stops[0]])
+    shutil.copytree(base.finished, base.grown)
+    _do_together(logs / "2", [train(longer, base.grown), stops[1]])
+    _do_together(logs / "3", [train(small, base.other, "--seed", "1"), sweep])
     return base
 
 
@@ -177,8 +174,11 @@ def _read_settings(base: Base) -> Settings:
     )
 
 
-def _do_all(logs: Path, works: Sequence[functools.partial]) -> None:
-    for number, work in enumerate(works):
-        ended = wait(Child(work, logs.parent, logs / str(number), _LIMIT))
+def _do_together(logs: Path, works: Sequence[functools.partial]) -> None:
+    children = [
+        Child(work, logs.parent, logs / str(number), _LIMIT)
+        for number, work in enumerate(works)
+    ]
+    for ended in [wait(child) for child in children]:
         if ended.code:
             raise RuntimeError(f"an undisturbed run must end well, got {ended.err}")

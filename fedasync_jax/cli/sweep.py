@@ -74,11 +74,11 @@ def main() -> None:
             for combination in combinations
             for seed in command.seeds
         }
+        is_ours = has_runs(command.out)
         for name in ("table.csv", "table.parquet"):
-            check_owned(command.out / name, is_ours=has_runs(command.out))
+            check_owned(command.out / name, is_ours=is_ours)
     except ValueError as error:
         fail(error)
-    is_ours = has_runs(command.out)
     diverged = run_all_points(
         list(points),
         command.out,
