@@ -67,10 +67,10 @@ def _format(value: Any) -> str:
 
 
 def _read_rows(run_dir: Path) -> dict[str, list[run_folder.Row]]:
-    try:
-        return read_run.read_metrics(run_dir)
-    except ValueError:
-        return {}
+    path = run_dir / "metrics.jsonl"
+    if not path.exists() or not path.stat().st_size:
+        return {}  # it was only begun
+    return read_run.read_metrics(run_dir)
 
 
 def _describe_method(

@@ -49,7 +49,11 @@ def run_all_points(
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     asked = note_signals("call")
-    devices, left = jax.devices(), sum(not is_finished(point) for point in points)
+    devices = jax.devices()
+    try:
+        left = sum(not is_finished(point) for point in points)
+    except ValueError as error:
+        fail(error)
     console.print(
         f"{len(points)} runs below {out}, {left} to run; "
         f"{len(devices)} {devices[0].platform} device(s)",

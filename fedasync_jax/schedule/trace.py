@@ -155,9 +155,12 @@ def make_waves(
         raise ValueError(
             f"start_version[{row}] must be in 0..{row}, got {start_version[row]}"
         )
+    # All ends at once: asked one by one, NumPy would convert the column for each.
     newest_needed = np.maximum.accumulate(start_version)
-    while begin < len(start_version):
-        end = int(np.searchsorted(newest_needed, begin, side="right"))
+    rows = np.arange(len(start_version))
+    ends = np.searchsorted(newest_needed, rows, side="right").tolist()
+    while begin < len(ends):
+        end = ends[begin]
         end = end if max_width is None else min(end, begin + max_width)
         yield begin, end
         begin = end

@@ -173,3 +173,17 @@ def test_trace_types_its_columns_and_defines_staleness():
         assert column.dtype == (np.float64 if is_time else np.int32), name
     with pytest.raises(dataclasses.FrozenInstanceError):
         trace.num_slots = 7  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_ends_of_all_waves_are_found_in_one_search(monkeypatch):
+    """A search per wave converts the whole column each time: quadratic in T."""
+    searches, search = [], np.searchsorted
+
+    def count(*args, **kwargs):
+        searches.append(len(args[0]))
+        return search(*args, **kwargs)
+
+    monkeypatch.setattr(np, "searchsorted", count)
+    starts = np.maximum(np.arange(1000) - 2, 0).astype(np.int32)
+    assert len(list(make_waves(starts))) > 300
+    assert len(searches) == 1
