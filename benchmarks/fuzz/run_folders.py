@@ -211,9 +211,8 @@ class _Keeper:
         """Note what is undamaged and what is a user's."""
         self.run, self.foreign, self.wanted = run, foreign, wanted
         self.intact = {n for n, what in good.items() if damaged.get(n) == what}
-        self.lines = (
-            _read(run / "metrics.jsonl") if "metrics.jsonl" in self.intact else b""
-        )
+        told = _read(run / "metrics.jsonl") if "metrics.jsonl" in self.intact else b""
+        self.lines = set(told.splitlines())
         self.newest = {
             parent: max(versions)
             for parent, versions in _find_checkpoints(good, self.intact).items()
