@@ -49,13 +49,16 @@ def draw_run_folder(rng: np.random.Generator, base: Base, folder: Path) -> Case:
         _damage(rng, base, inner, foreign) for _ in range(int(rng.choice([1, 1, 2])))
     ]
     keeper = _Keeper(inner, good, hash_files(inner), foreign, action.wanted)
+    find_error = keeper.find_error if action.wanted else lambda: ""
+    if action.words[0] == "sweep":
+        find_error = functools.partial(_compare_sweeps, keeper, path, base.swept)
     prefix = f"{inner.relative_to(folder)}/"
     return Case(
         words=action.words,
         damage="; ".join(damages),
         may_change=functools.partial(_may_change, keeper, prefix),
         find_loss=keeper.find_loss if action.wanted else lambda code: "",
-        find_error=keeper.find_error if action.wanted else lambda: "",
+        find_error=find_error,
     )
 
 
@@ -234,18 +237,31 @@ class _Keeper:
                 return f"{parent}/{version} is gone"
         return ""
 
-    def find_error(self) -> str:
+    def find_error(self, *, with_arrays: bool = True) -> str:
         """Return what differs from an undisturbed run after it went on."""
         assert self.wanted is not None
         if self.grew:
             return ""  # it is another run then, and was asked to be
         for path in _list_files(self.wanted):
             name = str(path.relative_to(self.wanted))
-            if not _RESULTS.fullmatch(name) or name.endswith("timeline.npz"):
+            is_array = name.endswith(".npz")
+            if not _RESULTS.fullmatch(name) or (is_array and not with_arrays):
                 continue
             if _read(self.run / name) != path.read_bytes():
                 return f"{name} differs from the undisturbed run"
         return ""
+
+
+def _compare_sweeps(keeper: _Keeper, path: Path, wanted: Path) -> str:
+    """Return what differs from an undisturbed sweep.
+
+    A sweep does not run again what has a model, and looks at no archive: one that is
+    damaged is told of by whoever reads it.
+    """
+    table = _read(path / "table.csv")
+    if table != _read(wanted / "table.csv") and not keeper.grew:
+        return "table.csv differs from the undisturbed sweep"
+    return keeper.find_error(with_arrays=False)
 
 
 def _may_change(keeper: _Keeper, prefix: str, path: str) -> bool:

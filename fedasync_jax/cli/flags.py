@@ -1,5 +1,6 @@
 """Flags from records of settings, and errors in one line."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -81,6 +82,18 @@ def parse_flags(
         if stop.code in (0, None):
             raise
         fail(_read_box(said.getvalue()))
+
+
+class OwnParser(argparse.ArgumentParser):
+    """A parser of the flags that are no settings; its errors are one line."""
+
+    def __init__(self) -> None:
+        """Leave ``--help`` and all that is unknown to whoever reads the rest."""
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        fail(message)
 
 
 def make_flags(record: type[PartSettings]) -> type:

@@ -15,7 +15,6 @@ setting, method, evaluation and metric, with mean, standard deviation and 95% in
 over the seeds.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedasync_jax.cli.endings import clear_endings
-from fedasync_jax.cli.flags import fail, parse_settings
+from fedasync_jax.cli.flags import OwnParser, fail, parse_settings
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
@@ -103,7 +102,7 @@ def main() -> None:
 
 def parse_sweep(args: Sequence[str]) -> SweepCommand:
     """Return the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OwnParser()
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--fleet", default=None)
     parser.add_argument("--grid", nargs="*", default=[])

@@ -23,7 +23,13 @@ from rich.console import Console
 
 from fedasync_jax.cli.describe import describe_run
 from fedasync_jax.cli.endings import clear_endings
-from fedasync_jax.cli.flags import fail, name_program, parse_settings, shorten
+from fedasync_jax.cli.flags import (
+    OwnParser,
+    fail,
+    name_program,
+    parse_settings,
+    shorten,
+)
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.progress import ProgressLine
 from fedasync_jax.cli.results import make_table
@@ -102,7 +108,7 @@ def main() -> None:
 
 def parse_train(args: Sequence[str]) -> TrainCommand:
     """Return the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OwnParser()
     parser.add_argument("--preset", default="digits", nargs="?")
     parser.add_argument("--fleet", default=None, nargs="?", const="")
     parser.add_argument("--resume", default=None, nargs="?", const="")
