@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Variables
-from fedasync_jax.storage.models import name_leaves
+from fedasync_jax.storage.structure import name_leaves
 
 _MAX_HEADER = 1024  # bytes; NumPy's own headers have 128
 

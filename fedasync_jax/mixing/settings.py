@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.staleness import STALENESS_FNS
-from fedasync_jax.parts.bounds import Bounds, above, at_least
+from fedasync_jax.parts.bounds import Bounds, above, at_least, one_of
 from fedasync_jax.parts.registry import Setting, merge_settings
 from fedasync_jax.parts.settings import PartSettings
 
@@ -22,6 +22,8 @@ class MixingSettings(PartSettings):
       alpha_drop: Factor on alpha at alpha_drop_at, in (0, 1].
       max_update_norm: If set, a client's model is rejected if its distance from the
         model that it received, ||x_new - x_tau||, is larger.
+      fedavg_weights: What a client counts in a round of fedavg and fedprox: equal (all
+        the same) or samples (its number of samples, as McMahan et al. have it).
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.
@@ -31,6 +33,7 @@ class MixingSettings(PartSettings):
     alpha_drop_at: Annotated[int, at_least(0)] | None = None
     alpha_drop: Weight = 0.5
     max_update_norm: Annotated[float, above(0)] | None = None
+    fedavg_weights: Annotated[str, one_of(("equal", "samples"))] = "equal"
 
     @classmethod
     def choices(cls) -> dict[str, Setting]:

@@ -5,20 +5,33 @@
 ``model.json``          what it is and how to load it, written last
 
 A name is the path of the leaf, such as ``params/Dense_0/kernel`` or
-``state/batch_stats/BatchNorm_0/mean``.
+``state/batch_stats/BatchNorm_0/mean``. ``model.json`` has the structure of the model, a
+checksum of ``model.safetensors`` and one of its own content; those that older versions
+wrote have none of the three.
 """
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from fedasync_jax.base import PyTree, Variables
+from fedasync_jax.parts.files import open_regular
 from fedasync_jax.storage.checksums import is_orbax
+from fedasync_jax.storage.structure import (
+    build_structure,
+    describe_structure,
+    name_leaves,
+    name_paths,
+)
+
+_SEALED = {"format", "structure", "safetensors_sha256", "sha256"}  # all or none
+_PART = ".part"  # behind the name of a file that is being written
 
 _HOW = {
     "fedasync_jax": "fedasync_jax.load_model(folder)",
@@ -42,20 +55,45 @@ def save_model(
       ValueError: if the folder holds anything but an earlier model.
     """
     import orbax.checkpoint as ocp
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder = Path(folder).absolute()
     arrays = {name: np.asarray(a, order="C") for name, a in name_leaves(model).items()}
     _make_room(folder)
-    save_file(arrays, folder / "model.safetensors")
+    tensors = save(arrays)
+    _write(folder / "model.safetensors", tensors)
     with ocp.StandardCheckpointer() as writer:
         writer.save(folder / "orbax", arrays)
     leaves = {
         name: {"shape": array.shape, "dtype": str(array.dtype)}
         for name, array in arrays.items()
     }
-    text = json.dumps({**(about or {}), "load_with": _HOW, "leaves": leaves}, indent=2)
-    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+    content = {
+        **(about or {}),
+        "load_with": _HOW,
+        "leaves": leaves,
+        "format": 2,
+        "structure": describe_structure(model),
+        "safetensors_sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    content = json.loads(json.dumps(content))  # as it will be read
+    content.pop("sha256", None)
+    text = json.dumps({**content, "sha256": _hash(content)}, indent=2)
+    _write(folder / "model.json", f"{text}\n".encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a name of our own, and give it its name when it is whole."""
+    scratch = path.with_name(path.name + _PART)
+    with open(scratch, "xb") as file:  # never through a link
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _make_room(folder: Path) -> None:
@@ -76,17 +114,35 @@ def _make_room(folder: Path) -> None:
 def _is_ours(path: Path) -> bool:
     if path.is_symlink():
         return False
-    if path.name in ("model.json", "model.safetensors"):
+    if path.name.removesuffix(_PART) in ("model.json", "model.safetensors"):
         return path.is_file()
     return path.name.split(".")[0] == "orbax" and is_orbax(path)
 
 
 def read_about(folder: str | Path) -> dict[str, Any] | None:
-    """Return ``model.json`` of a model that was written to its end, else None."""
+    """Return ``model.json`` of a model that was written to its end, else None.
+
+    Raises:
+      OSError: if it cannot be read.
+      ValueError: in one line, if it is damaged.
+    """
     path = Path(folder) / "model.json"
-    if not path.is_file():
+    try:
+        with open_regular(path) as file:
+            text = file.read()
+    except FileNotFoundError:
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        about = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be JSON, got {error}") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} must hold an object, got {type(about).__name__}")
+    if _SEALED & about.keys():
+        content = {key: value for key, value in about.items() if key != "sha256"}
+        if not about.keys() >= _SEALED or _hash(content) != about["sha256"]:
+            raise ValueError(f"{path} must match its checksum, which it does not")
+    return about
 
 
 def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
@@ -94,21 +150,26 @@ def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
 
     Args:
       folder: the folder.
-      like: a model of the same structure, such as ``model.init(key)``; default:
-        ``Variables`` of nested dictionaries, which is what flax modules have.
+      like: a model of the same structure, such as ``model.init(key)``; default: the
+        structure that was saved. It is needed for models with nodes other than
+        ``Variables``, dictionaries, lists and tuples.
 
     Raises:
-      ValueError: if there is no whole model, or it has other leaves than ``like``.
+      ValueError: in one line, if there is no whole model, a file is damaged, or it has
+        other leaves than ``like``.
 
     Returns:
       A pytree of NumPy arrays.
     """
-    arrays = _load_arrays(Path(folder))
+    about, arrays = _load(Path(folder))
     if like is None:
-        nested = _nest(arrays)
+        if about.get("structure") is not None:
+            return build_structure(about["structure"], arrays)
+        nested = _nest(arrays)  # as older versions wrote it
         return Variables(nested.get("params", {}), nested.get("state", ()))
-    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-    wanted = {_name_leaf(path): np.shape(leaf) for path, leaf in paths}
+    names, treedef = name_paths(like)
+    shapes = [np.shape(leaf) for leaf in treedef.flatten_up_to(like)]
+    wanted = dict(zip(names, shapes, strict=True))
     found = {name: array.shape for name, array in arrays.items()}
     if wanted != found:
         raise ValueError(
@@ -118,34 +179,39 @@ def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
     return treedef.unflatten([arrays[name] for name in wanted])
 
 
-def name_leaves(model: PyTree) -> dict[str, np.ndarray]:
-    """Return the arrays of a model on the host, by their paths in the tree.
-
-    >>> list(name_leaves(Variables({"w": np.zeros(2)})))
-    ['params/w']
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(model))
-    return {_name_leaf(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _load_arrays(folder: Path) -> dict[str, np.ndarray]:
+def _load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what ``model.json`` says, and the arrays by name."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        leaves = json.loads((folder / "model.json").read_text("utf-8"))["leaves"]
+        about = read_about(folder)
+        if about is None:
+            raise ValueError("no model.json")
+        leaves = about["leaves"].keys()
+        with open_regular(folder / "model.safetensors") as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+        if about.get("safetensors_sha256", found) != found:
+            raise ValueError("model.safetensors does not match its checksum")
         arrays = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise ValueError(
             f"folder must hold a model (model.json, model.safetensors), got {folder} "
             f"({error})"
         ) from error
-    if arrays.keys() != leaves.keys():
+    if arrays.keys() != leaves:
         raise ValueError(
             f"model.safetensors must hold the leaves of model.json in {folder}, "
             f"got {', '.join(sorted(arrays))}"
         )
-    return arrays
+    return about, arrays
 
 
 def _nest(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -162,7 +228,3 @@ def _nest(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _describe(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
-
-
-def _name_leaf(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.fingerprint import Fingerprint
-from fedasync_jax.storage.schema import Json, shorten
+from fedasync_jax.storage.schema import Json, to_line
 
 
 def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
@@ -33,7 +33,7 @@ def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
         )
         if not grows:
             raise ValueError(
-                shorten(
+                to_line(
                     f"{name} must be {before} to go on with the run {path}, got {now}"
                 )
             )

@@ -156,7 +156,7 @@ def parse_json(text: bytes, kind: type[T], what: str, where: str) -> tuple[T, An
     try:
         content = json.loads(text)  # msgspec's own does not know NaN
     except (ValueError, RecursionError) as error:
-        raise ValueError(shorten(f"{where} must be {what}, got {error}")) from error
+        raise ValueError(to_line(f"{where} must be {what}, got {error}")) from error
     return convert(content, kind, what, where), content
 
 
@@ -169,10 +169,10 @@ def convert(content: Any, kind: type[T], what: str, where: str = "it") -> T:
     try:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise ValueError(shorten(f"{where} must be {what}, got {error}")) from error
+        raise ValueError(to_line(f"{where} must be {what}, got {error}")) from error
 
 
-def shorten(line: str) -> str:
+def to_line(line: str) -> str:
     """Return one line that is not too long to be read."""
     line = " ".join(line.split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."

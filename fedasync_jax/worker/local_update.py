@@ -9,7 +9,7 @@ Algorithm 1 (Worker), Option II.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,9 +29,17 @@ from fedasync_jax.base import (
     Schedule,
     Variables,
 )
+from fedasync_jax.worker.objective import Objective
+from fedasync_jax.worker.optimizer import (
+    MakeOptimizer,
+    check_optimizer,
+    is_constant,
+    make_optimizer,
+    make_random,
+    update_with_loss,
+)
+from fedasync_jax.worker.proximal import check_order, check_rho
 from fedasync_jax.worker.sampling import find_max_count, sample_rows
-
-MakeOptimizer = Callable[[PyTree], optax.GradientTransformation]
 
 
 def make_local_update(
@@ -44,6 +52,7 @@ def make_local_update(
     sampling: str = "epochs",
     unroll: bool = False,
     numbers: PyTree = None,
+    rho: float = 0.0,
 ) -> LocalUpdate:
     """Return the work of one worker, ready for ``engine.run``.
 
@@ -58,9 +67,10 @@ def make_local_update(
       model: what is trained; only ``params`` sees the optimizer, ``state`` is carried.
       data: samples of all clients; they become arguments of the compiled program, so
         that they lie on the device once.
-      optimizer: any optax transformation; its state is made anew for every task, and
-        random keys in it are folded with the task's. Or a function of ``numbers`` that
-        returns one.
+      optimizer: any optax transformation that takes the gradient of a batch; one that
+        asks for the loss (``value``, ``grad``, ``value_fn``, ``obj_fn``, ``grad_fn``)
+        is given it. Its state is made anew for every task, and random keys in it are
+        folded with the task's. Or a function of ``numbers`` that returns one.
       batch_size: B >= 1.
       max_steps: largest H that will be asked for; a task may ask for fewer. A larger H
         raises ValueError if it is known when tracing, and is cut to ``max_steps`` if it
@@ -71,9 +81,14 @@ def make_local_update(
       numbers: what a function ``optimizer`` is called with, such as a step size: arrays
         that are arguments of the compiled program, so that local updates with other
         numbers share it.
+      rho: weight of the proximal term, >= 0. Its gradient rho (x - x_tau) is added to
+        that of the loss before the optimizer sees it, as ``add_proximal(rho)`` at the
+        head of a chain does. An optimizer that asks for the loss is given g.
 
     Raises:
-      ValueError: if a number is out of range or ``sampling`` is unknown.
+      ValueError: if a number is out of range, ``sampling`` is unknown or ``optimizer``
+        is none; when tracing, if the optimizer wants per-example gradients or has
+        ``add_proximal`` behind the step size, where it pushes away from x_tau.
     """
     for name, number in (("batch_size", batch_size), ("max_steps", max_steps)):
         if number < 1:
@@ -82,12 +97,14 @@ def make_local_update(
         raise ValueError(
             f"sampling must be 'epochs' or 'replacement', got {sampling!r}"
         )
-    if isinstance(optimizer, optax.GradientTransformation):
-        optimizer, numbers = _Always(optimizer), ()
+    check_rho(rho)
+    make = check_optimizer(optimizer, numbers)
+    numbers = () if is_constant(make) else numbers
     plan = _Plan(
-        model, optimizer, batch_size, max_steps, sampling, unroll, find_max_count(data)
+        model, make, batch_size, max_steps, sampling, unroll, find_max_count(data)
     )
-    return jax.tree_util.Partial(_Train(plan), data, numbers)
+    weight = np.asarray(rho, jnp.result_type(float)) if rho else None
+    return jax.tree_util.Partial(_Train(plan), data, numbers, weight)
 
 
 def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
@@ -107,16 +124,6 @@ def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
         return jax.tree_util.Partial(_Train(plan), *local_update.args)
 
     return [match(*pair) for pair in zip(local_updates, functions, strict=True)]
-
-
-class _Always(NamedTuple):
-    """A function of no numbers."""
-
-    optimizer: optax.GradientTransformation
-
-    def __call__(self, numbers: PyTree) -> optax.GradientTransformation:
-        """Return the optimizer."""
-        return self.optimizer
 
 
 class _Plan(NamedTuple):
@@ -148,6 +155,7 @@ class _Train(NamedTuple):
         self,
         data: ClientData,
         numbers: PyTree,
+        rho: Array | None,
         variables: Variables,
         client: Array,
         key: Array,
@@ -155,12 +163,14 @@ class _Train(NamedTuple):
         step_scale: ArrayLike = 1.0,
     ) -> tuple[Variables, LocalInfo]:
         """Do ``num_steps`` local steps for ``client``, from the model it received."""
-        optimizer = self.plan.optimizer(numbers)
+        optimizer = make_optimizer(self.plan.optimizer, numbers)
+        if is_constant(self.plan.optimizer):
+            check_order(optimizer, variables.params)
         task = data, variables, client, key, num_steps, step_scale
-        return _train(self.plan, optimizer, *task)
+        return _train(self.plan, optimizer, rho, *task)
 
     def check_schedule(
-        self, schedule: Schedule, data: ClientData, numbers: PyTree
+        self, schedule: Schedule, data: ClientData, *numbers: PyTree
     ) -> None:
         """Raise ValueError if the schedule has a client that has no data."""
         del numbers
@@ -175,6 +185,7 @@ class _Train(NamedTuple):
 def _train(
     plan: _Plan,
     optimizer: optax.GradientTransformation,
+    rho: Array | None,
     data: ClientData,
     variables: Variables,
     client: Array,
@@ -198,10 +209,11 @@ def _train(
     def step(h: int | Array, carry: _Carry) -> _Carry:
         batch = tree.take(data.arrays, rows[h])
         step_h_key = jax.random.fold_in(step_key, h)
-        return _step(plan.model, optimizer, carry, batch, step_h_key, step_scale)
+        objective = Objective(plan.model, rho, variables.params, batch, step_h_key)
+        return _step(objective, optimizer, carry, step_scale)
 
     received = variables._replace(state=plan.model.start_task(variables.state))
-    optimizer_state = _make_random(optimizer.init(variables.params), key)
+    optimizer_state = make_random(optimizer.init(variables.params), key)
     start = _Carry(received, optimizer_state, jnp.zeros(()))
     if plan.unroll:
         carry = _unrolled(step, start, plan.max_steps, num_steps)
@@ -214,41 +226,27 @@ def _train(
     )
 
 
-def _make_random(optimizer_state: PyTree, key: Array) -> PyTree:
-    """Return a fresh state whose random keys, if it has any, are those of this task.
-
-    The state is made anew for every task, from a key that the user gave once: noise
-    would be the same in all tasks. Old keys are two numbers uint32, and known by their
-    names.
-    """
-
-    def fold(path: tuple[Any, ...], leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path[-1:], simple=True) if path else ""
-        is_typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        is_old = leaf.dtype == jnp.uint32 and leaf.shape == (2,) and "key" in name
-        if not (is_typed or is_old):
-            return leaf
-        return jax.random.fold_in(leaf, jax.random.bits(key))
-
-    return jax.tree_util.tree_map_with_path(fold, optimizer_state)
-
-
 def _step(
-    model: Model,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     carry: _Carry,
-    batch: PyTree,
-    key: Array,
     step_scale: ArrayLike,
 ) -> _Carry:
     variables, optimizer_state, loss_sum = carry
+    loss, state, grads = objective.differentiate(variables)
 
-    def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-        return model.loss(Variables(params, variables.state), batch, key)
+    def value_fn(params: PyTree) -> Array:
+        moved = variables._replace(params=params)
+        value, _ = objective.model.loss(moved, objective.batch, objective.key)
+        return objective.add_term(value, params)
 
-    (loss, state), grads = jax.value_and_grad(loss_fn, has_aux=True)(variables.params)
-    updates, optimizer_state = optimizer.update(
-        grads, optimizer_state, variables.params
+    updates, optimizer_state = update_with_loss(
+        optimizer,
+        grads,
+        optimizer_state,
+        variables.params,
+        objective.add_term(loss, variables.params),
+        value_fn,
     )
     updates = tree.scale(updates, step_scale)
     params = optax.apply_updates(variables.params, updates)

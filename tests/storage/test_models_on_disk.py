@@ -1,6 +1,7 @@
 """Models on the disk: what is saved is loaded, here and by the libraries themselves."""
 
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fedasync_jax as fa
+from fedasync_jax.storage.models import read_about
 
 MODEL = fa.Variables(
     {"dense": {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.bfloat16(2.5)}},
@@ -105,5 +107,87 @@ def test_two_halves_of_two_models_are_refused(tmp_path):
     fa.save_model(tmp_path / "a", MODEL)
     fa.save_model(tmp_path / "b", fa.Variables({"v": np.zeros(1)}))
     (tmp_path / "b" / "model.json").replace(tmp_path / "a" / "model.json")
-    with pytest.raises(ValueError, match=r"must hold the leaves of model\.json"):
+    with pytest.raises(ValueError, match=r"model\.safetensors does not match its"):
         fa.load_model(tmp_path / "a")
+
+
+ONE = np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        fa.Variables({"mlp/~/linear_0": {"w": ONE}}),
+        fa.Variables({"a/b": ONE, "a": {"b": 2 * ONE}}, {"a": {}}),
+        fa.Variables([ONE, (ONE, 3 * ONE)], None),
+        fa.Variables({0: ONE, 1: {"__metadata__": ONE}}),
+        fa.Variables({"1": ONE, "2": {1: 2 * ONE}}),
+        fa.Variables(ONE),
+        {"__metadata__": ONE},
+        [ONE],
+        ONE,
+    ],
+)
+def test_the_tree_that_was_saved_is_loaded(tmp_path, model):
+    fa.save_model(tmp_path / "a", model)
+    _assert_same(fa.load_model(tmp_path / "a"), model)
+    _assert_same(fa.load_model(tmp_path / "a", model), model)
+
+
+def test_a_model_of_an_older_version_is_loaded(tmp_path):
+    fa.save_model(tmp_path / "a", MODEL)
+    path = tmp_path / "a" / "model.json"
+    about = json.loads(path.read_text())
+    old = {name: about[name] for name in ("load_with", "leaves")}
+    path.write_text(json.dumps(old))
+    _assert_same(fa.load_model(tmp_path / "a"), MODEL)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_no_flipped_bit_passes_for_another_model(tmp_path, name):
+    fa.save_model(tmp_path / "a", MODEL, {"accuracy": 0.25})
+    path, about = tmp_path / "a" / name, read_about(tmp_path / "a")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            loaded, found = fa.load_model(tmp_path / "a"), read_about(tmp_path / "a")
+        except ValueError as error:
+            assert "\n" not in str(error) and name in str(error)
+            refused += 1
+            continue
+        _assert_same(loaded, MODEL)  # such as a space that became a tab
+        assert found == about
+    assert refused > 0.6 * len(whole)
+
+
+def test_a_file_that_is_no_regular_file_is_refused(tmp_path):
+    fa.save_model(tmp_path / "a", MODEL)
+    for name in ("model.safetensors", "model.json"):
+        (tmp_path / "a" / name).unlink()
+        os.mkfifo(tmp_path / "a" / name)
+        with pytest.raises(ValueError, match="must be a regular file"):
+            fa.load_model(tmp_path / "a")
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "model.json.part").symlink_to(other)
+    with pytest.raises(ValueError, match=r"got .* with model\.json\.part"):
+        fa.save_model(tmp_path / "a", MODEL)
+    assert other.read_text() == "mine"
+
+
+def test_what_an_interrupted_save_left_is_replaced(tmp_path):
+    fa.save_model(tmp_path / "a", MODEL)
+    (tmp_path / "a" / "model.json").rename(tmp_path / "a" / "model.json.part")
+    assert read_about(tmp_path / "a") is None
+    fa.save_model(tmp_path / "a", MODEL)
+    _assert_same(fa.load_model(tmp_path / "a"), MODEL)
+    assert not (tmp_path / "a" / "model.json.part").exists()

@@ -479,6 +479,7 @@ def _drift(make_noise, num_tasks):
     clients = make_client_data({"x": np.zeros((4, 1), np.float32)}, rows)
     optimizer = optax.chain(make_noise(), optax.sgd(0.1))
     worker = make_local_update(model, clients, optimizer, batch_size=1, max_steps=2)
+    worker = jax.jit(worker, static_argnums=3)
     variables, moves = model.init(jax.random.key(0)), []
     for task in range(num_tasks):
         key = jax.random.fold_in(jax.random.key(1), task)

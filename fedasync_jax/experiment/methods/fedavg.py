@@ -1,4 +1,9 @@
-"""FedAvg and FedProx: rounds that end with the mean of their arrivals."""
+"""FedAvg and FedProx: rounds that end with the mean of their arrivals.
+
+The mean is weighted by n_i, the samples of the clients, if the settings say so.
+Reference: McMahan et al., "Communication-Efficient Learning of Deep Networks from
+Decentralized Data", AISTATS 2017, Algorithm 1.
+"""
 
 import numpy as np
 
@@ -29,14 +34,16 @@ def _make_rounds(name: str, context: Context, *, rho: float) -> Method:
         context.make_rng("schedule"),
     )
     ends = round_ends(trace)  # only whole rounds are models
+    by_samples = context.mixing.fedavg_weights == "samples"
+    counts = np.asarray(context.workload.clients.counts)
     every = -(-context.eval_every // context.schedule.clients_per_round)
     return Method(
-        name=name,
+        name=f"{name} (by samples)" if by_samples else name,
         fleet=context.fleet,
         trace=trace,
         staleness=np.zeros(trace.num_updates, np.int32),
         local_update=make_worker(context.worker, context.workload, rho=rho),
-        mixer=mixing.average_rounds(),
+        mixer=mixing.average_rounds(counts if by_samples else None),
         eval_every=ends[every - 1 :: every],
         models=ends,
     )
