@@ -78,6 +78,8 @@ def parse_flags(
                 args=args,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+    except ValueError as error:  # of ``flags``, which not every tyro tells itself
+        fail(error)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
