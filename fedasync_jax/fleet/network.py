@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedasync_jax.fleet.laws import DelayLaw, constant
+from fedasync_jax.parts.registry import converted
 
 
 class Network(NamedTuple):
@@ -22,6 +23,7 @@ class Network(NamedTuple):
     latency: np.ndarray
 
 
+@converted
 def make_network(
     num_clients: int,
     *,

@@ -15,7 +15,10 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from fedasync_jax.parts.bounds import check_value, find_allowed, show_value
+from fedasync_jax.parts.convert import convert_value
 
 Made = TypeVar("Made")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -182,24 +185,57 @@ def _declared(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def checked(factory: Factory) -> Factory:
-    """Return a factory that checks its settings when it is called.
+    """Return a factory that converts and checks its settings when it is called.
 
     Raises:
       ValueError: when called, in a line such as "hinge: a must be finite and > 0, got
         0".
     """
-    hints = {name: hint for name, (hint, _) in _declared(factory).items()}
-    signature = inspect.signature(factory)
 
-    @functools.wraps(factory)
-    def checked_factory(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
+    def read(name: str, hint: Any, value: Any) -> Any:
+        name = f"{getattr(factory, '__name__', 'part')}: {name}"
+        plain = convert_value(name, hint, value)
+        check_value(name, hint, value)  # so that an error shows what was given
+        return plain
+
+    return _reading(factory, read)
+
+
+def converted(function: Factory) -> Factory:
+    """Return a function whose settings and generator are converted when it is called.
+
+    It checks the bounds itself, where they depend on other arguments.
+
+    Raises:
+      ValueError: when called, in a line such as "rng must be a generator such as
+        np.random.default_rng(0), got 0".
+    """
+
+    def read(name: str, hint: Any, value: Any) -> Any:
+        plain = convert_value(name, hint, value)
+        return value if isinstance(value, int) else plain  # errors show what was given
+
+    return _reading(function, read)
+
+
+def _reading(function: Factory, read: Callable[[str, Any, Any], Any]) -> Factory:
+    """Return the function of what ``read`` makes of its settings and generators."""
+    hints = {name: hint for name, (hint, _) in _declared(function).items()}
+    for name, hint in typing.get_type_hints(function).items():
+        if hint is np.random.Generator and name != "return":
+            hints[name] = hint
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def reading(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
         for name, hint in hints.items():
-            if name in given:
-                check_value(f"{factory.__name__}: {name}", hint, given[name])
-        return factory(*args, **kwargs)
+            if name in given.arguments:
+                value = given.arguments[name]
+                given.arguments[name] = read(name, hint, value)
+        return function(*given.args, **given.kwargs)
 
-    return typing.cast(Factory, checked_factory)
+    return typing.cast(Factory, reading)
 
 
 def merge_settings(*many: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -317,7 +317,7 @@ def test_missing_file_and_folder(tmp_path):
     path = tmp_path / "none.npz"
     with _fails_like(path, "cannot be opened as an .npz file .*No such file"):
         load_npz(path)
-    with _fails_like(tmp_path, "cannot be opened as an .npz file .*irectory"):
+    with _fails_like(tmp_path, "cannot be opened as an .npz file .*a regular file"):
         load_npz(tmp_path)
 
 

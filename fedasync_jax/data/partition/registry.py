@@ -14,7 +14,7 @@ from fedasync_jax.data.partition.by_label import dirichlet, shards
 from fedasync_jax.data.partition.by_size import power_law, quantity_skew
 from fedasync_jax.data.partition.uniform import iid, with_replacement
 from fedasync_jax.parts.bounds import Bounds
-from fedasync_jax.parts.registry import Registry
+from fedasync_jax.parts.registry import Registry, converted
 
 
 def _deal_by_feature(
@@ -52,6 +52,7 @@ PARTITIONS.register("feature-skew", _deal_by_feature, skew="feature_skew")
 PARTITIONS.register("replacement", with_replacement)
 
 
+@converted
 def make_partition(
     name: str,
     labels: np.ndarray,
