@@ -4,11 +4,12 @@ NumPy's and JAX's numbers, lists and texts are what people have at hand. A conve
 exact: 100.0 is the count 100, while 100.5, True and "100" are no counts.
 """
 
+import math
 import os
 import types
 import typing
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,22 +61,25 @@ def _refuse(name: str, allowed: str, value: Any) -> typing.NoReturn:
 
 
 def _to_int(name: str, value: Any) -> int:
-    whole = isinstance(value, Real) and not isinstance(value, bool)
-    try:
-        if whole and (isinstance(value, Integral) or value == int(value)):
-            return int(value)
-    except (OverflowError, ValueError):
-        pass  # infinity and NaN
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number: Any = value
+        try:
+            whole = int(number)
+        except (OverflowError, ValueError):  # infinity and NaN
+            whole = None
+        if whole is not None and whole == number:
+            return whole
     _refuse(name, "a whole number", value)
 
 
 def _to_float(name: str, value: Any) -> float:
     if isinstance(value, Real) and not isinstance(value, bool):
+        given: Any = value
         try:
-            number = float(value)
+            number = float(given)
         except OverflowError:
             _refuse(name, "finite in float32", value)
-        if number == value or number != number:
+        if number == given or math.isnan(number):
             return number
     _refuse(name, "a number", value)
 
