@@ -7,7 +7,7 @@ import numpy as np
 from fedasync_jax.base import ClientData, PyTree
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.parts.bounds import shorten
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 _INT32_MAX = np.iinfo(np.int32).max
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedasync_jax.fleet.on_off import OnOff
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 PAUSE, LOSE = "pause", "lose"  # what happens to a task whose device goes away
 

@@ -14,7 +14,7 @@ import numpy as np
 from fedasync_jax.fleet.availability import LOSE, PAUSE, Availability, always
 from fedasync_jax.fleet.laws import DelayLaw, constant
 from fedasync_jax.fleet.network import Network
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 
 class Fleet(NamedTuple):

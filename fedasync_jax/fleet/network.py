@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedasync_jax.fleet.delay_law import DelayLaw
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 
 class Network(NamedTuple):

@@ -4,18 +4,22 @@ NumPy's and JAX's numbers, lists and texts are what people have at hand. A conve
 exact: 100.0 is the count 100, while 100.5, True and "100" are no counts.
 """
 
+import functools
+import inspect
 import math
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from fedasync_jax.parts.bounds import show_value
+from fedasync_jax.parts.bounds import find_allowed, show_value
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def convert_value(name: str, hint: Any, value: Any) -> Any:
@@ -140,3 +144,54 @@ def _to_tuple(name: str, hints: Sequence[Any], value: Any) -> tuple[Any, ...]:
     each = [hints[0]] * len(value) if many else hints
     pairs = zip(each, value, strict=True)
     return tuple(convert_value(name, hint, entry) for hint, entry in pairs)
+
+
+@functools.cache
+def find_settings(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return annotation and default of the arguments that are settings."""
+    hints = typing.get_type_hints(factory, include_extras=True)
+    parameters = inspect.signature(factory).parameters
+    return {
+        name: (hints[name], parameter.default)
+        for name, parameter in parameters.items()
+        if name in hints and next(find_allowed(hints[name]), None) is not None
+    }
+
+
+def converted(function: Factory) -> Factory:
+    """Return a function whose settings and generator are converted when it is called.
+
+    It checks the bounds itself, where they depend on other arguments.
+
+    Raises:
+      ValueError: when called, in a line such as "rng must be a generator such as
+        np.random.default_rng(0), got 0".
+    """
+
+    def read(name: str, hint: Any, value: Any) -> Any:
+        plain = convert_value(name, hint, value)
+        return value if isinstance(value, int) else plain  # errors show what was given
+
+    return replace_arguments(function, read)
+
+
+def replace_arguments(
+    function: Factory, read: Callable[[str, Any, Any], Any]
+) -> Factory:
+    """Return the function of what ``read`` makes of its settings and generators."""
+    hints = {name: hint for name, (hint, _) in find_settings(function).items()}
+    for name, hint in typing.get_type_hints(function).items():
+        if hint is np.random.Generator and name != "return":
+            hints[name] = hint
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def reading(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        for name, hint in hints.items():
+            if name in given.arguments:
+                value = given.arguments[name]
+                given.arguments[name] = read(name, hint, value)
+        return function(*given.args, **given.kwargs)
+
+    return typing.cast(Factory, reading)

@@ -9,19 +9,19 @@ A registry holds the parts of one kind. Command line, help, checks and contract 
 read it, so that a new part is one function and one entry.
 """
 
-import functools
 import inspect
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from fedasync_jax.parts.bounds import check_value, find_allowed, show_value
-from fedasync_jax.parts.convert import convert_value
+from fedasync_jax.parts.bounds import check_value, show_value
+from fedasync_jax.parts.convert import (
+    Factory,
+    convert_value,
+    find_settings,
+    replace_arguments,
+)
 
 Made = TypeVar("Made")
-Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 class Setting(NamedTuple):
@@ -80,7 +80,7 @@ class Registry(dict[str, Callable[..., Made]]):
         """
         if name in self:
             raise ValueError(f"{self.kind} must have a new name, got {name!r} again")
-        for argument, (_, default) in _declared(factory).items():
+        for argument, (_, default) in find_settings(factory).items():
             if default is inspect.Parameter.empty:
                 raise ValueError(
                     f"{self.kind} {name} must have a default for its setting "
@@ -109,7 +109,7 @@ class Registry(dict[str, Callable[..., Made]]):
         found: dict[str, Setting] = {}
         for part, factory in self.items():
             for setting, argument in self._names(part, prefix).items():
-                hint, default = _declared(factory)[argument]
+                hint, default = find_settings(factory)[argument]
                 default = defaults.get(argument, default)
                 before = found.get(setting)
                 if before and (before.hint, before.default) != (hint, default):
@@ -168,20 +168,8 @@ class Registry(dict[str, Callable[..., Made]]):
         renamed = self._renamed[part]
         return {
             renamed.get(argument, f"{start}{argument}"): argument
-            for argument in _declared(self[part])
+            for argument in find_settings(self[part])
         }
-
-
-@functools.cache
-def _declared(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """Return annotation and default of the arguments that are settings."""
-    hints = typing.get_type_hints(factory, include_extras=True)
-    parameters = inspect.signature(factory).parameters
-    return {
-        name: (hints[name], parameter.default)
-        for name, parameter in parameters.items()
-        if name in hints and next(find_allowed(hints[name]), None) is not None
-    }
 
 
 def checked(factory: Factory) -> Factory:
@@ -198,44 +186,7 @@ def checked(factory: Factory) -> Factory:
         check_value(name, hint, value)  # so that an error shows what was given
         return plain
 
-    return _reading(factory, read)
-
-
-def converted(function: Factory) -> Factory:
-    """Return a function whose settings and generator are converted when it is called.
-
-    It checks the bounds itself, where they depend on other arguments.
-
-    Raises:
-      ValueError: when called, in a line such as "rng must be a generator such as
-        np.random.default_rng(0), got 0".
-    """
-
-    def read(name: str, hint: Any, value: Any) -> Any:
-        plain = convert_value(name, hint, value)
-        return value if isinstance(value, int) else plain  # errors show what was given
-
-    return _reading(function, read)
-
-
-def _reading(function: Factory, read: Callable[[str, Any, Any], Any]) -> Factory:
-    """Return the function of what ``read`` makes of its settings and generators."""
-    hints = {name: hint for name, (hint, _) in _declared(function).items()}
-    for name, hint in typing.get_type_hints(function).items():
-        if hint is np.random.Generator and name != "return":
-            hints[name] = hint
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def reading(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
-        for name, hint in hints.items():
-            if name in given.arguments:
-                value = given.arguments[name]
-                given.arguments[name] = read(name, hint, value)
-        return function(*given.args, **given.kwargs)
-
-    return typing.cast(Factory, reading)
+    return replace_arguments(factory, read)
 
 
 def merge_settings(*many: Mapping[str, Setting]) -> dict[str, Setting]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from fedasync_jax.parts.bounds import at_least, check_value, show_value
-from fedasync_jax.parts.convert import convert_value
-from fedasync_jax.parts.registry import checked, converted
+from fedasync_jax.parts.convert import convert_value, converted
+from fedasync_jax.parts.registry import checked
 
 
 def fails(line):

@@ -21,7 +21,7 @@ from fedasync_jax.data.partition.base import (
     collect,
 )
 from fedasync_jax.parts.bounds import above, at_least
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 # Here the shares already agree to six digits; at 1e308 NumPy's draws overflow to zero.
 _MAX_CONCENTRATION = 1e12

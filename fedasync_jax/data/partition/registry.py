@@ -14,7 +14,8 @@ from fedasync_jax.data.partition.by_label import dirichlet, shards
 from fedasync_jax.data.partition.by_size import power_law, quantity_skew
 from fedasync_jax.data.partition.uniform import iid, with_replacement
 from fedasync_jax.parts.bounds import Bounds
-from fedasync_jax.parts.registry import Registry, converted
+from fedasync_jax.parts.convert import converted
+from fedasync_jax.parts.registry import Registry
 
 
 def _deal_by_feature(

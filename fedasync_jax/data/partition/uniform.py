@@ -14,7 +14,7 @@ from fedasync_jax.data.partition.base import (
     deal,
 )
 from fedasync_jax.parts.bounds import at_least
-from fedasync_jax.parts.registry import converted
+from fedasync_jax.parts.convert import converted
 
 
 @converted
