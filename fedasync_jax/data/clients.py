@@ -123,7 +123,7 @@ def _to_arrays(arrays: PyTree) -> PyTree:
 
 def _to_numbers(name: str, leaf: object) -> np.ndarray:
     """Return a leaf as an array, if the device holds it as it is."""
-    if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         raise ValueError(f"{name} must hold numbers, got random keys")
     array = np.asarray(leaf)
     dtype = array.dtype
@@ -138,8 +138,8 @@ def _to_numbers(name: str, leaf: object) -> np.ndarray:
 def _check_held(name: str, array: np.ndarray, held: np.dtype) -> None:
     """Refuse numbers beyond a smaller dtype; NaN and infinity are held."""
     if array.dtype.kind == "c":
-        _check_held(name, array.real, np.finfo(held).dtype)
-        _check_held(name, array.imag, np.finfo(held).dtype)
+        _check_held(name, np.real(array), np.finfo(held).dtype)
+        _check_held(name, np.imag(array), np.finfo(held).dtype)
         return
     is_real = array.dtype.kind == "f"
     limits = np.finfo(held) if is_real else np.iinfo(held)

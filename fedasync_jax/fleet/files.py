@@ -16,7 +16,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,9 @@ from fedasync_jax.parts.bounds import INT32_MAX, shorten, show_value
 from fedasync_jax.parts.files import open_regular, read_at_most
 from fedasync_jax.parts.memory import check_fits
 
-_OPENERS: dict[str, Callable[[BinaryIO], IO[bytes]]] = {
-    ".gz": gzip.open,
-    ".xz": lzma.open,
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".xz": lzma.LZMAFile,
 }
 _BLOCK = 1024  # lines that are text at a time, for the size of the caches
 

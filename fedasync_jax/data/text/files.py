@@ -9,15 +9,15 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import Any, BinaryIO
 
 from fedasync_jax.parts.bounds import INT32_MAX, shorten
 from fedasync_jax.parts.files import open_regular, read_at_most
 
-_OPENERS: dict[str, Callable[[BinaryIO], IO[bytes]]] = {
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
     "": lambda file: file,
-    ".xz": lzma.open,
-    ".gz": gzip.open,
+    ".xz": lzma.LZMAFile,
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
 }
 
 
