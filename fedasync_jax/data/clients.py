@@ -1,10 +1,13 @@
 """From a data set and a partition to the record that training reads."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import ClientData, PyTree
 from fedasync_jax.data.partition.base import Partition
+from fedasync_jax.parts.bounds import shorten
+from fedasync_jax.parts.convert import converted
 
 _INT32_MAX = np.iinfo(np.int32).max
 
@@ -23,15 +26,17 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
         out; none may be empty.
 
     Raises:
-      ValueError: if the leaves differ in N, an index is not in 0..N-1, a client is
-        empty, the counts do not sum to the number of indices, or a number does not fit
-        into int32.
+      ValueError: if a leaf is a list, such as one of rows, or holds what the device
+        cannot: texts, objects, times, integers or reals beyond its 32 bits (unless
+        ``jax_enable_x64`` is set); if the leaves differ in N, an index is not in
+        0..N-1, a client is empty, the counts do not sum to the number of indices, or a
+        number does not fit into int32.
 
     Returns:
       Leaves as NumPy arrays [N, ...], indices int32 [M], offsets int32 [C], counts
       int32 [C].
     """
-    arrays = jax.tree.map(np.asarray, arrays)
+    arrays = _to_arrays(arrays)
     num_samples = _count_samples(arrays)
     indices = _as_integers("indices", partition.indices)
     counts = _as_integers("counts", partition.counts)
@@ -47,6 +52,7 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
     return ClientData(arrays, indices, offsets, counts)
 
 
+@converted
 def pool_clients(
     data: ClientData,
     samples_per_task: np.ndarray,
@@ -99,6 +105,55 @@ def pool_clients(
     )
 
 
+def _to_arrays(arrays: PyTree) -> PyTree:
+    """Return the leaves as arrays of numbers that the device can hold."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(
+        arrays, is_leaf=lambda node: isinstance(node, list | str | bytes)
+    )
+    named = [(f"arrays{jax.tree_util.keystr(path)}", leaf) for path, leaf in leaves]
+    for name, leaf in named:
+        # A list of rows would be as many leaves, each with a row for samples.
+        if isinstance(leaf, list | str | bytes):
+            raise ValueError(
+                f"{name} must be an array [N, ...], got a {type(leaf).__name__} of "
+                f"length {len(leaf)} (np.stack makes an array of a list of rows)"
+            )
+    return treedef.unflatten([_to_numbers(name, leaf) for name, leaf in named])
+
+
+def _to_numbers(name: str, leaf: object) -> np.ndarray:
+    """Return a leaf as an array, if the device holds it as it is."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"{name} must hold numbers, got random keys")
+    array = np.asarray(leaf)
+    dtype = array.dtype
+    if dtype.kind != "b" and not jnp.issubdtype(dtype, np.number):
+        raise ValueError(f"{name} must hold numbers, got dtype {dtype}")
+    held = jax.dtypes.canonicalize_dtype(dtype)
+    if held != dtype and array.size:
+        _check_held(name, array, held)
+    return array
+
+
+def _check_held(name: str, array: np.ndarray, held: np.dtype) -> None:
+    """Refuse numbers beyond a smaller dtype; NaN and infinity are held."""
+    if array.dtype.kind == "c":
+        _check_held(name, np.real(array), np.finfo(held).dtype)
+        _check_held(name, np.imag(array), np.finfo(held).dtype)
+        return
+    is_real = array.dtype.kind == "f"
+    limits = np.finfo(held) if is_real else np.iinfo(held)
+    low, high = array.dtype.type(limits.min), array.dtype.type(limits.max)
+    wrong = (array < low) | (array > high)
+    if is_real:
+        wrong &= np.isfinite(array)
+    if wrong.any():
+        raise ValueError(
+            f"{name} must hold numbers in {low}..{high} ({held}, unless jax_enable_x64 "
+            f"is set), got {array[wrong].flat[0]}"
+        )
+
+
 def _count_samples(arrays: PyTree) -> int:
     """Return N, the leading length that all leaves share."""
     shapes = {
@@ -110,7 +165,7 @@ def _count_samples(arrays: PyTree) -> int:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
             f"arrays must share one leading length in 1..{_INT32_MAX}, "
-            f"got shapes {found or 'of no array'}"
+            f"got shapes {shorten(found) or 'of no array'}"
         )
     return lengths.pop()
 

@@ -15,6 +15,11 @@ from fedasync_jax import mixing
 from fedasync_jax.base import Array, Variables
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.experiment import Experiment
+from fedasync_jax.experiment.memory import (
+    check_run_memory,
+    check_store_memory,
+    check_task_memory,
+)
 from fedasync_jax.experiment.methods import make_method
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.records import Method, Workload
@@ -31,13 +36,17 @@ def build_experiment(settings: Settings) -> Experiment:
     """Build an experiment: read the data, make the schedules, warm up.
 
     Raises:
-      ValueError: if the data are bad or do not fit the settings.
+      ValueError: if the data are bad or do not fit the settings, or all of it does not
+        fit into memory.
     """
     # Data, partition, model, judge.
+    check_run_memory(settings)
     workload = build_workload(settings)
+    check_task_memory(settings, workload)
 
     # Fleet, schedules and rules: NumPy only.
     methods = list(make_methods(settings, workload))
+    check_store_memory(settings, workload, methods)
 
     # x_0, the same for all methods.
     variables = jax.jit(workload.model.init)(settings.make_key("init"))

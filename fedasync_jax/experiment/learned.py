@@ -118,11 +118,22 @@ def _learn_images(
         samples=jax.device_put({"x": dataset.x_train, "y": dataset.y_train}),
         evaluate=make_evaluate(model, {"x": dataset.x_test, "y": dataset.y_test}),
         num_train=counts[0],
-        description=f"{counts[0]} train and {counts[1]} test samples",
+        description=f"{counts[0]} train and {counts[1]} test samples{_note(dataset)}",
         data_sha256=tree.sha256(dataset[:4]),
         count_labels=lambda partition: label_counts(
             partition, dataset.y_train, dataset.num_classes
         ),
+    )
+
+
+def _note(dataset: Dataset) -> str:
+    """Return what to say of labels that seem to be numbered from 1."""
+    lowest = min(dataset.y_train.min(), dataset.y_test.min())
+    if not lowest:
+        return ""
+    return (
+        f"; note: the lowest label is {lowest}, so that of the {dataset.num_classes} "
+        "classes the first has no sample"
     )
 
 

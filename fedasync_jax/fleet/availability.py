@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedasync_jax.fleet.on_off import OnOff
+from fedasync_jax.parts.convert import converted
 
 PAUSE, LOSE = "pause", "lose"  # what happens to a task whose device goes away
 
@@ -47,6 +48,7 @@ def always() -> Availability:
     return _Always()
 
 
+@converted
 def on_off(
     mean_on: float, mean_off: float, *, rng: np.random.Generator
 ) -> Availability:

@@ -14,6 +14,7 @@ import numpy as np
 from fedasync_jax.fleet.availability import LOSE, PAUSE, Availability, always
 from fedasync_jax.fleet.laws import DelayLaw, constant
 from fedasync_jax.fleet.network import Network
+from fedasync_jax.parts.convert import converted
 
 
 class Fleet(NamedTuple):
@@ -50,6 +51,7 @@ class Fleet(NamedTuple):
         return latency + num_bytes / downlink, latency + num_bytes / uplink
 
 
+@converted
 def make_fleet(
     num_clients: int,
     *,

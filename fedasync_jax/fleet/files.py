@@ -14,12 +14,20 @@ import lzma
 import math
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from fedasync_jax.parts.bounds import INT32_MAX, shorten, show_value
+from fedasync_jax.parts.files import open_regular, read_at_most
+from fedasync_jax.parts.memory import check_fits
+
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".xz": lzma.LZMAFile,
+}
 _BLOCK = 1024  # lines that are text at a time, for the size of the caches
 
 
@@ -130,13 +138,18 @@ def _read_table(path: Path, names: Sequence[str]) -> _Table:
 
 def _read_text(path: Path) -> str:
     """Return a file in UTF-8, plain, .gz or .xz, without Excel's byte order mark."""
-    open_file = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, Path.open)
+    open_stream = _OPENERS.get(path.suffix, lambda file: file)
     try:
-        with open_file(path, "rb") as file:
-            return file.read().decode("utf-8-sig")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{path}: cannot be read ({reason})") from error
+        with open_regular(path) as stored, open_stream(stored) as stream:
+            return read_at_most(stream, INT32_MAX).decode("utf-8-sig")
+    # A UnicodeError is a ValueError.
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = shorten(f"{type(error).__name__}: {error}")
+    return ValueError(f"{path}: cannot be read ({reason})")
 
 
 def _read_csv(path: Path, names: Sequence[str]) -> _Table:
@@ -152,7 +165,9 @@ def _read_csv(path: Path, names: Sequence[str]) -> _Table:
             for name in names:
                 blocks[name].append(_to_numbers(path, block, name, header.index(name)))
     except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: {error}") from error
+        raise ValueError(
+            f"{path}: line {reader.line_num}: {shorten(str(error))}"
+        ) from error
     columns = {name: np.concatenate(blocks[name]) for name in names}
     return _Table(path, columns, np.concatenate(lines), "line")
 
@@ -171,26 +186,32 @@ def _to_numbers(
             float(cell)
         except ValueError:
             raise ValueError(
-                f"{path}: line {line}, column {name}: must be a number, got {cell!r}"
+                f"{path}: line {line}, column {name}: must be a number, "
+                f"got {show_value(cell)}"
             ) from None
     raise AssertionError("one of them is no number")
 
 
 def _read_parquet(path: Path, names: Sequence[str]) -> _Table:
     try:
-        import pyarrow  # pyright: ignore[reportMissingImports]
         from pyarrow import parquet  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             f"{path}: Parquet is read with the package pyarrow (pip install pyarrow)"
         ) from error
     try:
-        with parquet.ParquetFile(path) as file:
-            _require_columns(path, names, file.schema_arrow.names)
-            read = file.read(columns=list(names))
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{path}: cannot be read ({reason})") from error
+        with open_regular(path) as stored, parquet.ParquetFile(stored) as file:
+            header = file.schema_arrow.names
+            rows = file.metadata.num_rows if set(names) <= set(header) else 0
+            # Repeated values take next to no place in the file.
+            check_fits("num_rows", rows, 8 * len(names) * rows)
+            read = file.read(columns=list(names)) if rows else None
+    # A damaged file raises any of a dozen types.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    _require_columns(path, names, header)
+    if read is None:
+        return _Table(path, {n: np.zeros(0) for n in names}, np.zeros(0, int), "row")
     columns = {}
     for name in names:
         column = read.column(name).to_numpy()  # what is missing becomes NaN
@@ -204,7 +225,9 @@ def _read_parquet(path: Path, names: Sequence[str]) -> _Table:
 def _require_columns(path: Path, names: Sequence[str], header: Sequence[str]) -> None:
     for name in names:
         if name not in header:
+            shown = ", ".join(header)
+            note = " (they are separated by commas)" if set(shown) & {";", "\t"} else ""
             raise ValueError(
-                f"{path}: must have the columns {', '.join(names)}; no {name} in "
-                f"{', '.join(header)!r}"
+                f"{path}: must have the columns {', '.join(names)}{note}; no {name} in "
+                f"{show_value(shown)}"
             )

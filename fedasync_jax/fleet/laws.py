@@ -7,22 +7,15 @@ and networks each have one; its settings are called ``client_sigma``, ``task_sig
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import numpy as np
 
+from fedasync_jax.fleet.delay_law import DelayLaw
 from fedasync_jax.parts.bounds import Free, PositiveRange, Shares, above, at_least
 from fedasync_jax.parts.registry import Registry, checked
 
 _LONGEST = 1e12  # a factor at most, so that heavy tails stay finite
-
-
-class DelayLaw(Protocol):
-    """Distribution of a positive factor."""
-
-    def __call__(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Return float64 [size], all > 0."""
-        ...
 
 
 def constant() -> DelayLaw:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.fleet.laws import DelayLaw, constant
+from fedasync_jax.fleet.delay_law import DelayLaw
+from fedasync_jax.parts.convert import converted
 
 
 class Network(NamedTuple):
@@ -22,6 +23,7 @@ class Network(NamedTuple):
     latency: np.ndarray
 
 
+@converted
 def make_network(
     num_clients: int,
     *,
@@ -52,5 +54,5 @@ def make_network(
             raise ValueError(f"{name} must be > 0 bytes per second, got {bandwidth}")
     if not 0 <= latency < math.inf:
         raise ValueError(f"latency must be finite and >= 0 seconds, got {latency}")
-    factors = (law or constant())(rng, num_clients)
+    factors = np.ones(num_clients) if law is None else law(rng, num_clients)
     return Network(downlink / factors, uplink / factors, latency * factors)

@@ -11,6 +11,10 @@ import typing
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
+INT32_MAX = 2**31 - 1  # the most that a count may be: the device counts in int32
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_LONGEST_SHOWN = 80  # characters of a value in an error
+
 
 @typing.runtime_checkable
 class Allowed(Protocol):
@@ -43,7 +47,7 @@ class Bounds:
         """Return whether ``value`` lies inside; never for NaN."""
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return above and below and math.isfinite(value)
+        return above and below and abs(value) < math.inf
 
     def __str__(self) -> str:
         """Return what is allowed, in words."""
@@ -134,6 +138,9 @@ FRACTION = Bounds(0, 1, open_high=True)
 def check_value(name: str, hint: Any, value: Any) -> None:
     """Raise ValueError unless a value is what its annotation allows.
 
+    A count without an upper bound of its own is at most 2^31 - 1, and every number is
+    finite in float32.
+
     Args:
       name: of the setting.
       hint: its annotation; ``Annotated`` may stand anywhere in it. None is allowed
@@ -150,9 +157,18 @@ def check_value(name: str, hint: Any, value: Any) -> None:
             is_wrong = value is None or not allowed.holds(value)
             if isinstance(allowed, Allowed) and is_wrong:
                 raise ValueError(f"{name} must be {allowed}, got {show_value(value)}")
-        check_value(name, inner[0], value)
+        if inner[0] is not int or not any(map(_has_end, inner[1:])):
+            check_value(name, inner[0], value)
     elif origin in (tuple, Sequence):
         _check_entries(name, inner, value)
+    elif hint is int and value is not None and value > INT32_MAX:
+        raise ValueError(f"{name} must be <= {INT32_MAX}, got {show_value(value)}")
+    elif hint is float and value is not None and not abs(value) <= _FLOAT32_MAX:
+        raise ValueError(f"{name} must be finite in float32, got {show_value(value)}")
+
+
+def _has_end(allowed: Any) -> bool:
+    return isinstance(allowed, Bounds) and allowed.high < math.inf
 
 
 def _check_entries(name: str, hints: Sequence[Any], values: Sequence[Any]) -> None:
@@ -163,10 +179,25 @@ def _check_entries(name: str, hints: Sequence[Any], values: Sequence[Any]) -> No
 
 
 def show_value(value: Any) -> str:
-    """Return a value as errors show it."""
+    """Return a value as errors show it: in one short line."""
     if isinstance(value, tuple | list):
-        return " ".join(map(str, value)) or "none"
-    return repr(value) if isinstance(value, str) else str(value)
+        shown = [_show_one(entry) for entry in value[:_LONGEST_SHOWN]]
+        text = " ".join(shown) or "none"
+    else:
+        text = repr(value) if isinstance(value, str) else _show_one(value)
+    return shorten(text, _LONGEST_SHOWN)
+
+
+def shorten(text: str, most: int = 160) -> str:
+    """Return what an error shows of a text: one line, its beginning if it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def _show_one(value: Any) -> str:
+    if isinstance(value, int) and abs(value).bit_length() > 256:
+        return f"about {'-' if value < 0 else ''}2^{abs(value).bit_length()}"
+    return str(value)
 
 
 def find_allowed(hint: Any) -> Iterator[Allowed]:

@@ -6,7 +6,13 @@ A named pipe or a device can be opened like a file and then never ends, or never
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+_PART = 2**24  # bytes that are read at a time
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -41,3 +47,21 @@ def read_utf8(path: str | Path) -> str:
             f"{error.start}"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_at_most(stream: _Readable, most: int) -> bytes:
+    """Return all bytes of a stream; a small compressed file may unpack to any number.
+
+    Args:
+      stream: open for reading.
+      most: bytes that are allowed.
+
+    Raises:
+      ValueError: if there are more.
+    """
+    content = bytearray()
+    while part := stream.read(min(_PART, most + 1 - len(content))):
+        content += part
+        if len(content) > most:
+            raise ValueError(f"it must hold {most} bytes at most, got more")
+    return bytes(content)

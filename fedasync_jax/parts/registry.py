@@ -9,16 +9,19 @@ A registry holds the parts of one kind. Command line, help, checks and contract 
 read it, so that a new part is one function and one entry.
 """
 
-import functools
 import inspect
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from fedasync_jax.parts.bounds import check_value, find_allowed, show_value
+from fedasync_jax.parts.bounds import check_value, show_value
+from fedasync_jax.parts.convert import (
+    Factory,
+    convert_value,
+    find_settings,
+    replace_arguments,
+)
 
 Made = TypeVar("Made")
-Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 class Setting(NamedTuple):
@@ -77,7 +80,7 @@ class Registry(dict[str, Callable[..., Made]]):
         """
         if name in self:
             raise ValueError(f"{self.kind} must have a new name, got {name!r} again")
-        for argument, (_, default) in _declared(factory).items():
+        for argument, (_, default) in find_settings(factory).items():
             if default is inspect.Parameter.empty:
                 raise ValueError(
                     f"{self.kind} {name} must have a default for its setting "
@@ -106,7 +109,7 @@ class Registry(dict[str, Callable[..., Made]]):
         found: dict[str, Setting] = {}
         for part, factory in self.items():
             for setting, argument in self._names(part, prefix).items():
-                hint, default = _declared(factory)[argument]
+                hint, default = find_settings(factory)[argument]
                 default = defaults.get(argument, default)
                 before = found.get(setting)
                 if before and (before.hint, before.default) != (hint, default):
@@ -165,41 +168,25 @@ class Registry(dict[str, Callable[..., Made]]):
         renamed = self._renamed[part]
         return {
             renamed.get(argument, f"{start}{argument}"): argument
-            for argument in _declared(self[part])
+            for argument in find_settings(self[part])
         }
 
 
-@functools.cache
-def _declared(factory: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """Return annotation and default of the arguments that are settings."""
-    hints = typing.get_type_hints(factory, include_extras=True)
-    parameters = inspect.signature(factory).parameters
-    return {
-        name: (hints[name], parameter.default)
-        for name, parameter in parameters.items()
-        if name in hints and next(find_allowed(hints[name]), None) is not None
-    }
-
-
 def checked(factory: Factory) -> Factory:
-    """Return a factory that checks its settings when it is called.
+    """Return a factory that converts and checks its settings when it is called.
 
     Raises:
       ValueError: when called, in a line such as "hinge: a must be finite and > 0, got
         0".
     """
-    hints = {name: hint for name, (hint, _) in _declared(factory).items()}
-    signature = inspect.signature(factory)
 
-    @functools.wraps(factory)
-    def checked_factory(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
-        for name, hint in hints.items():
-            if name in given:
-                check_value(f"{factory.__name__}: {name}", hint, given[name])
-        return factory(*args, **kwargs)
+    def read(name: str, hint: Any, value: Any) -> Any:
+        name = f"{getattr(factory, '__name__', 'part')}: {name}"
+        plain = convert_value(name, hint, value)
+        check_value(name, hint, value)  # so that an error shows what was given
+        return plain
 
-    return typing.cast(Factory, checked_factory)
+    return replace_arguments(factory, read)
 
 
 def merge_settings(*many: Mapping[str, Setting]) -> dict[str, Setting]:

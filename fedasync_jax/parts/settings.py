@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 import typing
-from pathlib import Path
 from typing import Any, Self
 
 from fedasync_jax.parts.bounds import Allowed, check_value
+from fedasync_jax.parts.convert import convert_value
 from fedasync_jax.parts.registry import Setting
 
 
@@ -33,7 +33,7 @@ class PartSettings:
     of_choices: Values = dataclasses.field(default_factory=Values)
 
     def __post_init__(self) -> None:
-        """Add the defaults, bring JSON's types to those of the fields, check all."""
+        """Add the defaults, convert all to their annotated types, check all."""
         declared = self.choices()
         unknown = sorted(self.of_choices.keys() - declared.keys())
         if unknown:
@@ -42,10 +42,10 @@ class PartSettings:
         hints = self.hints()
         of_choices = {**defaults, **self.of_choices}
         for name in of_choices:
-            of_choices[name] = _convert(hints[name], of_choices[name])
+            of_choices[name] = convert_value(name, hints[name], of_choices[name])
         object.__setattr__(self, "of_choices", Values(of_choices))
         for name in _field_hints(type(self)):
-            value = _convert(hints[name], getattr(self, name))
+            value = convert_value(name, hints[name], getattr(self, name))
             object.__setattr__(self, name, value)
         values = self.flat()
         for name, hint in hints.items():
@@ -93,15 +93,6 @@ def _field_hints(record: type[PartSettings]) -> dict[str, Any]:
     hints = typing.get_type_hints(record, include_extras=True)
     names = [field.name for field in dataclasses.fields(record)]
     return {name: hints[name] for name in names if name != "of_choices"}
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """Return lists as tuples, and a path as one where there may be a path."""
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str) and Path in kinds_of(hint):
-        return Path(value)
-    return value
 
 
 def kinds_of(hint: Any) -> set[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.storage.schema import Seal, SealContent, read_json
+from fedasync_jax.storage.schema import Seal, SealContent, hash_json, read_json
 from fedasync_jax.storage.writing import write_file
 
 
@@ -30,7 +30,7 @@ def write_seal(folder: Path, content: Mapping[str, Any]) -> None:
       content: what else to keep, as JSON has it; with a ``score``, see ``find_scores``.
     """
     sealed = {**content, "files": _hash_files(folder)}
-    text = json.dumps({"content": sealed, "sha256": _hash_json(sealed)})
+    text = json.dumps({"content": sealed, "sha256": hash_json(sealed)})
     write_file(seal_of(folder), text.encode())
 
 
@@ -52,7 +52,7 @@ def check_seal(folder: Path) -> SealContent:
 def _read_seal(folder: Path) -> SealContent:
     seal = seal_of(folder)
     sealed, raw = read_json(seal, Seal, "the seal of a checkpoint")
-    if _hash_json(raw["content"]) != sealed.sha256:
+    if hash_json(raw["content"]) != sealed.sha256:
         raise ValueError(f"{seal.name} must match its own checksum, which it does not")
     return sealed.content
 
@@ -103,8 +103,3 @@ def _hash_files(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def _hash_json(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -6,13 +6,12 @@ run, a record of every sitting (see ``schema.Sitting``), the fingerprint (see
 believed.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedasync_jax.storage.schema import Config, Json, read_json
+from fedasync_jax.storage.schema import Config, Json, hash_json, read_json
 from fedasync_jax.storage.writing import write_file
 
 _NAME = "config.json"
@@ -28,7 +27,7 @@ def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """
     content = json.loads(json.dumps(config))  # as it will be read: lists for tuples
     content.pop(_CHECKSUM, None)
-    text = json.dumps({**content, _CHECKSUM: _hash(content)}, indent=2)
+    text = json.dumps({**content, _CHECKSUM: hash_json(content)}, indent=2)
     write_file(run_dir / _NAME, f"{text}\n".encode())
 
 
@@ -57,7 +56,7 @@ def read_config(run_dir: str | Path) -> Json:
             f"run_dir must be a new folder or a run with config.json, got {run_dir}"
         ) from error
     is_old = checksum is None and "sittings" not in content
-    if not is_old and checksum != _hash(content):
+    if not is_old and checksum != hash_json(content):
         raise ValueError(
             f"{path} must be as the run wrote it, but its checksum differs: it was "
             "edited or damaged"
@@ -83,8 +82,3 @@ def compare_origins(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         was, here = (f"{kind[2]} x {kind[0]} ({kind[1]})" for kind in kinds)
         changes.append(f"{here} instead of {was}")
     return ", ".join(changes)
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

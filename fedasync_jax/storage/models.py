@@ -12,7 +12,6 @@ wrote have none of the three.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,15 +22,19 @@ import numpy as np
 from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.parts.files import open_regular
 from fedasync_jax.storage.checksums import is_orbax
+from fedasync_jax.storage.schema import ModelInfo, hash_json, read_json
 from fedasync_jax.storage.structure import (
     build_structure,
     describe_structure,
     name_leaves,
     name_paths,
 )
+from fedasync_jax.storage.writing import check_room, write_file
 
 _SEALED = {"format", "structure", "safetensors_sha256", "sha256"}  # all or none
-_PART = ".part"  # behind the name of a file that is being written
+_WHAT = "JSON that tells of a model"
+_MARK = {"made_by": "fedasync_jax"}  # in the file of tensors
+_SCRATCH = (".model.json", ".model.safetensors")  # while they are being written
 
 _HOW = {
     "fedasync_jax": "fedasync_jax.load_model(folder)",
@@ -60,8 +63,9 @@ def save_model(
     folder = Path(folder).absolute()
     arrays = {name: np.asarray(a, order="C") for name, a in name_leaves(model).items()}
     _make_room(folder)
-    tensors = save(arrays)
-    _write(folder / "model.safetensors", tensors)
+    tensors = save(arrays, _MARK)
+    check_room(folder / "orbax", 2 * len(tensors))
+    write_file(folder / "model.safetensors", tensors)
     with ocp.StandardCheckpointer() as writer:
         writer.save(folder / "orbax", arrays)
     leaves = {
@@ -78,22 +82,8 @@ def save_model(
     }
     content = json.loads(json.dumps(content))  # as it will be read
     content.pop("sha256", None)
-    text = json.dumps({**content, "sha256": _hash(content)}, indent=2)
-    _write(folder / "model.json", f"{text}\n".encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file under a name of our own, and give it its name when it is whole."""
-    scratch = path.with_name(path.name + _PART)
-    with open(scratch, "xb") as file:  # never through a link
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    text = json.dumps({**content, "sha256": hash_json(content)}, indent=2)
+    write_file(folder / "model.json", f"{text}\n".encode())
 
 
 def _make_room(folder: Path) -> None:
@@ -112,11 +102,33 @@ def _make_room(folder: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
+    """Return whether a file or folder is part of a model, by what it holds."""
     if path.is_symlink():
         return False
-    if path.name.removesuffix(_PART) in ("model.json", "model.safetensors"):
+    if path.name == "orbax" or path.name.startswith("orbax."):
+        return is_orbax(path)
+    if path.name in _SCRATCH:
         return path.is_file()
-    return path.name.split(".")[0] == "orbax" and is_orbax(path)
+    try:
+        if path.name == "model.json":
+            read_json(path, ModelInfo, _WHAT)
+            return True
+        return path.name == "model.safetensors" and _is_marked(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_marked(path: Path) -> bool:
+    """Return whether a file of tensors says that we made it, or ``model.json`` does."""
+    from safetensors import SafetensorError, safe_open
+
+    if _is_ours(path.with_name("model.json")):
+        return True  # those of earlier versions say nothing themselves
+    try:
+        with safe_open(path, "np") as file:
+            return (file.metadata() or {}).items() >= _MARK.items()
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def read_about(folder: str | Path) -> dict[str, Any] | None:
@@ -128,20 +140,13 @@ def read_about(folder: str | Path) -> dict[str, Any] | None:
     """
     path = Path(folder) / "model.json"
     try:
-        with open_regular(path) as file:
-            text = file.read()
+        info, about = read_json(path, ModelInfo, _WHAT)
     except FileNotFoundError:
         return None
-    try:
-        about = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be JSON, got {error}") from error
-    if not isinstance(about, dict):
-        raise ValueError(f"{path} must hold an object, got {type(about).__name__}")
-    if _SEALED & about.keys():
-        content = {key: value for key, value in about.items() if key != "sha256"}
-        if not about.keys() >= _SEALED or _hash(content) != about["sha256"]:
-            raise ValueError(f"{path} must match its checksum, which it does not")
+    content = {key: value for key, value in about.items() if key != "sha256"}
+    is_old = not _SEALED & about.keys()
+    if not is_old and info.sha256 != hash_json(content):
+        raise ValueError(f"{path} must match its checksum, which it does not")
     return about
 
 

@@ -4,6 +4,7 @@ People edit files, disks flip bits, and a file of another program may lie in the
 of ours. Nothing is used before it has been checked as a whole.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -126,6 +127,32 @@ class MetricsChecksum(msgspec.Struct):
 
     bytes: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
+
+
+class ModelInfo(msgspec.Struct):
+    """``model.json``; what else is in it is kept as it is.
+
+    Attributes:
+      leaves: shape and type of every tensor, by its name.
+      load_with: how other programs load it.
+      format: 2; None: an earlier version wrote it, without the next three.
+      structure: of the model, see ``structure``.
+      safetensors_sha256: checksum of ``model.safetensors``.
+      sha256: checksum of all the rest.
+    """
+
+    leaves: dict[str, Json]
+    load_with: dict[str, str]
+    format: int | None = None
+    structure: Any = None
+    safetensors_sha256: str | None = None
+    sha256: str | None = None
+
+
+def hash_json(content: Any) -> str:
+    """Return a checksum of what JSON can hold, whatever the order of the keys."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path: Path, kind: type[T], what: str) -> tuple[T, Any]:

@@ -1,9 +1,11 @@
 """Data sets, files of a user's own, and the record of the clients' data."""
 
 import io
+import os
 import re
 import zipfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -317,7 +319,7 @@ def test_missing_file_and_folder(tmp_path):
     path = tmp_path / "none.npz"
     with _fails_like(path, "cannot be opened as an .npz file .*No such file"):
         load_npz(path)
-    with _fails_like(tmp_path, "cannot be opened as an .npz file .*irectory"):
+    with _fails_like(tmp_path, "cannot be opened as an .npz file .*a regular file"):
         load_npz(tmp_path)
 
 
@@ -510,3 +512,110 @@ _KIND = "must be a one-dimensional array of integers, got"
 def test_bad_partition_is_told_in_one_line(indices, counts, line):
     with _fails(line):
         make_client_data(np.zeros(3), _partition(indices, counts))
+
+
+# What the device cannot hold
+
+
+@pytest.mark.parametrize(
+    ("arrays", "line"),
+    [
+        (
+            {"x": [np.zeros(3, np.float32)] * 3},
+            "arrays['x'] must be an array [N, ...], got a list of length 3 (np.stack "
+            "makes an array of a list of rows)",
+        ),
+        (
+            {"x": np.array(["a", "b", "c"])},
+            "arrays['x'] must hold numbers, got dtype <U1",
+        ),
+        (
+            {"x": np.array([1, None, 2], dtype=object)},
+            "arrays['x'] must hold numbers, got dtype object",
+        ),
+        (
+            {"x": np.zeros(3, "datetime64[s]")},
+            "arrays['x'] must hold numbers, got dtype datetime64[s]",
+        ),
+        (
+            {"x": jax.random.split(jax.random.key(0), 3)},
+            "arrays['x'] must hold numbers, got random keys",
+        ),
+        (
+            {"x": np.array([0, 2**31, 1])},
+            "arrays['x'] must hold numbers in -2147483648..2147483647 (int32, unless "
+            "jax_enable_x64 is set), got 2147483648",
+        ),
+        (
+            {"x": np.array([np.nan, np.inf, 1e39])},
+            "arrays['x'] must hold numbers in "
+            "-3.4028234663852886e+38..3.4028234663852886e+38 (float32, unless "
+            "jax_enable_x64 is set), got 1e+39",
+        ),
+    ],
+)
+def test_leaf_that_the_device_cannot_hold(arrays, line):
+    with _fails(line):
+        make_client_data(arrays, _partition([0, 1, 2], [3]))
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        np.array([0, 2**31 - 1, -(2**31)]),
+        np.array([np.nan, np.inf, 1e38]),
+        np.array([True, False, True]),
+    ],
+)
+def test_leaf_that_the_device_holds_is_kept(leaf):
+    kept = make_client_data({"x": leaf}, _partition([0, 1, 2], [3])).arrays["x"]
+    assert kept is leaf
+
+
+def test_a_long_list_of_shapes_is_cut():
+    leaves = tuple(np.zeros(size + 1) for size in range(300))
+    with pytest.raises(ValueError, match=r"\.\.\.$") as error:
+        make_client_data(leaves, _partition([0], [1]))
+    assert len(str(error.value)) <= 300
+
+
+# Files that lie
+
+
+@pytest.mark.parametrize("largest", [1000, 310_000_007])
+def test_labels_that_are_identifiers(tmp_path, largest):
+    path = _save(tmp_path, **_arrays(y_test=np.array([0, largest, 1])))
+    with _fails_like(
+        path,
+        rf"y_train and y_test .* got \d different labels, of which the largest, "
+        rf"{largest}, implies {largest + 1} classes .*",
+    ):
+        load_npz(path)
+
+
+def test_few_of_many_classes_are_no_identifiers(tmp_path):
+    path = _save(tmp_path, **_arrays(y_test=np.array([0, 999, 1])))
+    assert load_npz(path).num_classes == 1000
+
+
+def test_an_array_that_its_member_cannot_hold_is_not_made(tmp_path):
+    path = _save(tmp_path, **_arrays())
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2**10)}
+    )
+    with zipfile.ZipFile(path, "r") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**members, "x_train.npy": header.getvalue()}.items():
+            archive.writestr(name, content)
+    with _fails_like(
+        path, "x_train cannot be read .* need 9007199254740992 bytes, got"
+    ):
+        load_npz(path)
+
+
+def test_a_pipe_is_no_data_set(tmp_path):
+    os.mkfifo(tmp_path / "data.npz")
+    with _fails_like(tmp_path / "data.npz", "cannot be opened .* a regular file"):
+        load_npz(tmp_path / "data.npz")

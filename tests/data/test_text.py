@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import re
 from pathlib import Path
 
@@ -342,3 +343,28 @@ def test_those_who_say_most_are_chosen_in_their_order(tmp_path):
     number = len(texts) + 1
     with pytest.raises(ValueError, match=rf"must have {number} speaker\(s\)"):
         load_shakespeare(folder, seq_len=2, min_characters=4, num_speakers=number)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", " \t\n"),
+        lambda text: text.replace("\n", "  \r\n"),
+    ],
+    ids=["windows", "mark", "blanks", "all"],
+)
+def test_a_play_as_other_editors_write_it_is_the_same(tmp_path, change):
+    plain = load_shakespeare(_play(tmp_path), seq_len=3, min_characters=6)
+    (tmp_path / "input.txt").write_bytes(change(_PLAY).encode())
+    data = load_shakespeare(tmp_path, seq_len=3, min_characters=6)
+    assert (data.speakers, data.vocabulary) == (plain.speakers, plain.vocabulary)
+    assert np.array_equal(data.x_train, plain.x_train)
+    assert np.array_equal(data.y_test, plain.y_test)
+
+
+def test_a_pipe_is_no_text(tmp_path):
+    os.mkfifo(tmp_path / "input.txt")
+    with _fails_like(tmp_path / "input.txt", "cannot be read .* a regular file"):
+        load_shakespeare(tmp_path)

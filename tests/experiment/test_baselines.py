@@ -1,5 +1,7 @@
 """Baselines: a round of FedAvg ends with the mean of what arrived."""
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -225,6 +227,6 @@ def test_a_longer_run_of_sgd_begins_with_the_tasks_of_a_shorter_one(num_steps):
     for name in ("client", "num_steps", "arrival_time", "start_time"):
         first, second = (getattr(m[1].trace, name)[:whole] for m in (short, long))
         np.testing.assert_allclose(first, second, rtol=1e-12)
-    data = [m[1].local_update.args[0] for m in (short, long)]
+    data = [cast(Any, m[1].local_update).args[0] for m in (short, long)]
     end = sum(short[1].trace.num_steps[:whole]) * 10
     np.testing.assert_array_equal(*(d.indices[:end] for d in data))

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import re
 import sys
 from pathlib import Path
@@ -168,6 +169,33 @@ def test_missing_file_and_column(tmp_path):
         f"{file}: must have the columns client, seconds_per_step; no client in ''"
     ):
         read_speeds(file, 3)
+
+
+def test_semicolons_are_told_and_a_byte_order_mark_is_not_read(tmp_path):
+    file = _write(tmp_path, "client;seconds_per_step\n0;0,9\n")
+    with _fails(
+        f"{file}: must have the columns client, seconds_per_step (they are separated "
+        "by commas); no client in 'client;seconds_per_step'"
+    ):
+        read_speeds(file, 1)
+    file = _write(tmp_path, "\ufeff" + _SPEEDS.replace("\n", "\r\n"))
+    assert read_speeds(file, 3).tolist() == [3, 1e-3, 0.5]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 9999, "client,seconds_per_step\n0," + "x" * 9999]
+)
+def test_what_a_line_shows_is_short(tmp_path, text):
+    with pytest.raises(ValueError, match=r"\.\.\.") as error:
+        read_speeds(_write(tmp_path, text), 1)
+    assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize("name", ["fleet.csv", "fleet.csv.gz"])
+def test_a_pipe_is_no_table(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=r"cannot be read \(.* a regular file"):
+        read_speeds(tmp_path / name, 1)
 
 
 def test_lines_without_end(tmp_path):

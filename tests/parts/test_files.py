@@ -1,8 +1,10 @@
+import gzip
+import io
 import os
 
 import pytest
 
-from fedasync_jax.parts.files import open_regular, read_utf8
+from fedasync_jax.parts.files import open_regular, read_at_most, read_utf8
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
@@ -40,3 +42,14 @@ def test_bytes_that_are_no_text_are_told_by_place(tmp_path):
 
     with pytest.raises(ValueError, match="must be UTF-8 text, got byte 0xff at 2"):
         read_utf8(path)
+
+
+def test_a_small_file_does_not_unpack_without_end():
+    packed = gzip.compress(b"a" * 10_000)
+    with gzip.open(io.BytesIO(packed)) as stream:
+        assert read_at_most(stream, 10_000) == b"a" * 10_000
+    with (
+        gzip.open(io.BytesIO(packed)) as stream,
+        pytest.raises(ValueError, match="it must hold 9999 bytes at most, got more"),
+    ):
+        read_at_most(stream, 9999)

@@ -178,16 +178,16 @@ def test_nothing_is_written_through_a_link(tmp_path):
     other = tmp_path / "other"
     other.write_text("mine")
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "model.json.part").symlink_to(other)
-    with pytest.raises(ValueError, match=r"got .* with model\.json\.part"):
+    (tmp_path / "a" / ".model.json").symlink_to(other)
+    with pytest.raises(ValueError, match=r"got .* with \.model\.json"):
         fa.save_model(tmp_path / "a", MODEL)
     assert other.read_text() == "mine"
 
 
 def test_what_an_interrupted_save_left_is_replaced(tmp_path):
     fa.save_model(tmp_path / "a", MODEL)
-    (tmp_path / "a" / "model.json").rename(tmp_path / "a" / "model.json.part")
+    (tmp_path / "a" / "model.json").rename(tmp_path / "a" / ".model.json")
     assert read_about(tmp_path / "a") is None
     fa.save_model(tmp_path / "a", MODEL)
     _assert_same(fa.load_model(tmp_path / "a"), MODEL)
-    assert not (tmp_path / "a" / "model.json.part").exists()
+    assert not (tmp_path / "a" / ".model.json").exists()

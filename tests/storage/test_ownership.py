@@ -55,7 +55,10 @@ def sweep(folder):
 
 # Every public function that takes a folder to write to, and what it calls its files.
 WRITERS = {
-    "save_model": (lambda f: fa.save_model(f, _MODEL), ["orbax"]),
+    "save_model": (
+        lambda f: fa.save_model(f, _MODEL),
+        ["model.json", "model.safetensors", "orbax"],
+    ),
     "RunFolder": (write_run, ["config.json", "metrics.jsonl", "clients.npz"]),
     "Checkpoints": (open_checkpoints, ["7.json", "12.json"]),
     "TensorBoard": (TensorBoard, ["events"]),

@@ -20,9 +20,11 @@ from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
 from fedasync_jax.data.cifar10.tfds import find_prepared, load_cifar10_tfds
 from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
 from fedasync_jax.data.npz import read_arrays
+from fedasync_jax.parts.files import open_regular, read_at_most
 
 _BATCH_SIZE = 10_000
 _PIXELS = 3 * 32 * 32
+_MAX_BATCH_BYTES = 2**30  # far above any batch
 _CROP = slice(4, 28)
 
 # Of the files of the python version, as published; the names are in this order.
@@ -175,7 +177,8 @@ def _read_npz(file: Path) -> Dataset:
 
 
 def _read_python(file: Path, verify: bool) -> tuple[np.ndarray, np.ndarray]:
-    content = file.read_bytes()
+    with open_regular(file) as stream:
+        content = read_at_most(stream, _MAX_BATCH_BYTES)
     if verify:
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if found != _MD5[file.name]:
@@ -195,13 +198,15 @@ def _read_python(file: Path, verify: bool) -> tuple[np.ndarray, np.ndarray]:
 def _read_binary(file: Path, verify: bool) -> tuple[np.ndarray, np.ndarray]:
     """Read records of one label and 3072 pixels; there is no sum to verify."""
     del verify
-    expected, found = _BATCH_SIZE * (1 + _PIXELS), file.stat().st_size
+    with open_regular(file) as stream:
+        content = read_at_most(stream, _MAX_BATCH_BYTES)
+    expected, found = _BATCH_SIZE * (1 + _PIXELS), len(content)
     if found != expected:
         raise ValueError(
             f"must have {expected} bytes ({_BATCH_SIZE} records of {1 + _PIXELS}), "
             f"got {found}"
         )
-    records = np.fromfile(file, np.uint8).reshape(_BATCH_SIZE, 1 + _PIXELS)
+    records = np.frombuffer(content, np.uint8).reshape(_BATCH_SIZE, 1 + _PIXELS)
     labels = to_labels("labels", records[:, 0], NUM_CLASSES)
     return _to_images(records[:, 1:]), labels
 

@@ -11,6 +11,7 @@ from fedasync_jax.data.partition.base import (
     check_num_clients,
     collect,
 )
+from fedasync_jax.parts.convert import converted
 
 # The error falls by the ratio of the variances number 17 and 1 in each iteration, which
 # is far below 1 in classes of images.
@@ -18,6 +19,7 @@ _NUM_DIRECTIONS = 16
 _NUM_ITERATIONS = 20
 
 
+@converted
 def feature_skew(
     features: np.ndarray,
     labels: np.ndarray,

@@ -21,11 +21,13 @@ from fedasync_jax.data.partition.base import (
     collect,
 )
 from fedasync_jax.parts.bounds import above, at_least
+from fedasync_jax.parts.convert import converted
 
 # Here the shares already agree to six digits; at 1e308 NumPy's draws overflow to zero.
 _MAX_CONCENTRATION = 1e12
 
 
+@converted
 def shards(
     labels: np.ndarray,
     num_clients: int,
@@ -59,6 +61,7 @@ def shards(
     return collect(np.argsort(labels, kind="stable"), owners, num_clients)
 
 
+@converted
 def dirichlet(
     labels: np.ndarray,
     num_clients: int,

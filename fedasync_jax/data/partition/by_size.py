@@ -16,8 +16,10 @@ from fedasync_jax.data.partition.base import (
     deal,
 )
 from fedasync_jax.parts.bounds import at_least
+from fedasync_jax.parts.convert import converted
 
 
+@converted
 def quantity_skew(
     num_samples: int,
     num_clients: int,
@@ -49,6 +51,7 @@ def quantity_skew(
     return _deal_by_shares(shares, num_samples, min_samples, rng)
 
 
+@converted
 def power_law(
     num_samples: int,
     num_clients: int,

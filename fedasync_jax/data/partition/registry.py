@@ -14,6 +14,7 @@ from fedasync_jax.data.partition.by_label import dirichlet, shards
 from fedasync_jax.data.partition.by_size import power_law, quantity_skew
 from fedasync_jax.data.partition.uniform import iid, with_replacement
 from fedasync_jax.parts.bounds import Bounds
+from fedasync_jax.parts.convert import converted
 from fedasync_jax.parts.registry import Registry
 
 
@@ -52,6 +53,7 @@ PARTITIONS.register("feature-skew", _deal_by_feature, skew="feature_skew")
 PARTITIONS.register("replacement", with_replacement)
 
 
+@converted
 def make_partition(
     name: str,
     labels: np.ndarray,

@@ -14,8 +14,10 @@ from fedasync_jax.data.partition.base import (
     deal,
 )
 from fedasync_jax.parts.bounds import at_least
+from fedasync_jax.parts.convert import converted
 
 
+@converted
 def iid(num_samples: int, num_clients: int, *, rng: np.random.Generator) -> Partition:
     """Cut one random permutation into equal slices (sizes differ by at most one).
 
@@ -34,6 +36,7 @@ def iid(num_samples: int, num_clients: int, *, rng: np.random.Generator) -> Part
     return deal(rng.permutation(num_samples), even_sizes(num_samples, num_clients))
 
 
+@converted
 def with_replacement(
     num_samples: int,
     num_clients: int,

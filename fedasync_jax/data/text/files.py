@@ -9,11 +9,15 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
-_READERS: dict[str, Callable[[Path], bytes]] = {
-    "": Path.read_bytes,
-    ".xz": lambda file: _read_all(lzma.open(file)),
-    ".gz": lambda file: _read_all(gzip.open(file)),
+from fedasync_jax.parts.bounds import INT32_MAX, shorten
+from fedasync_jax.parts.files import open_regular, read_at_most
+
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+    "": lambda file: file,
+    ".xz": lzma.LZMAFile,
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
 }
 
 
@@ -38,37 +42,37 @@ def find_text(folder: Path, names: Sequence[str]) -> Path:
       ValueError: if none is there.
     """
     for name in names:
-        for suffix in _READERS:
+        for suffix in _OPENERS:
             file = folder / f"{name}{suffix}"
-            if file.is_file():
+            if file.exists() and not file.is_dir():
                 return file
     found = "no file" if folder.is_dir() else "no such folder; no file"
     raise ValueError(f"{folder}: {found} {' or '.join(names)} (plain, .xz or .gz)")
 
 
 def read_text(file: Path) -> str:
-    """Return the whole text of a file in UTF-8, line ends as they are.
+    """Return the whole text of a file in UTF-8.
+
+    A byte order mark is left out, and Windows' line ends become those of Unix.
 
     Args:
       file: ends in .xz or .gz if it is compressed.
 
     Raises:
-      ValueError: if it cannot be read, is truncated or damaged, or is not UTF-8.
+      ValueError: if it is no regular file, cannot be read, is too long, truncated or
+        damaged, or is not UTF-8.
     """
+    open_stream = _OPENERS.get(file.suffix, _OPENERS[""])
     try:
-        content = _READERS.get(file.suffix, Path.read_bytes)(file)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        with open_regular(file) as stored, open_stream(stored) as stream:
+            content = read_at_most(stream, INT32_MAX)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        reason = shorten(f"{type(error).__name__}: {error}")
         raise ValueError(f"{file}: cannot be read ({reason})") from error
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{file}: must be UTF-8, got byte 0x{content[error.start]:02x} at position "
             f"{error.start}"
         ) from None
-
-
-def _read_all(stream: lzma.LZMAFile | gzip.GzipFile) -> bytes:
-    with stream:
-        return stream.read()

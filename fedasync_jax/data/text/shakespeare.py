@@ -1,6 +1,7 @@
 """Shakespeare by characters, one client per speaker: a natural, uneven partition."""
 
 import os
+import re
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
@@ -12,6 +13,8 @@ from fedasync_jax.data.dataset import Texts
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.data.text.files import find_text, read_text, require_path
 from fedasync_jax.parts.bounds import at_least
+
+_BLANKS = re.compile(r"[ \t]+$", re.MULTILINE)  # at line ends, where none can see them
 
 
 class Speakers(NamedTuple):
@@ -48,9 +51,10 @@ def load_shakespeare(
 
     The text is blocks between blank lines: a name with a colon, then the speech. All
     speeches under one name are one text, joined by line ends, so that names such as
-    "First Citizen" of several plays are one speaker. The last part of every speaker's
-    text is for testing. Both parts are cut into windows that do not overlap (only
-    ``y`` looks one character further); what fills no window is left out.
+    "First Citizen" of several plays are one speaker. Blanks at line ends do not count.
+    The last part of every speaker's text is for testing. Both parts are cut into
+    windows that do not overlap (only ``y`` looks one character further); what fills no
+    window is left out.
 
     Args:
       data_dir: a folder with ``input.txt``, plain, ``.xz`` or ``.gz``, in UTF-8.
@@ -73,7 +77,7 @@ def load_shakespeare(
     """
     _check_sizes(seq_len, min_characters, test_fraction)
     file = find_text(Path(data_dir), ("input.txt",))
-    text = read_text(file)
+    text = _BLANKS.sub("", read_text(file))
     try:
         speeches = _collect_speeches(text)
         chosen = _choose_speakers(speeches, min_characters, num_speakers)
