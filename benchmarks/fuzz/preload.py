@@ -15,7 +15,7 @@ import fedasync_jax.cli.sweep
 import fedasync_jax.cli.train  # noqa: F401
 from benchmarks.fuzz.base import Base, run_command
 from fedasync_jax.cli.flags import fail
-from fedasync_jax.storage.models import load_model, name_leaves
+from fedasync_jax.storage.models import load_model, name_leaves, read_about
 from fedasync_jax.storage.read_run import (
     read_clients,
     read_lost,
@@ -45,7 +45,11 @@ def _load(folder: Path, base: Base) -> None:
             read(run, method)
     except ValueError as error:
         fail(error)
-    right = name_leaves(load_model(base.finished / folder.name / "model"))
+    whole = base.finished / folder.name / "model"
+    abouts = [read_about(path) or {} for path in (folder / "model", whole)]
+    if abouts[0].get("settings") != abouts[1]["settings"]:
+        return  # the model of another run, as it says itself
+    right = name_leaves(load_model(whole))
     same = model.keys() == right.keys() and all(
         np.array_equal(model[name], right[name], equal_nan=True) for name in right
     )

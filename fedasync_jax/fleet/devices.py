@@ -44,11 +44,26 @@ class Fleet(NamedTuple):
         return len(self.seconds_per_step)
 
     def transfer_seconds(self, num_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return how long a model travels to and from each client, float64 [C] each."""
+        """Return how long a model travels to and from each client, float64 [C] each.
+
+        Raises:
+          ValueError: if a network is so slow that the time is not finite.
+        """
         if self.network is None:
             return np.zeros(self.num_clients), np.zeros(self.num_clients)
         downlink, uplink, latency = self.network
-        return latency + num_bytes / downlink, latency + num_bytes / uplink
+        with np.errstate(over="ignore"):
+            there, back = num_bytes / downlink, num_bytes / uplink
+        for name, rate, seconds in (
+            ("downlink", downlink, there),
+            ("uplink", uplink, back),
+        ):
+            if not np.isfinite(seconds).all():
+                raise ValueError(
+                    f"{name} must bring a model of {num_bytes:,} bytes to its place in "
+                    f"finite time, got {np.min(rate):g} bytes per second"
+                )
+        return latency + there, latency + back
 
 
 @converted
