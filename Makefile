@@ -3,20 +3,25 @@
 # PYTEST_ARGS="-x -k wave" replaces the arguments of pytest
 # LOCK_ARGS=--upgrade      arguments of uv, for make lock
 # UV=/path/to/uv           the uv that make lock runs
+# LOWEST_ARGS="-x -k wave" replaces the arguments of pytest in make test-lowest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test lint format lock clean FORCE
+.PHONY: help train test test-lowest lint format lock clean FORCE
 
 PYTHON ?=
 ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
 LOCK_ARGS ?=
 UV ?= uv
+# The rooms that call other packages.
+LOWEST_ARGS ?= $(addprefix tests/,cli data engine experiment fleet jobs models parts \
+  plotting storage worker)
 
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
+LOWEST := .venv-lowest
 
 # A pyenv shim can exist and still fail, so candidates are run, not only looked up.
 CANDIDATES = $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -26,13 +31,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 train: $(STAMP)  ## set up .venv if needed, then run scripts/train.py $(ARGS)
 	$(RUN) scripts/train.py $(ARGS)
 
 test: lint  ## everything that must hold: lint, types, tests
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST)/.installed  ## tests with the oldest versions allowed
+	$(LOWEST)/bin/python -m pytest $(LOWEST_ARGS)
 
 lint: $(STAMP)  ## ruff and pyright, changing nothing
 	$(RUN) -m ruff check .
@@ -50,8 +58,8 @@ lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	  --quiet --no-config --universal --generate-hashes --python-version 3.11 \
 	  --fork-strategy requires-python --custom-compile-command "make lock" $(LOCK_ARGS)
 
-clean:  ## remove .venv, caches and built packages; keeps runs/
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove both environments, caches and built packages; keeps runs/
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp holds the folder that it was made for and is written last: a set-up that
@@ -79,3 +87,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
 	@$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@echo "$(CURDIR)" > $@
+
+# The oldest versions are those of the oldest Python.
+$(LOWEST)/.installed: constraints-lowest.txt pyproject.toml
+	@rm -f $@
+	@$(or $(PYTHON),python3.11) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
+	  --editable ".[parquet,plots,tensorboard]" hypothesis pytest pytest-xdist
+	@touch $@

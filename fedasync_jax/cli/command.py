@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail
 
 
@@ -41,6 +42,7 @@ COMMANDS = {
 }
 
 
+@clear_endings()
 def main() -> None:
     """Run ``fedasync COMMAND ...``."""
     name, *rest = sys.argv[1:] or ["--help"]

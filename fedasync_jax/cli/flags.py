@@ -1,5 +1,6 @@
 """Flags from records of settings, and errors in one line."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -21,6 +22,7 @@ from fedasync_jax.parts.settings import PartSettings
 
 Flags = TypeVar("Flags")
 
+_LONGEST = 280  # characters of an error, so that the line has less than 300
 _CHOICE = re.compile(
     r"invalid choice (.*) for argument '--(\S*)'\. Expected one of \((.*?),?\)"
 )
@@ -76,10 +78,24 @@ def parse_flags(
                 args=args,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
+    except ValueError as error:  # of ``flags``, which not every tyro tells itself
+        fail(error)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         fail(_read_box(said.getvalue()))
+
+
+class OwnParser(argparse.ArgumentParser):
+    """A parser of the flags that are no settings; its errors are one line."""
+
+    def __init__(self) -> None:
+        """Leave ``--help`` and all that is unknown to whoever reads the rest."""
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        fail(message)
 
 
 def make_flags(record: type[PartSettings]) -> type:
@@ -140,10 +156,34 @@ def name_program() -> str:
 
 
 def fail(error: object) -> NoReturn:
-    """End the process with exit code 2 and one line."""
+    """End the process with exit code 2 and one line, see ``shorten``."""
     words = re.sub(r"^\[Errno \d+\] ", "", str(error))
-    sys.stderr.write(f"error: {' '.join(words.split())}\n")
+    sys.stderr.write(f"error: {shorten(words)}\n")
     sys.exit(2)
+
+
+def shorten(text: str) -> str:
+    """Return a text in one line, of ``_LONGEST`` characters at most.
+
+    Long words, as what somebody typed may be, give way first, each in its middle. Then
+    the middle of the line does: it says at its beginning what is wrong and ends with
+    what was found.
+
+    >>> shorten(" alpha must be in (0, 1],  got 2 ")
+    'alpha must be in (0, 1], got 2'
+    >>> len(shorten("x" * 999))
+    83
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(line) <= _LONGEST:
+        return line
+    line = " ".join(_cut_middle(word, 83) for word in line.split())
+    return _cut_middle(line, _LONGEST)
+
+
+def _cut_middle(text: str, size: int) -> str:
+    half = (size - 3) // 2
+    return text if len(text) <= size else f"{text[:half]}...{text[-half:]}"
 
 
 def _read_box(box: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from fedasync_jax import plotting
+from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
 
 
@@ -29,6 +30,7 @@ class Flags:
             raise ValueError("out is where two runs or more are compared, got one run")
 
 
+@clear_endings()
 def main() -> None:
     """Draw."""
     flags = parse_flags(Flags, __doc__ or "")

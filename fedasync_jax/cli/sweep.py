@@ -15,7 +15,6 @@ setting, method, evaluation and metric, with mean, standard deviation and 95% in
 over the seeds.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from fedasync_jax.cli.flags import fail, parse_settings
+from fedasync_jax.cli.endings import clear_endings
+from fedasync_jax.cli.flags import OwnParser, fail, parse_settings
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
@@ -59,6 +59,7 @@ class SweepCommand(NamedTuple):
     max_minutes: float | None
 
 
+@clear_endings()
 def main() -> None:
     """Run the sweep."""
     cores.use_all_cores()
@@ -72,11 +73,11 @@ def main() -> None:
             for combination in combinations
             for seed in command.seeds
         }
+        is_ours = has_runs(command.out)
         for name in ("table.csv", "table.parquet"):
-            check_owned(command.out / name, is_ours=has_runs(command.out))
+            check_owned(command.out / name, is_ours=is_ours)
     except ValueError as error:
         fail(error)
-    is_ours = has_runs(command.out)
     diverged = run_all_points(
         list(points),
         command.out,
@@ -84,10 +85,10 @@ def main() -> None:
         together=command.together,
         max_minutes=command.max_minutes,
     )
-    table = tabulate(
-        read_finished(point.path, where) for point, where in points.items()
-    )
     try:
+        table = tabulate(
+            read_finished(point.path, where) for point, where in points.items()
+        )
         files = write_table(command.out / "table", table, is_ours=is_ours)
     except (OSError, ValueError) as error:
         fail(error)
@@ -101,7 +102,7 @@ def main() -> None:
 
 def parse_sweep(args: Sequence[str]) -> SweepCommand:
     """Return the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OwnParser()
     parser.add_argument("--preset", default="digits")
     parser.add_argument("--fleet", default=None)
     parser.add_argument("--grid", nargs="*", default=[])

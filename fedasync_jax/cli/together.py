@@ -81,6 +81,8 @@ def run_all_points(
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
         sys.exit(128 + asked[0] if asked else TIME_IS_UP)
+    except BrokenPipeError:
+        raise  # its reader has gone: nobody is to be told
     except (ValueError, OSError, ModuleNotFoundError) as error:
         fail(error)
     finally:

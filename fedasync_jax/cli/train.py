@@ -22,7 +22,14 @@ import jax
 from rich.console import Console
 
 from fedasync_jax.cli.describe import describe_run
-from fedasync_jax.cli.flags import fail, name_program, parse_settings
+from fedasync_jax.cli.endings import clear_endings
+from fedasync_jax.cli.flags import (
+    OwnParser,
+    fail,
+    name_program,
+    parse_settings,
+    shorten,
+)
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.progress import ProgressLine
 from fedasync_jax.cli.results import make_table
@@ -63,6 +70,7 @@ class TrainCommand(NamedTuple):
     settings: Settings
 
 
+@clear_endings()
 def main() -> None:
     """Run the job."""
     cores.use_all_cores()
@@ -100,7 +108,7 @@ def main() -> None:
 
 def parse_train(args: Sequence[str]) -> TrainCommand:
     """Return the command line."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OwnParser()
     parser.add_argument("--preset", default="digits", nargs="?")
     parser.add_argument("--fleet", default=None, nargs="?", const="")
     parser.add_argument("--resume", default=None, nargs="?", const="")
@@ -190,6 +198,8 @@ def _run_or_stop(
             soft_wrap=True,
         )
         sys.exit(128 + asked[0])
+    except BrokenPipeError:
+        raise  # its reader has gone: nobody is to be told
     except (ValueError, OSError) as error:
         fail(error)
 
@@ -251,18 +261,20 @@ def _describe_memory() -> str:
 
 
 def _draw(console: Console, path: Path) -> None:
+    """Draw what can be drawn; a run is no worse without pictures."""
     try:
         from fedasync_jax import plotting
+
+        pictures = plotting.draw_run(path)
     except ModuleNotFoundError:
         console.print("no pictures: install the extra 'plots' (matplotlib)")
         return
-    try:
-        pictures = plotting.draw_run(path)
-    except ValueError as error:  # the run is whole without them
-        console.print(f"no pictures: {error}", highlight=False, soft_wrap=True)
+    except Exception as error:  # of matplotlib, its fonts and its cache, too
+        line = f"no pictures: {shorten(str(error))}"
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     for picture in pictures:
-        console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {picture}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _describe(command: TrainCommand) -> dict[str, Any]:

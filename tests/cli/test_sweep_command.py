@@ -134,6 +134,7 @@ def test_the_same_command_runs_nothing_twice(swept):
     ("arguments", "words"),
     [
         (["--grid", "alfa=0.1"], ["grid", "alfa=0.1"]),
+        (["--out"], ["--out", "one argument"]),
         (["--grid", "seed=1,2"], ["grid", "seed and run_dir", "seed=1,2"]),
         (["--grid", "alpha"], ["grid", "NAME=VALUE"]),
         (["--grid", "alpha=2"], ["alpha", "(0, 1]", "2"]),

@@ -185,6 +185,7 @@ def test_the_pictures_can_be_drawn_again(finished):
         (["--run-dir", ".."], "run_dir must be a new folder or a run with config"),
         (["--summary", "."], "run_dir must be a new folder or a run with config"),
         (["--summary", ".", "--alpha", "1"], "summary must stand alone, got --alpha 1"),
+        (["--check=1"], "argument --check: ignored explicit argument '1'"),
         (["--max-update-norm", "0"], "max_update_norm must be finite and > 0, got 0"),
         (
             ["--stop-after-rejected", "0"],
