@@ -156,22 +156,22 @@ def name_program() -> str:
 
 
 def fail(error: object) -> NoReturn:
-    """End the process with exit code 2 and one line, see ``shorten``."""
+    """End the process with exit code 2 and one line, see ``fit_line``."""
     words = re.sub(r"^\[Errno \d+\] ", "", str(error))
-    sys.stderr.write(f"error: {shorten(words)}\n")
+    sys.stderr.write(f"error: {fit_line(words)}\n")
     sys.exit(2)
 
 
-def shorten(text: str) -> str:
+def fit_line(text: str) -> str:
     """Return a text in one line, of ``_LONGEST`` characters at most.
 
     Long words, as what somebody typed may be, give way first, each in its middle. Then
     the middle of the line does: it says at its beginning what is wrong and ends with
     what was found.
 
-    >>> shorten(" alpha must be in (0, 1],  got 2 ")
+    >>> fit_line(" alpha must be in (0, 1],  got 2 ")
     'alpha must be in (0, 1], got 2'
-    >>> len(shorten("x" * 999))
+    >>> len(fit_line("x" * 999))
     83
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())

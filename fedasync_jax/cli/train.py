@@ -26,9 +26,9 @@ from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import (
     OwnParser,
     fail,
+    fit_line,
     name_program,
     parse_settings,
-    shorten,
 )
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.cli.progress import ProgressLine
@@ -270,7 +270,7 @@ def _draw(console: Console, path: Path) -> None:
         console.print("no pictures: install the extra 'plots' (matplotlib)")
         return
     except Exception as error:  # of matplotlib, its fonts and its cache, too
-        line = f"no pictures: {shorten(str(error))}"
+        line = f"no pictures: {fit_line(str(error))}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     for picture in pictures:

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from fedasync_jax.cli.endings import clear_endings
-from fedasync_jax.cli.flags import fail, shorten
+from fedasync_jax.cli.flags import fail, fit_line
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py")]
@@ -28,7 +28,7 @@ def test_an_error_is_one_short_line(size, spaces, capsys):
 
 
 def test_what_cannot_be_printed_is_left_out_of_a_line():
-    assert shorten("got \x1b[31m\udcff☃\u2028!") == "got [31m ☃ !"
+    assert fit_line("got \x1b[31m\udcff☃\u2028!") == "got [31m ☃ !"
 
 
 @pytest.mark.parametrize(

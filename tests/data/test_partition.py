@@ -3,7 +3,7 @@
 import doctest
 import importlib
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -468,12 +468,12 @@ def test_number_of_clients_that_draw_out_of_range(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 2148, 1.5])
-def test_samples_per_client_out_of_range(value: Any):
+def test_samples_per_client_out_of_range(value):
     line = f"samples_per_client must be in 1..2147 (for 1000000 clients), got {value}"
     if isinstance(value, float):
         line = f"samples_per_client must be a whole number, got {value}"
     with _fails(line):
-        with_replacement(9, 1_000_000, samples_per_client=value, rng=_rng())
+        with_replacement(9, 1_000_000, samples_per_client=cast(Any, value), rng=_rng())
 
 
 def test_more_samples_than_int32_can_number():
@@ -500,12 +500,12 @@ def test_exponent_out_of_range(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 4, 1.5])
-def test_shards_per_client_out_of_range(value: Any):
+def test_shards_per_client_out_of_range(value):
     line = f"shards_per_client must be in 1..3 (10 samples for 3 clients), got {value}"
     if isinstance(value, float):
         line = f"shards_per_client must be a whole number, got {value}"
     with _fails(line):
-        shards(np.zeros(10, int), 3, shards_per_client=value, rng=_rng())
+        shards(np.zeros(10, int), 3, shards_per_client=cast(Any, value), rng=_rng())
 
 
 @pytest.mark.parametrize("value", [0, -1, 4])
