@@ -189,7 +189,9 @@ def test_one_factor_makes_all_of_a_clients_network_slow():
 @pytest.mark.parametrize("field", ["downlink", "uplink"])
 def test_a_network_that_never_brings_a_model_is_refused(field):
     rates = {"downlink": 1.0, "uplink": 1.0} | {field: 1e-320}
-    network = fleet.make_network(2, **rates, rng=_rng())
+    network = fleet.make_network(
+        2, downlink=rates["downlink"], uplink=rates["uplink"], rng=_rng()
+    )
     devices = fleet.make_fleet(2, rng=_rng(), network=network)
     with pytest.raises(ValueError, match=f"{field} must bring a model of 1,000 bytes"):
         devices.transfer_seconds(1000)
