@@ -101,7 +101,12 @@ def choose_batching(
       large_tasks: whether one task is work enough for a core of the CPU, such as a
         convolutional network or a large vocabulary. Then every CPU device trains one
         task a call, under no loop and no ``vmap``; accelerators do not differ.
+
+    Under ``jax.disable_jit``, where every operation is a call of its own, tasks run one
+    by one on the first device: only so can a debugger step through one of them.
     """
+    if jax.config.jax_disable_jit:
+        return Batching(max_width=1)
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
     if devices[0].platform != "cpu":

@@ -19,7 +19,7 @@ from reference import run_serially
 import fedasync_jax as fa
 from fedasync_jax import fleet, mixing
 from fedasync_jax.base import ClientData, LocalInfo, Mixer, Model, Variables
-from fedasync_jax.engine.batching import _SMALL
+from fedasync_jax.engine.batching import _SMALL, choose_batching
 from fedasync_jax.mixing import staleness
 from fedasync_jax.schedule.trace import make_trace
 
@@ -691,3 +691,38 @@ def test_every_version_is_that_of_the_serial_algorithm(
         final = jax.device_get(result.state.variables)
         assert_close(final, jax.tree.map(lambda leaf: leaf[-1], expected))
         assert result.state.version == NUM_UPDATES
+
+
+@pytest.mark.parametrize("mode", ["disable_jit", "debug_nans"])
+def test_a_toy_problem_runs_step_by_step_with_the_same_result(mode):
+    """For whoever debugs a loss: no wave over devices, no vmap, no compiled loop."""
+    rng = np.random.default_rng(0)
+    samples = {"x": rng.normal(size=(12, 2)).astype(np.float32)}
+    clients = fa.data.make_client_data(samples, fa.data.iid(12, 3, rng=rng))
+
+    def loss(params, batch, key):
+        return jnp.mean((batch["x"] @ params["w"]) ** 2)
+
+    model = fa.models.make_model(lambda key: {"w": jnp.ones(2)}, loss)
+    trace = fa.simulate(
+        fa.make_fleet(3, rng=rng), 6, scheduler=fa.Immediate(2), num_steps=2, rng=rng
+    )
+    worker = fa.make_local_update(
+        model, clients, optax.sgd(0.1), batch_size=2, max_steps=2
+    )
+    rule = fa.mixing.fedasync(0.6, fa.staleness.polynomial(0.5))
+
+    def go():
+        variables = model.init(jax.random.key(0))
+        return fa.run(trace, worker, rule, variables, jax.random.key(1))
+
+    expected = go()
+    context = jax.disable_jit() if mode == "disable_jit" else jax.debug_nans(True)
+    with context:
+        assert choose_batching().num_devices == (1 if mode == "disable_jit" else 2)
+        found = go()
+    np.testing.assert_allclose(
+        found.state.variables.params["w"],
+        expected.state.variables.params["w"],
+        rtol=1e-5,
+    )
