@@ -19,7 +19,7 @@ from fedasync_jax.base import (
     Schedule,
     StalenessFn,
 )
-from fedasync_jax.mixing.fedasync import AlphaSchedule, make_rates
+from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
 
 
 def weighted(weights: np.ndarray) -> Mixer:

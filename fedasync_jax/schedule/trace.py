@@ -97,7 +97,18 @@ class Trace:
     @property
     def staleness(self) -> np.ndarray:
         """int32 [T]: d = t - tau, versions made between the download and the mix."""
-        return np.arange(self.num_updates, dtype=np.int32) - self.start_version
+        return self.count_staleness(1)
+
+    def count_staleness(self, versions_every: int) -> np.ndarray:
+        """Return d of every arrival in versions of a rule, int32 [T].
+
+        Args:
+          versions_every: K, arrivals that the rule makes one version of: floor(t / K) -
+            floor(tau / K) versions lie between download and mix.
+        """
+        rows = np.arange(self.num_updates, dtype=np.int32)
+        made = rows // versions_every - self.start_version // versions_every
+        return made.astype(np.int32)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
