@@ -5,6 +5,8 @@ alpha, any schedule of it and any s(d) are mere numbers, and runs that differ in
 share one compiled program (see ``engine.many``).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +62,13 @@ def make_weights(
 def weigh_staleness(staleness_fn: StalenessFn, staleness: np.ndarray) -> np.ndarray:
     """Return s(d_t) of every arrival, float32 [T]; s is asked once for each d."""
     values, places = np.unique(staleness, return_inverse=True)
-    s = np.array([staleness_fn(jnp.int32(d)) for d in values.tolist()], np.float32)
+    s = np.array([_weigh(staleness_fn, d) for d in values.tolist()], np.float32)
     return s[places]
+
+
+@functools.lru_cache(maxsize=2**16)
+def _weigh(staleness_fn: StalenessFn, d: int) -> float:
+    return float(staleness_fn(jnp.int32(d)))
 
 
 def scale_weights(alpha: float | AlphaSchedule, s: np.ndarray) -> np.ndarray:

@@ -7,6 +7,9 @@ what it names: ``alpha``, ``staleness_fn``, ``num_clients`` and ``arrivals`` (se
 """
 
 import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from fedasync_jax.base import Mixer
 from fedasync_jax.mixing.area import area
@@ -19,8 +22,12 @@ from fedasync_jax.mixing.fadas import fadas
 from fedasync_jax.mixing.fedasync import fedasync
 from fedasync_jax.mixing.fedbuff import fedbuff
 from fedasync_jax.mixing.server import server_optimizer
+from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.mixing.tethered import tethered
-from fedasync_jax.parts.registry import Registry
+from fedasync_jax.parts.bounds import Bounds, one_of
+from fedasync_jax.parts.registry import Registry, can_be_read
+
+OFFERED = ("alpha", "staleness_fn", "num_clients", "arrivals")
 
 RULES: Registry[Mixer] = Registry("rule", prefix="{name}_")
 RULES.register("fedasync", fedasync)
@@ -46,3 +53,25 @@ def needs_staleness(rule: str) -> bool:
     named = inspect.signature(RULES.find(rule)).parameters
     default = named["staleness_fn"].default if "staleness_fn" in named else None
     return default is inspect.Parameter.empty
+
+
+def list_settings(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return what may be set of a rule or a staleness function, by argument.
+
+    That is every argument whose annotation says what is allowed or is the type of a
+    number, word or truth value; ``alpha`` and, for ``staleness_fn``, ``staleness``.
+
+    Returns:
+      The annotations.
+    """
+    hints = typing.get_type_hints(factory, include_extras=True)
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(factory).parameters.items():
+        hint = hints.get(name, type(parameter.default))
+        if name == "staleness_fn":
+            found["staleness"] = Annotated[str, one_of(STALENESS_FNS)]
+        elif name == "alpha":
+            found["alpha"] = Annotated[float, Bounds(0, 1, open_low=True)]
+        elif name not in OFFERED and can_be_read(hint):
+            found[name] = hint
+    return found

@@ -110,6 +110,14 @@ class Trace:
         made = rows // versions_every - self.start_version // versions_every
         return made.astype(np.int32)
 
+    def count_in_flight(self) -> np.ndarray:
+        """Return the tasks under way just before every arrival, int32 [T]."""
+        starts = np.sort(np.concatenate([self.start_time, self.lost.start_time]))
+        started = np.searchsorted(starts, self.arrival_time, side="left")
+        ended = np.searchsorted(np.sort(self.lost.end_time), self.arrival_time)
+        rows = np.arange(self.num_updates)
+        return np.maximum(1, started - ended - rows).astype(np.int32)
+
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
