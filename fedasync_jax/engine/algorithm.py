@@ -229,9 +229,7 @@ def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
     return rows if rows is None else np.resize(rows, width)
 
 
-def _make_table(
-    trace: Trace, mixer: Mixer, waves: list[tuple[int, int]]
-) -> np.ndarray:
+def _make_table(trace: Trace, mixer: Mixer, waves: list[tuple[int, int]]) -> np.ndarray:
     """Return int32 [T, 8], the trace as the device reads it."""
     wave_end = np.zeros(trace.num_updates, np.int32)
     for begin, end in waves:

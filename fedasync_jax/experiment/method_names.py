@@ -7,7 +7,7 @@ that is entered in its registry is a method at once; ``methods`` makes them.
 
 import difflib
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from fedasync_jax.experiment.own_rules import find_own_rule
@@ -16,7 +16,6 @@ from fedasync_jax.mixing.rules import (
     RULES,
     list_settings,
     needs_staleness,
-    reads_staleness,
 )
 from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.parts.bounds import check_value, one_of
@@ -54,12 +53,16 @@ class MethodLine(NamedTuple):
 def list_async() -> dict[str, AsyncMethod]:
     """Return the asynchronous methods by name."""
     methods = {}
-    for rule in RULES:
-        if needs_staleness(rule):
+    for rule, factory in RULES.items():
+        if needs_staleness(factory):
             for fn in STALENESS_FNS:
                 methods[f"{rule}-{fn}"] = AsyncMethod(rule, fn)
-        methods[rule] = AsyncMethod(rule, "constant" if needs_staleness(rule) else None)
+        methods[rule] = _run_plainly(rule, factory)
     return methods
+
+
+def _run_plainly(rule: str, factory: Callable[..., Any]) -> AsyncMethod:
+    return AsyncMethod(rule, "constant" if needs_staleness(factory) else None)
 
 
 def list_fedasync() -> dict[str, str]:
@@ -87,9 +90,15 @@ def parse_method(line: str) -> MethodLine:
     name, colon, rest = line.partition(":")
     method = _find(name)
     texts = _split(name, rest) if colon else {}
-    if method is not None and "staleness" in texts and reads_staleness(method.rule):
+    if (
+        method is not None
+        and "staleness" in texts
+        and "staleness" in _list_hints(method)
+    ):
         staleness = texts["staleness"]
-        check_value(f"{name}: staleness", Annotated[str, one_of(STALENESS_FNS)], staleness)
+        check_value(
+            f"{name}: staleness", Annotated[str, one_of(STALENESS_FNS)], staleness
+        )
         method = method._replace(staleness=staleness)
     hints = _list_hints(method)
     given = {}
@@ -106,11 +115,12 @@ def check_methods(lines: Collection[str]) -> None:
     """Raise ValueError, in one line, if methods are unknown, or two are the same."""
     for line in lines:
         parse_method(line)
-    same = {(m or n, tuple(sorted(g.items(), key=str))) for n, m, g in _parse_all(lines)}
+    same = {
+        (m or n, tuple(sorted(g.items(), key=str))) for n, m, g in _parse_all(lines)
+    }
     if not lines or len(same) < len(lines):
-        raise ValueError(
-            f"methods must be one or more different names, got {' '.join(lines) or 'none'}"
-        )
+        shown = " ".join(lines) or "none"
+        raise ValueError(f"methods must be one or more different names, got {shown}")
 
 
 def describe_methods() -> str:
@@ -139,8 +149,7 @@ def _find(name: str) -> AsyncMethod | None:
     if name in methods:
         return methods[name]
     if "." in name:
-        find_own_rule(name)
-        return AsyncMethod(name, None)
+        return _run_plainly(name, find_own_rule(name))
     known = [*methods, *BASELINES]
     near = _nearest(name, known)
     what = "known" if near else f"one of {', '.join(known)}"

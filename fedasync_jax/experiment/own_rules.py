@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from typing import cast
 
 from fedasync_jax.base import Mixer
 
@@ -22,7 +23,8 @@ def find_own_rule(path: str) -> Callable[..., Mixer]:
     except Exception as error:  # it is the user's code, and may fail in any way
         what = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"methods must be known or rules that can be imported, got {path!r} ({what})"
+            f"methods must be known or rules that can be imported, got {path!r} "
+            f"({what})"
         ) from error
     finally:
         sys.path.remove(here)
@@ -31,4 +33,4 @@ def find_own_rule(path: str) -> Callable[..., Mixer]:
             f"methods must be functions that return a rule, got {path!r}, which is a "
             f"{type(factory).__name__}"
         )
-    return factory
+    return cast(Callable[..., Mixer], factory)

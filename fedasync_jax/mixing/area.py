@@ -17,9 +17,8 @@ import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Guarded, Mixer, MixInfo, PyTree, Schedule
-from fedasync_jax.mixing.ca2fl import check_clients
-from fedasync_jax.mixing.fedbuff import Buffer, BufferSize, check_size, empty, put_in
-from fedasync_jax.mixing.per_client import keep_per_client, put_row, row
+from fedasync_jax.mixing.buffer import Buffer, BufferSize, check_size, empty, put_in
+from fedasync_jax.mixing.per_client import check_clients, keep_per_client, put_row, row
 from fedasync_jax.parts.registry import checked
 
 

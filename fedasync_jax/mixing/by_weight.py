@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedasync_jax import tree
 from fedasync_jax.base import (
     Array,
     Arrivals,
@@ -21,10 +22,12 @@ from fedasync_jax.base import (
     MixInfo,
     PyTree,
     Schedule,
+    StalenessFn,
 )
+from fedasync_jax.mixing.rates import weigh_staleness
 
 
-class Arrival(NamedTuple):
+class WeightedArrival(NamedTuple):
     """One arrival and its weight, see ``base.MixFn``.
 
     Attributes:
@@ -48,7 +51,7 @@ class MixWeighted(Protocol):
     """What a rule does with an arrival of a weight."""
 
     def __call__(
-        self, numbers: PyTree, state: PyTree, arrival: Arrival, /
+        self, numbers: PyTree, state: PyTree, arrival: WeightedArrival, /
     ) -> tuple[PyTree, PyTree, Array]:
         """Return the next model, the next state and the alpha that is shown."""
         ...
@@ -58,12 +61,12 @@ class Mean(NamedTuple):
     """State of the form that weighs as arrivals come.
 
     Attributes:
-      count: int32 [], arrivals so far.
+      num_arrivals: int32 [], so far.
       staleness: float [], their mean staleness.
       rule: what the rule itself remembers.
     """
 
-    count: Array
+    num_arrivals: Array
     staleness: Array
     rule: PyTree
 
@@ -113,10 +116,10 @@ def make_weighted_rule(
     def update(numbers, local, state, current, *, start, staleness, version, client):
         del version
         d = jnp.asarray(staleness, float)
-        count = state.count + 1
+        count = state.num_arrivals + 1
         mean = state.staleness + (d - state.staleness) / jnp.asarray(count, float)
         weight = jnp.asarray(weigher.weigh(d, mean), float)
-        arrival = Arrival(local, current, start, weight, staleness, client)
+        arrival = WeightedArrival(local, current, start, weight, staleness, client)
         model, rule, alpha = mix(numbers, state.rule, arrival)
         info = MixInfo(alpha=alpha, applied=jnp.asarray(True))
         return model, Mean(count, mean, rule), info
@@ -149,7 +152,7 @@ def _update_from_table(mix: MixWeighted, check: CheckNumbers | None) -> Guarded:
         numbers, table, local, state, current, *, start, staleness, version, client
     ):
         weight = jnp.asarray(table)[version]
-        arrival = Arrival(local, current, start, weight, staleness, client)
+        arrival = WeightedArrival(local, current, start, weight, staleness, client)
         model, state, alpha = mix(numbers, state, arrival)
         return model, state, MixInfo(alpha=alpha, applied=jnp.asarray(True))
 
@@ -174,3 +177,33 @@ def nothing(model: PyTree) -> PyTree:
     """Return the state of a rule that remembers nothing."""
     del model
     return ()
+
+
+def scale_by(
+    step: float, staleness_fn: StalenessFn | None, power: float = 0.0
+) -> Weigher:
+    """Return the weights eta s(d).
+
+    Args:
+      step: eta.
+      staleness_fn: s(d); None: (1 + d)^(-power).
+      power: of that.
+    """
+    s = staleness_fn or (
+        lambda staleness: (jnp.asarray(staleness, float) + 1) ** -power
+    )
+
+    def weights(arrivals: Arrivals) -> np.ndarray:
+        return np.float32(step) * weigh_staleness(s, arrivals.staleness)
+
+    return Weigher(lambda d, mean: step * s(d), weights)
+
+
+def add_change(
+    numbers: PyTree, state: PyTree, arrival: WeightedArrival
+) -> tuple[PyTree, PyTree, Array]:
+    """Add the weighted change."""
+    del numbers
+    change = tree.sub(arrival.local, arrival.start)
+    mixed = tree.add_scaled(arrival.current, arrival.weight, change)
+    return mixed, state, arrival.weight

@@ -15,8 +15,8 @@ import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Guarded, Mixer, MixInfo, PyTree, Schedule
-from fedasync_jax.mixing.fedbuff import Buffer, BufferSize, check_size, empty, put_in
-from fedasync_jax.mixing.per_client import keep_per_client, put_row, row
+from fedasync_jax.mixing.buffer import Buffer, BufferSize, check_size, empty, put_in
+from fedasync_jax.mixing.per_client import check_clients, keep_per_client, put_row, row
 from fedasync_jax.parts.bounds import above
 from fedasync_jax.parts.registry import checked
 
@@ -94,22 +94,10 @@ def _update(
     return mixed, CachedState(buffer, last, mean, newest_mean), info
 
 
-def _check(
-    schedule: Schedule, size: Array, step: Array, num_clients: Array
-) -> None:
+def _check(schedule: Schedule, size: Array, step: Array, num_clients: Array) -> None:
     del step
     check_size(schedule, size)
     check_clients(schedule, int(num_clients))
-
-
-def check_clients(schedule: Schedule, num_clients: int) -> None:
-    """Raise ValueError if a client of the schedule has no row."""
-    largest = int(np.max(schedule.client))
-    if largest >= num_clients:
-        raise ValueError(
-            f"num_clients must be at least {largest + 1} for this schedule, "
-            f"got {num_clients}"
-        )
 
 
 _guarded_update = Guarded(_update, _check)

@@ -14,8 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Mixer
-from fedasync_jax.mixing.by_weight import Weigher, make_weighted_rule, nothing
-from fedasync_jax.mixing.delta import add_change
+from fedasync_jax.mixing.by_weight import (
+    Weigher,
+    add_change,
+    make_weighted_rule,
+    nothing,
+)
 from fedasync_jax.parts.bounds import above, at_least
 from fedasync_jax.parts.registry import checked
 

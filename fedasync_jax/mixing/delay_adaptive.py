@@ -16,11 +16,11 @@ import numpy as np
 from fedasync_jax.base import Array, Arrivals, Mixer
 from fedasync_jax.mixing.by_weight import (
     Weigher,
+    add_change,
     make_weighted_rule,
     mean_so_far,
     nothing,
 )
-from fedasync_jax.mixing.delta import add_change
 from fedasync_jax.parts.bounds import above
 from fedasync_jax.parts.registry import checked
 

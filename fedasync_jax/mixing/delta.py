@@ -10,18 +10,13 @@ add up.
 
 from typing import Annotated
 
-import numpy as np
-
-from fedasync_jax import tree
-from fedasync_jax.base import Array, Arrivals, Mixer, PyTree, StalenessFn
+from fedasync_jax.base import Mixer, StalenessFn
 from fedasync_jax.mixing.by_weight import (
-    Arrival,
-    Weigher,
+    add_change,
     make_weighted_rule,
     nothing,
+    scale_by,
 )
-from fedasync_jax.mixing.precomputed import weigh_staleness
-from fedasync_jax.mixing.staleness import constant
 from fedasync_jax.parts.bounds import above
 from fedasync_jax.parts.registry import checked
 
@@ -43,31 +38,3 @@ def delta(
       ValueError: if ``step`` is not finite and positive.
     """
     return make_weighted_rule(add_change, scale_by(step, staleness_fn), nothing)
-
-
-def scale_by(
-    step: float, staleness_fn: StalenessFn | None, default: StalenessFn | None = None
-) -> Weigher:
-    """Return the weights eta s(d).
-
-    Args:
-      step: eta.
-      staleness_fn: s(d).
-      default: s(d) if there is none; 1 if there is no default, either.
-    """
-    s = staleness_fn or default or constant()
-
-    def weights(arrivals: Arrivals) -> np.ndarray:
-        return np.float32(step) * weigh_staleness(s, arrivals.staleness)
-
-    return Weigher(lambda d, mean: step * s(d), weights)
-
-
-def add_change(
-    numbers: PyTree, state: PyTree, arrival: Arrival
-) -> tuple[PyTree, PyTree, Array]:
-    """Add the weighted change."""
-    del numbers
-    change = tree.sub(arrival.local, arrival.start)
-    mixed = tree.add_scaled(arrival.current, arrival.weight, change)
-    return mixed, state, arrival.weight

@@ -17,10 +17,16 @@ import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Mixer, PyTree, Schedule
-from fedasync_jax.mixing.by_weight import Arrival, make_weighted_rule
-from fedasync_jax.mixing.delta import scale_by
-from fedasync_jax.mixing.fedbuff import Buffer, BufferSize, check_size, empty, put_in
-from fedasync_jax.mixing.server import join, split
+from fedasync_jax.mixing.buffer import (
+    Buffer,
+    BufferSize,
+    check_size,
+    empty,
+    join,
+    put_in,
+    split,
+)
+from fedasync_jax.mixing.by_weight import WeightedArrival, make_weighted_rule, scale_by
 from fedasync_jax.parts.bounds import Bounds, above
 from fedasync_jax.parts.registry import checked
 
@@ -65,7 +71,7 @@ def fadas(
       usual: d_c, the staleness that is not punished, in versions of the rule, > 0.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
-      eps: > 0.
+      eps: added to the root of the second moment, > 0.
 
     Raises:
       ValueError: if a setting is out of range, or, of a schedule, M is larger than its
@@ -88,7 +94,7 @@ def _begin(model: PyTree) -> FadasState:
 
 
 def _mix(
-    numbers: PyTree, state: FadasState, arrival: Arrival
+    numbers: PyTree, state: FadasState, arrival: WeightedArrival
 ) -> tuple[PyTree, FadasState, Array]:
     size, (step, usual, b1, b2, eps) = numbers
     change = tree.sub(arrival.local, arrival.start)
@@ -104,7 +110,9 @@ def _mix(
     highest = jax.tree.map(jnp.maximum, state.highest, second)
     rate = step / jnp.maximum(1.0, largest / usual)
     stepped = jax.tree.map(
-        lambda x, m, w: x + jnp.asarray(rate, x.dtype) * m / (jnp.sqrt(w) + _as(eps, w)),
+        lambda x, m, w: (
+            x + jnp.asarray(rate, x.dtype) * m / (jnp.sqrt(w) + _as(eps, w))
+        ),
         params,
         first,
         highest,

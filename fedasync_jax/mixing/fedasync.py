@@ -25,6 +25,7 @@ from fedasync_jax.base import (
 from fedasync_jax.mixing.precomputed import make_weights, weighted
 from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
 
+
 def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
     """Return the rule x <- (1 - alpha s(d)) x + alpha s(d) x_new.
 

@@ -6,33 +6,16 @@ Reference: Nguyen et al., "Federated Learning with Buffered Asynchronous Aggrega
 AISTATS 2022, arXiv 2106.06639, Algorithm 1. The form is sure.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, PyTree, Schedule, StalenessFn
-from fedasync_jax.mixing.by_weight import Arrival, make_weighted_rule
-from fedasync_jax.mixing.delta import scale_by
-from fedasync_jax.mixing.staleness import polynomial
-from fedasync_jax.parts.bounds import Bounds, above, at_least
+from fedasync_jax.base import Array, Mixer, PyTree, StalenessFn
+from fedasync_jax.mixing.buffer import Buffer, BufferSize, check_size, empty, put_in
+from fedasync_jax.mixing.by_weight import WeightedArrival, make_weighted_rule, scale_by
+from fedasync_jax.parts.bounds import above
 from fedasync_jax.parts.registry import checked
-
-BufferSize = Annotated[int, at_least(1)]
-
-
-class Buffer(NamedTuple):
-    """What has been collected.
-
-    Attributes:
-      total: weighted sum of changes, a pytree like the model.
-      count: int32 [], how many.
-    """
-
-    total: PyTree
-    count: Array
 
 
 @checked
@@ -58,7 +41,7 @@ def fedbuff(
     """
     return make_weighted_rule(
         _collect,
-        scale_by(step / size, staleness_fn, polynomial(0.5)),
+        scale_by(step / size, staleness_fn, 0.5),
         empty,
         numbers=np.int32(size),
         check=check_size,
@@ -66,35 +49,8 @@ def fedbuff(
     )
 
 
-def empty(model: PyTree) -> Buffer:
-    """Return an empty buffer."""
-    return Buffer(jax.tree.map(jnp.zeros_like, model), jnp.int32(0))
-
-
-def put_in(
-    buffer: Buffer, weight: Array, change: PyTree, size: Array
-) -> tuple[Array, PyTree, Buffer]:
-    """Put a weighted change into the buffer.
-
-    Returns:
-      Whether it is full, bool []; the sum; and the buffer after that, empty if it was.
-    """
-    total = tree.add_scaled(buffer.total, weight, change)
-    count = buffer.count + 1
-    full = count >= size
-    after = tree.where(full, empty(total), Buffer(total, count))
-    return full, total, after
-
-
-def check_size(schedule: Schedule, size: Array) -> None:
-    """Raise ValueError if the buffer would never be full."""
-    bounds = Bounds(1, schedule.num_updates, note=" (the number of updates)")
-    if not bounds.holds(int(size)):
-        raise ValueError(f"size must be {bounds}, got {int(size)}")
-
-
 def _collect(
-    size: Array, state: Buffer, arrival: Arrival
+    size: Array, state: Buffer, arrival: WeightedArrival
 ) -> tuple[PyTree, Buffer, Array]:
     change = tree.sub(arrival.local, arrival.start)
     full, total, after = put_in(state, arrival.weight, change, size)

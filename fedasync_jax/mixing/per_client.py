@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, ArrayLike, PyTree
+from fedasync_jax.base import Array, ArrayLike, PyTree, Schedule
 
 MAX_BYTES = 2 * 1024**3
 
@@ -43,6 +44,16 @@ def row(rows: PyTree, client: Array) -> PyTree:
 def put_row(rows: PyTree, client: ArrayLike, model: PyTree) -> PyTree:
     """Return the models with that of one client replaced."""
     return tree.put(rows, client, model)
+
+
+def check_clients(schedule: Schedule, num_clients: int) -> None:
+    """Raise ValueError if a client of the schedule has no row."""
+    largest = int(np.max(schedule.client))
+    if largest >= num_clients:
+        raise ValueError(
+            f"num_clients must be at least {largest + 1} for this schedule, "
+            f"got {num_clients}"
+        )
 
 
 def _show(size: int) -> str:

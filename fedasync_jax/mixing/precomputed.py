@@ -5,8 +5,6 @@ alpha, any schedule of it and any s(d) are mere numbers, and runs that differ in
 share one compiled program (see ``engine.many``).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +19,7 @@ from fedasync_jax.base import (
     Schedule,
     StalenessFn,
 )
-from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
+from fedasync_jax.mixing.rates import AlphaSchedule, make_rates, weigh_staleness
 
 
 def weighted(weights: np.ndarray) -> Mixer:
@@ -57,18 +55,6 @@ def make_weights(
       staleness: int [T], d of the arrival that is mixed into version t.
     """
     return scale_weights(alpha, weigh_staleness(staleness_fn, staleness))
-
-
-def weigh_staleness(staleness_fn: StalenessFn, staleness: np.ndarray) -> np.ndarray:
-    """Return s(d_t) of every arrival, float32 [T]; s is asked once for each d."""
-    values, places = np.unique(staleness, return_inverse=True)
-    s = np.array([_weigh(staleness_fn, d) for d in values.tolist()], np.float32)
-    return s[places]
-
-
-@functools.lru_cache(maxsize=2**16)
-def _weigh(staleness_fn: StalenessFn, d: int) -> float:
-    return float(staleness_fn(jnp.int32(d)))
 
 
 def scale_weights(alpha: float | AlphaSchedule, s: np.ndarray) -> np.ndarray:

@@ -43,16 +43,12 @@ RULES.register("ca2fl", ca2fl)
 RULES.register("area", area)
 
 
-def reads_staleness(rule: str) -> bool:
-    """Return whether a rule is made for a staleness function."""
-    return "staleness_fn" in inspect.signature(RULES.find(rule)).parameters
-
-
-def needs_staleness(rule: str) -> bool:
+def needs_staleness(factory: Callable[..., Any]) -> bool:
     """Return whether a rule cannot be made without a staleness function."""
-    named = inspect.signature(RULES.find(rule)).parameters
-    default = named["staleness_fn"].default if "staleness_fn" in named else None
-    return default is inspect.Parameter.empty
+    named = inspect.signature(factory).parameters
+    if "staleness_fn" not in named:
+        return False
+    return named["staleness_fn"].default is inspect.Parameter.empty
 
 
 def list_settings(factory: Callable[..., Any]) -> dict[str, Any]:

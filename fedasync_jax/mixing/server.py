@@ -16,11 +16,22 @@ import numpy as np
 import optax
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Mixer, PyTree, StalenessFn, Variables
-from fedasync_jax.mixing.by_weight import Arrival, MixWeighted, make_weighted_rule
-from fedasync_jax.mixing.delta import scale_by
-from fedasync_jax.mixing.fedbuff import Buffer, BufferSize, check_size, empty, put_in
-from fedasync_jax.mixing.staleness import polynomial
+from fedasync_jax.base import Array, Mixer, PyTree, Schedule, StalenessFn
+from fedasync_jax.mixing.buffer import (
+    Buffer,
+    BufferSize,
+    check_size,
+    empty,
+    join,
+    put_in,
+    split,
+)
+from fedasync_jax.mixing.by_weight import (
+    MixWeighted,
+    WeightedArrival,
+    make_weighted_rule,
+    scale_by,
+)
 from fedasync_jax.parts.bounds import Bounds, above, one_of
 from fedasync_jax.parts.registry import checked
 
@@ -110,7 +121,7 @@ def _make_server(
 
     return make_weighted_rule(
         _step_with(make),
-        scale_by(1 / size, staleness_fn, polynomial(0.5)),
+        scale_by(1 / size, staleness_fn, 0.5),
         init,
         numbers=(np.int32(size), numbers),
         check=_check,
@@ -123,7 +134,7 @@ def _step_with(make: Callable[..., optax.GradientTransformation]) -> MixWeighted
     """Return the same function for the same optimizer: runs of it share a program."""
 
     def mix(
-        numbers: PyTree, state: ServerState, arrival: Arrival
+        numbers: PyTree, state: ServerState, arrival: WeightedArrival
     ) -> tuple[PyTree, ServerState, Array]:
         size, of_optimizer = numbers
         change = tree.sub(arrival.local, arrival.start)
@@ -144,15 +155,5 @@ def _step_with(make: Callable[..., optax.GradientTransformation]) -> MixWeighted
     return mix
 
 
-def split(model: PyTree) -> tuple[PyTree, PyTree]:
-    """Return what an optimizer sees of a model, and the rest."""
-    return tuple(model) if isinstance(model, Variables) else (model, ())
-
-
-def join(params: PyTree, rest: PyTree, like: PyTree) -> PyTree:
-    """Return the model of both parts."""
-    return Variables(params, rest) if isinstance(like, Variables) else params
-
-
-def _check(schedule, numbers) -> None:
+def _check(schedule: Schedule, numbers: PyTree) -> None:
     check_size(schedule, numbers[0])

@@ -1,4 +1,4 @@
-r"""The tethered rule: changes are added, as far as the model may stray from their start.
+r"""The tethered rule: changes are added while the model is near their start.
 
 r = min(1, ||Delta|| / ||x - x_tau||), a = min(c, k / (1 + dbar)) r,
 x <- x + a (Delta - g (1 - r) (x - x_tau)), Delta = y - x_tau,
@@ -37,8 +37,8 @@ import numpy as np
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Mixer, PyTree
 from fedasync_jax.mixing.by_weight import (
-    Arrival,
     Weigher,
+    WeightedArrival,
     make_weighted_rule,
     mean_so_far,
     nothing,
@@ -78,7 +78,7 @@ def tethered(
 
 
 def _mix(
-    guard: Array, state: PyTree, arrival: Arrival
+    guard: Array, state: PyTree, arrival: WeightedArrival
 ) -> tuple[PyTree, PyTree, Array]:
     change = tree.sub(arrival.local, arrival.start)
     gone = tree.sub(arrival.current, arrival.start)

@@ -13,6 +13,7 @@ from reference import run_serially
 
 import fedasync_jax as fa
 from fedasync_jax.base import Arrivals
+from fedasync_jax.engine.state import find_evaluated
 from fedasync_jax.mixing.rules import RULES
 
 CLIENTS, UPDATES, HALF = 6, 36, 17
@@ -90,16 +91,20 @@ def test_a_rule_keeps_the_contract(name, wrapped):
     assert moved > 0.05
 
     # What is judged is the average, if there is one, at every version.
-    judged = fa.engine.state.find_evaluated(table, whole.state)
+    judged = find_evaluated(table, whole.state)
     close(whole.evaluations[-1].metrics, judged._asdict())
-    assert wrapped != np.array_equal(judged.params["w"], whole.state.variables.params["w"])
+    assert wrapped != np.array_equal(
+        judged.params["w"], whole.state.variables.params["w"]
+    )
 
     # Cut in two it is the same, bit for bit.
     first = fa.run(cut(TRACE, HALF), train, table, START, KEY, batching=BATCHING)
     same(run(table, state=first.state).state, whole.state)
 
 
-@pytest.mark.parametrize("name", ["delta", "fedbuff", "asyncfeded", "tethered", "ca2fl"])
+@pytest.mark.parametrize(
+    "name", ["delta", "fedbuff", "asyncfeded", "tethered", "ca2fl"]
+)
 def test_a_rule_runs_beside_itself(name):
     table = tabled(make(name, True))
     alone = run(table).state
@@ -109,7 +114,9 @@ def test_a_rule_runs_beside_itself(name):
     ]
     beside, other = fa.run_many(runs, batching=BATCHING)
     close(beside.state, alone)
-    assert not np.allclose(other.state.variables.params["w"], alone.variables.params["w"])
+    assert not np.allclose(
+        other.state.variables.params["w"], alone.variables.params["w"]
+    )
 
 
 def test_staleness_of_a_buffer_counts_its_versions():

@@ -19,7 +19,7 @@ from fedasync_jax.experiment.method_names import (
 )
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.mixing.precomputed import weigh_staleness
+from fedasync_jax.mixing.rates import weigh_staleness
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.mixing.staleness import STALENESS_FNS
@@ -161,7 +161,8 @@ def _gather(context: Context, versions_every: int) -> Arrivals:
 
 def _describe(method: AsyncMethod, settings: MixingSettings) -> str:
     """Return how a method without settings of its own is shown."""
-    rule, staleness, values = *method, settings.of_choices
+    rule, staleness = method
+    values = settings.of_choices
     if rule == "fedasync" and staleness is not None:
         return describe(f"{_LABEL} {staleness}", staleness, values)
     name = _describe_rule(rule, values)
