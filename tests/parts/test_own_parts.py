@@ -191,7 +191,7 @@ def test_its_settings_are_flags_that_are_explained_and_checked(own, tmp_path):
     flag = f"--{own.setting.replace('_', '-')}"
     shown = train(tmp_path, "--load", "mine.py", "--help").stdout
     assert flag in shown
-    explained = shown[shown.index(flag) :].split("\n")[1]
+    explained = "".join(shown[shown.index(flag) :].split("\n")[:2])
     assert "Of " in explained and ": " in explained
     done = train(tmp_path, "--load", "mine.py", flag, own.bad)
     assert done.returncode == 2
