@@ -137,16 +137,80 @@ class MixFn(Protocol):
         ...
 
 
+class Arrivals(NamedTuple):
+    """What is known of all arrivals before a run, on the host: columns [T].
+
+    The schedule does not depend on the models, so a rule may read it beforehand.
+
+    Attributes:
+      client: int32, who trains.
+      staleness: int32, d, in versions of the rule (see ``Mixer.versions_every``).
+      num_samples: int64, n_i of that client.
+      arrival_time: float64, when the model arrives, simulated seconds.
+      num_in_flight: int32, tasks under way just before it arrives, itself among them.
+    """
+
+    client: np.ndarray
+    staleness: np.ndarray
+    num_samples: np.ndarray
+    arrival_time: np.ndarray
+    num_in_flight: np.ndarray
+
+
+def _newest(model: PyTree, state: PyTree) -> PyTree:
+    """Return the newest model itself."""
+    del state
+    return model
+
+
 class Mixer(NamedTuple):
     """A mixing rule: a pair of pure functions, as in an optax transformation.
+
+    What has a default is for rules that need it.
 
     Attributes:
       init: ``init(model) -> state``; what the rule remembers between arrivals.
       update: see ``MixFn``; no Python branch on values.
+      evaluated: ``evaluated(model, state) -> model``, which model is judged and
+        exported, such as an average; default: the newest itself.
+      versions_every: K; a rule that collects K arrivals makes a version of its own only
+        then, and its staleness counts those, floor(t / K) - floor(tau / K). The
+        engine's ``version`` goes on counting arrivals.
+      weights: ``weights(arrivals) -> float32 [T]``, where the weights follow from the
+        schedule alone; see ``Arrivals``.
+      with_weights: ``with_weights(float32 [T]) -> Mixer``, the same rule with its
+        weights in a table: as mere numbers, they let runs share a compiled program.
+      shows_weights: whether ``MixInfo.alpha`` is that weight, and nothing else.
     """
 
     init: Callable[[PyTree], PyTree]
     update: MixFn
+    evaluated: Callable[[PyTree, PyTree], PyTree] = _newest
+    versions_every: int = 1
+    weights: "Callable[[Arrivals], np.ndarray] | None" = None
+    with_weights: "Callable[[np.ndarray], Mixer] | None" = None
+    shows_weights: bool = True
+
+    @property
+    def evaluates_newest(self) -> bool:
+        """Whether the model that is judged is the newest itself."""
+        return self.evaluated is _newest
+
+
+def wrap_mixer(mixer: Mixer, wrap: Callable[[Mixer], Mixer]) -> Mixer:
+    """Return ``wrap(mixer)``, which keeps weights that are known beforehand.
+
+    Args:
+      mixer: any rule.
+      wrap: returns a rule around another, see ``mixing.averaged``.
+    """
+    with_weights = mixer.with_weights
+    return wrap(mixer)._replace(
+        versions_every=mixer.versions_every,
+        weights=mixer.weights,
+        shows_weights=mixer.shows_weights,
+        with_weights=with_weights and (lambda table: wrap(with_weights(table))),
+    )
 
 
 class LocalInfo(NamedTuple):

@@ -13,7 +13,7 @@ def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None)
     """
     models = [variables]
     scales = [step_scale_fn(models)] if step_scale_fn else []
-    mixer_state = mixer.init(variables)
+    mixer_state, every = mixer.init(variables), mixer.versions_every
     for t in range(trace.num_updates):
         tau = int(trace.start_version[t])
         client = trace.client[t]
@@ -30,7 +30,7 @@ def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None)
             mixer_state,
             models[-1],
             start=models[tau],
-            staleness=jax.numpy.int32(t - tau),
+            staleness=jax.numpy.int32(t // every - tau // every),
             version=jax.numpy.int32(t),
             client=jax.numpy.int32(client),
         )

@@ -17,7 +17,7 @@ import docstring_parser
 import tyro
 
 from fedasync_jax.experiment.settings import PARTS, Settings
-from fedasync_jax.parts.bounds import OneOf
+from fedasync_jax.parts.bounds import Explained, OneOf, find_allowed
 from fedasync_jax.parts.settings import PartSettings
 
 Flags = TypeVar("Flags")
@@ -117,7 +117,9 @@ def explain(record: type[PartSettings], name: str) -> str:
     """Return what a setting is, from the docstring beside it."""
     setting = record.choices().get(name)
     if setting is None:
-        return _read_docstring(record)[name]
+        notes = find_allowed(record.hints()[name])
+        more = [note.explain() for note in notes if isinstance(note, Explained)]
+        return " ".join([_read_docstring(record)[name], *more])
     text = _read_docstring(setting.factory).get(setting.argument, "")
     return f"Of {', '.join(setting.parts)}: {text}"
 

@@ -181,8 +181,24 @@ def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
             f"{' and '.join(_NOT_SWEPT)}, got {text}"
         )
     is_list = isinstance(settings[name], tuple)
-    split = [value.split("+") if is_list else [value] for value in values.split(",")]
-    return name, split
+    split = _split_values(values)
+    return name, [value.split("+") if is_list else [value] for value in split]
+
+
+def _split_values(values: str) -> list[str]:
+    """Return what stands between commas; those inside of a method's line stay.
+
+    >>> _split_values("delta:step=0.1,average=9,sgd")
+    ['delta:step=0.1,average=9', 'sgd']
+    """
+    split: list[str] = []
+    for value in values.split(","):
+        goes_on = split and ":" in split[-1].split("+")[-1] and ":" not in value
+        if goes_on and "=" in value.split("+")[0]:
+            split[-1] += f",{value}"
+        else:
+            split.append(value)
+    return split
 
 
 def _parse_values(

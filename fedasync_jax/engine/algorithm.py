@@ -28,7 +28,15 @@ from fedasync_jax.engine.packing import Part
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
-from fedasync_jax.engine.wave import Inputs, Plan, TaskRow, as_pytree, compile_waves
+from fedasync_jax.engine.wave import (
+    Inputs,
+    Plan,
+    TaskRow,
+    as_pytree,
+    compile_waves,
+    find_plan_evaluated,
+    make_columns,
+)
 from fedasync_jax.schedule.trace import Trace, make_waves
 
 
@@ -38,7 +46,8 @@ class Wave(NamedTuple):
     Attributes:
       begin: first row.
       end: row after the last.
-      versions: models begin + 1 .. end, leading axis W >= end - begin.
+      versions: models begin + 1 .. end as they are judged, leading axis W >= end -
+        begin.
       updates: see ``Updates``, W >= end - begin rows.
     """
 
@@ -181,12 +190,13 @@ def iterate(
     """
     _check_state(state, trace)
     waves = list(make_waves(trace.start_version, batching.max_width, state.version))
-    table = _make_table(trace, waves)
+    table = _make_table(trace, mixer, waves)
     inputs = Inputs(key, table, as_pytree(local_update), as_pytree(mixer.update))
     version, models = jnp.int32(state.version), Models(*state[1:])
     inputs, version, models = replicate((inputs, version, models), batching.mesh)
     worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
-    plan = Plan(worker, mix, _common_steps(trace), batching)
+    steps, evaluated = _common_steps(trace), find_plan_evaluated(mixer)
+    plan = Plan(worker, mix, steps, batching, evaluated)
     start_wave = compile_waves(plan)
     in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
     spares: dict[int, PyTree] = {}  # by width
@@ -219,12 +229,12 @@ def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
     return rows if rows is None else np.resize(rows, width)
 
 
-def _make_table(trace: Trace, waves: list[tuple[int, int]]) -> np.ndarray:
-    """Return int32 [T, 7], the trace as the device reads it."""
+def _make_table(trace: Trace, mixer: Mixer, waves: list[tuple[int, int]]) -> np.ndarray:
+    """Return int32 [T, 8], the trace as the device reads it."""
     wave_end = np.zeros(trace.num_updates, np.int32)
     for begin, end in waves:
         wave_end[begin] = end
-    columns = {name: getattr(trace, name) for name in TaskRow._fields[:-1]}
+    columns = make_columns(trace, mixer)
     return np.stack(TaskRow(**columns, wave_end=wave_end), axis=1)
 
 

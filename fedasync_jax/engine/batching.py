@@ -9,7 +9,7 @@ Shapes: D devices, W tasks a call, L = W / D tasks a device.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def choose_batching(
     Under ``jax.disable_jit``, where every operation is a call of its own, tasks run one
     by one on the first device: only so can a debugger step through one of them.
     """
-    if jax.config.jax_disable_jit:
+    if cast(Any, jax.config).jax_disable_jit:  # as the context has it
         return Batching(max_width=1)
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None

@@ -31,6 +31,8 @@ from fedasync_jax.engine.wave import (
     TaskRow,
     Tasks,
     as_pytree,
+    find_plan_evaluated,
+    make_columns,
     work_through,
 )
 
@@ -83,6 +85,8 @@ class _Lanes:
         self, runs: Sequence[Run], states: Sequence[RunState], batching: Batching
     ):
         self._runs, self._batching = runs, batching
+        if len({run.mixer.evaluated for run in runs}) > 1:
+            raise ValueError("runs must have the same mixer.evaluated, got several")
         slots = [run.trace.num_slots for run in runs]
         self._first_slot = np.cumsum([0, *slots]).tolist()
         parts = [
@@ -107,12 +111,14 @@ class _Lanes:
         steps = {int(h) for run in runs for h in np.unique(run.trace.num_steps)}
         common = steps.pop() if len(steps) == 1 else None
         worker, rule = map(jax.tree.structure, (local_update, mix))
-        self._call = _compile_calls(Plan(worker, rule, common, batching, own))
+        evaluated = find_plan_evaluated(runs[0].mixer)
+        plan = Plan(worker, rule, common, batching, evaluated, own)
+        self._call = _compile_calls(plan)
 
     def _make_rows(self, number: int) -> np.ndarray:
-        """Return int32 [T, 7], the trace of a run with its slots among those of all."""
+        """Return int32 [T, 8], the trace of a run with its slots among those of all."""
         trace, first = self._runs[number].trace, self._first_slot[number]
-        columns = {name: getattr(trace, name) for name in TaskRow._fields[:-1]}
+        columns = make_columns(trace, self._runs[number].mixer)
         columns["read_slot"] = trace.read_slot + first
         nobody = trace.write_slot == trace.num_slots
         columns["write_slot"] = np.where(

@@ -64,7 +64,8 @@ class RunResult(NamedTuple):
     """A finished run.
 
     Attributes:
-      state: the last state; ``state.variables`` is the final model.
+      state: the last state; ``state.variables`` is the newest model, and what is judged
+        and exported is ``find_evaluated(mixer, state)``.
       updates: ``Updates`` of NumPy arrays [T], one row per update of this run.
       evaluations: in order of the version.
     """
@@ -94,6 +95,11 @@ def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
         lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
     )
     return RunState(0, variables, store, copy_arrays(mixer.init(variables)))
+
+
+def find_evaluated(mixer: Mixer, state: RunState) -> Variables:
+    """Return the model that is judged and exported: as a rule, the newest."""
+    return mixer.evaluated(state.variables, state.mixer_state)
 
 
 def copy_arrays(values: PyTree) -> PyTree:

@@ -20,6 +20,7 @@ from fedasync_jax.base import (
     Array,
     ArrayLike,
     LocalUpdate,
+    Mixer,
     MixFn,
     PyTree,
     Variables,
@@ -27,6 +28,7 @@ from fedasync_jax.base import (
 from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.engine.history import Updates
 from fedasync_jax.engine.state import Models
+from fedasync_jax.schedule.trace import Trace
 
 
 class TaskRow(NamedTuple):
@@ -39,6 +41,7 @@ class TaskRow(NamedTuple):
       num_steps: H.
       read_slot: where the start model lies.
       write_slot: where the new version goes.
+      staleness: d, in versions of the rule.
       wave_end: in the first row of a wave, the row after its last. So the host passes
         no number to the device from wave to wave.
     """
@@ -49,6 +52,7 @@ class TaskRow(NamedTuple):
     num_steps: Array | np.ndarray
     read_slot: Array | np.ndarray
     write_slot: Array | np.ndarray
+    staleness: Array | np.ndarray
     wave_end: Array | np.ndarray
 
 
@@ -57,7 +61,7 @@ class Inputs(NamedTuple):
 
     Attributes:
       key: root key.
-      trace: int32 [T, 7], the fields of ``TaskRow``; one array, since a call costs the
+      trace: int32 [T, 8], the fields of ``TaskRow``; one array, since a call costs the
         host some time for each.
       local_update: the Worker, a pytree with the data as leaves.
       mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
@@ -77,6 +81,7 @@ class Plan(NamedTuple):
       mix: structure of the Updater's rule, likewise.
       num_steps: H if it is the same for all tasks.
       batching: see ``Batching``.
+      evaluated: ``Mixer.evaluated``; None: the newest model itself.
       own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
         whether each run has its own.
     """
@@ -85,6 +90,7 @@ class Plan(NamedTuple):
     mix: Hashable
     num_steps: int | None
     batching: Batching
+    evaluated: Callable | None = None
     own: tuple[bool, ...] = ()
 
 
@@ -166,7 +172,8 @@ def work_through(
       count: int32 []; rows beyond are padding.
 
     Returns:
-      The models after, the new versions [W, ...] and what happened to each task [W].
+      The models after, what is judged of the new versions [W, ...], and what happened
+      to each task [W].
     """
     variables, store, mixer_state = models
 
@@ -195,16 +202,18 @@ def work_through(
             mixer_state,
             variables,
             start=tree.take(store, task.read_slot),
-            staleness=one.row - task.start_version,
+            staleness=task.staleness,
             version=one.row,
             client=task.client,
         )
         after = tree.where(allowed, (mixed, next_state), before)
         carry = after if one.run is None else tree.put(carry, one.run, after)
-        return carry, (after[0], Updates(info.alpha, info.applied & allowed, loss))
+        judged = None if plan.evaluated is None else plan.evaluated(*after)
+        applied = info.applied & allowed
+        return carry, (after[0], judged, Updates(info.alpha, applied, loss))
 
     place = jnp.arange(len(work.row), dtype=jnp.int32)
-    (variables, mixer_state), (versions, updates) = jax.lax.scan(
+    (variables, mixer_state), (versions, judged, updates) = jax.lax.scan(
         mix, (variables, mixer_state), (place, work)
     )
 
@@ -212,7 +221,8 @@ def work_through(
     num_slots = jax.tree.leaves(store)[0].shape[0]
     slots = jnp.where(place < count, work.task.write_slot, num_slots)
     store = tree.put(store, slots, versions)
-    return Models(variables, store, mixer_state), versions, updates
+    made = versions if plan.evaluated is None else judged
+    return Models(variables, store, mixer_state), made, updates
 
 
 def _pick(values: PyTree, run: Array | None) -> PyTree:
@@ -229,6 +239,18 @@ def _pick_inputs(
     leaves, treedef = jax.tree.flatten(inner)
     own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
     return treedef.unflatten(own)
+
+
+def make_columns(trace: Trace, mixer: Mixer) -> dict[str, np.ndarray]:
+    """Return the columns of ``TaskRow`` but the last, by name."""
+    names = TaskRow._fields[:-2]
+    columns = {name: getattr(trace, name) for name in names}
+    return {**columns, "staleness": trace.count_staleness(mixer.versions_every)}
+
+
+def find_plan_evaluated(mixer: Mixer) -> Callable | None:
+    """Return what a plan needs to know of ``Mixer.evaluated``."""
+    return None if mixer.evaluates_newest else mixer.evaluated
 
 
 def as_pytree(fn: Callable) -> PyTree:

@@ -17,11 +17,11 @@ from fedasync_jax.data.partition.settings import PartitionSettings
 from fedasync_jax.data.settings import DataSettings
 from fedasync_jax.experiment import seeds
 from fedasync_jax.experiment.checks import check_together
-from fedasync_jax.experiment.method_names import METHODS
+from fedasync_jax.experiment.method_names import check_methods, describe_methods
 from fedasync_jax.fleet.settings import FleetSettings
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.models.settings import ModelSettings
-from fedasync_jax.parts.bounds import Bounds, at_least, one_of
+from fedasync_jax.parts.bounds import Bounds, Explained, at_least
 from fedasync_jax.parts.settings import PartSettings, kinds_of
 from fedasync_jax.schedule.settings import ScheduleSettings
 from fedasync_jax.worker.settings import WorkerSettings
@@ -32,8 +32,9 @@ class RunSettings(PartSettings):
     """What is run, for how long, and what is kept of it.
 
     Attributes:
-      methods: What to run, in this order: fedasync-NAME for every staleness function,
-        fedavg, fedprox, sgd, and every rule that is registered.
+      methods: What to run, in this order: names of rules, with settings behind a colon
+        where they are not the default, and of baselines; fedasync-NAME is FedAsync with
+        the staleness function NAME.
       num_updates: Client updates that the server mixes (T); the baselines get as many
         gradients.
       eval_every: Updates between evaluations on the test set.
@@ -49,7 +50,7 @@ class RunSettings(PartSettings):
       ValueError: in one line that names the field, the value and what is allowed.
     """
 
-    methods: tuple[Annotated[str, one_of(METHODS)], ...] = (
+    methods: tuple[Annotated[str, Explained(describe_methods)], ...] = (
         "fedasync-constant",
         "fedasync-polynomial",
         "fedasync-hinge",
@@ -67,11 +68,7 @@ class RunSettings(PartSettings):
     def __post_init__(self) -> None:
         """Check the methods, too."""
         super().__post_init__()
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(
-                "methods must be one or more different names, "
-                f"got {' '.join(self.methods) or 'none'}"
-            )
+        check_methods(self.methods)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

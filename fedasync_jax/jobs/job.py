@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fedasync_jax.engine.state import find_evaluated
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs import report
@@ -251,5 +252,5 @@ def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) 
         "metrics": outcome.rows[-1],
         "settings": experiment.settings.to_json(),
     }
-    model = outcome.result.state.variables
+    model = find_evaluated(method.mixer, outcome.result.state)
     save_model(folder.model_folder(method.name), model, about)

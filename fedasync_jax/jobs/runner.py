@@ -178,7 +178,9 @@ def can_run_together(a: Entry, b: Entry) -> bool:
         for worker, entry in zip(workers, entries, strict=True)
     ]
     plateaus = {e.experiment.settings.worker.plateau_factor is None for e in entries}
-    judges = {e.experiment.workload.evaluate for e in entries}
+    judges = {
+        (e.experiment.workload.evaluate, e.method.mixer.evaluated) for e in entries
+    }
     return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
 
 

@@ -6,8 +6,6 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1 (Updater) and section 5.2 (adaptive alpha).
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,7 @@ from fedasync_jax import tree
 from fedasync_jax.base import (
     Array,
     ArrayLike,
+    Arrivals,
     Guarded,
     Mixer,
     MixInfo,
@@ -23,8 +22,8 @@ from fedasync_jax.base import (
     Schedule,
     StalenessFn,
 )
-
-AlphaSchedule = Callable[[Array], ArrayLike]
+from fedasync_jax.mixing.precomputed import make_weights, weighted
+from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
 
 
 def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
@@ -71,23 +70,8 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
         if callable(alpha):
             make_rates(alpha, schedule.num_updates)
 
-    return Mixer(init_fn, jax.tree_util.Partial(Guarded(update_fn, check_fn)))
+    def weights_fn(arrivals: Arrivals) -> np.ndarray:
+        return make_weights(alpha, staleness_fn, arrivals.staleness)
 
-
-def make_rates(alpha: AlphaSchedule, num_updates: int) -> np.ndarray:
-    """Return the values of a schedule of alpha, float32 [T].
-
-    Raises:
-      ValueError: if one of them is outside (0, 1].
-    """
-    with jax.numpy_dtype_promotion("standard"):  # optax's schedules rely on it
-        versions = jnp.arange(num_updates)
-        rates = jax.lax.map(lambda t: jnp.asarray(alpha(t), jnp.float32), versions)
-    rates = np.asarray(rates)
-    is_right = (rates > 0) & (rates <= 1)
-    if not is_right.all():
-        version = int(np.argmin(is_right))
-        raise ValueError(
-            f"alpha must be in (0, 1], got {rates[version]} at version {version}"
-        )
-    return rates
+    update = jax.tree_util.Partial(Guarded(update_fn, check_fn))
+    return Mixer(init_fn, update, weights=weights_fn, with_weights=weighted)

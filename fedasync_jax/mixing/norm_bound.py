@@ -3,6 +3,8 @@
 A worker that diverges, or lies, sends a model that is far from the one it received.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -16,6 +18,7 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     check_schedule,
+    wrap_mixer,
 )
 
 
@@ -36,11 +39,14 @@ def bound_update(mixer: Mixer, max_norm: float) -> Mixer:
     if not max_norm > 0:
         raise ValueError(f"max_norm must be > 0, got {max_norm}")
 
+    return wrap_mixer(mixer, functools.partial(_bound, bound=np.float32(max_norm)))
+
+
+def _bound(mixer: Mixer, bound: np.float32) -> Mixer:
     inner = mixer.update
     if not isinstance(inner, jax.tree_util.Partial):
         inner = jax.tree_util.Partial(inner)
-    bound = np.float32(max_norm)
-    return Mixer(mixer.init, jax.tree_util.Partial(_guarded_update, inner, bound))
+    return mixer._replace(update=jax.tree_util.Partial(_guarded_update, inner, bound))
 
 
 def _update(

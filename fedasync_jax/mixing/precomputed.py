@@ -19,7 +19,7 @@ from fedasync_jax.base import (
     Schedule,
     StalenessFn,
 )
-from fedasync_jax.mixing.fedasync import AlphaSchedule, make_rates
+from fedasync_jax.mixing.rates import AlphaSchedule, make_rates, weigh_staleness
 
 
 def weighted(weights: np.ndarray) -> Mixer:
@@ -55,13 +55,6 @@ def make_weights(
       staleness: int [T], d of the arrival that is mixed into version t.
     """
     return scale_weights(alpha, weigh_staleness(staleness_fn, staleness))
-
-
-def weigh_staleness(staleness_fn: StalenessFn, staleness: np.ndarray) -> np.ndarray:
-    """Return s(d_t) of every arrival, float32 [T]; s is asked once for each d."""
-    values, places = np.unique(staleness, return_inverse=True)
-    s = np.array([staleness_fn(jnp.int32(d)) for d in values.tolist()], np.float32)
-    return s[places]
 
 
 def scale_weights(alpha: float | AlphaSchedule, s: np.ndarray) -> np.ndarray:

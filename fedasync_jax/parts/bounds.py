@@ -8,7 +8,7 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
 INT32_MAX = 2**31 - 1  # the most that a count may be: the device counts in int32
@@ -104,6 +104,17 @@ class Free:
         """Return True."""
         del value
         return True
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explained(Free):
+    """Anything of the type, with more words for help than a docstring has.
+
+    Attributes:
+      explain: returns them, as the registries are when it is asked.
+    """
+
+    explain: Callable[[], str]
 
 
 @dataclasses.dataclass(frozen=True)

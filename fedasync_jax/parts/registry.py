@@ -10,6 +10,8 @@ read it, so that a new part is one function and one entry.
 """
 
 import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -161,6 +163,10 @@ class Registry(dict[str, Callable[..., Made]]):
             raise ValueError(f"{self.kind} must be one of {allowed}, got {name!r}")
         return self[name]
 
+    def arguments(self, part: str) -> dict[str, str]:
+        """Return the names of the settings of a part, by argument."""
+        return {argument: name for name, argument in self._names(part, None).items()}
+
     def _names(self, part: str, prefix: str | None) -> dict[str, str]:
         """Return the arguments of a part that are settings, by name of the setting."""
         prefix = self._prefix if prefix is None else prefix
@@ -187,6 +193,62 @@ def checked(factory: Factory) -> Factory:
         return plain
 
     return replace_arguments(factory, read)
+
+
+def can_be_read(hint: Any) -> bool:
+    """Return whether a value of an annotation can be read from a word."""
+    return _find_reader(hint) is not None
+
+
+def read_value(name: str, hint: Any, text: str) -> Any:
+    """Return a value that was written as a word.
+
+    >>> read_value("size", int | None, "20")
+    20
+
+    Args:
+      name: of the setting, as errors call it.
+      hint: its annotation.
+      text: the word; "none" where there may be None.
+
+    Raises:
+      ValueError: if it is no such value, or not allowed.
+    """
+    if text.lower() == "none" and type(None) in typing.get_args(hint):
+        return None
+    reader = _find_reader(hint)
+    assert reader is not None  # see ``can_be_read``
+    try:
+        value = _read_bool(text) if reader is bool else reader(text)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {_KINDS[reader]}, got {text!r}") from error
+    check_value(name, hint, value)
+    return value
+
+
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a word",
+}
+
+
+def _find_reader(hint: Any) -> Any:
+    if hint in _KINDS:
+        return hint
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Annotated:
+        inner = inner[:1]
+    elif typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        inner = ()
+    return next((r for r in map(_find_reader, inner) if r is not None), None)
+
+
+def _read_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
 
 
 def merge_settings(*many: Mapping[str, Setting]) -> dict[str, Setting]:

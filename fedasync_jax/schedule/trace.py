@@ -97,7 +97,26 @@ class Trace:
     @property
     def staleness(self) -> np.ndarray:
         """int32 [T]: d = t - tau, versions made between the download and the mix."""
-        return np.arange(self.num_updates, dtype=np.int32) - self.start_version
+        return self.count_staleness(1)
+
+    def count_staleness(self, versions_every: int) -> np.ndarray:
+        """Return d of every arrival in versions of a rule, int32 [T].
+
+        Args:
+          versions_every: K, arrivals that the rule makes one version of: floor(t / K) -
+            floor(tau / K) versions lie between download and mix.
+        """
+        rows = np.arange(self.num_updates, dtype=np.int32)
+        made = rows // versions_every - self.start_version // versions_every
+        return made.astype(np.int32)
+
+    def count_in_flight(self) -> np.ndarray:
+        """Return the tasks under way just before every arrival, int32 [T]."""
+        starts = np.sort(np.concatenate([self.start_time, self.lost.start_time]))
+        started = np.searchsorted(starts, self.arrival_time, side="left")
+        ended = np.searchsorted(np.sort(self.lost.end_time), self.arrival_time)
+        rows = np.arange(self.num_updates)
+        return np.maximum(1, started - ended - rows).astype(np.int32)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""

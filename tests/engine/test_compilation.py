@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 import fedasync_jax as fa
 from fedasync_jax import mixing
-from fedasync_jax.base import ClientData
+from fedasync_jax.base import Arrivals, ClientData
 from fedasync_jax.mixing import staleness
 from fedasync_jax.models import make_model
 
@@ -211,3 +211,31 @@ def test_a_resumed_run_compiles_no_wave():
         state, _ = next(loop)
     assert 0 < state.version < NUM_UPDATES
     assert waves_in(parts.run(trace, state=state)) == 0
+
+
+def _with_table(rule, trace):
+    d = trace.count_staleness(rule.versions_every)
+    rest = np.ones(NUM_UPDATES, np.int32)
+    weights = rule.weights(Arrivals(trace.client, d, rest, rest, rest))
+    return rule.with_weights(weights)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (mixing.delta(0.1), mixing.delta(0.3, staleness.hinge(10, 4))),
+        (mixing.fedbuff(4), mixing.fedbuff(7, 2.0, staleness.constant())),
+        (
+            mixing.averaged(mixing.tethered(), 9.0),
+            mixing.averaged(mixing.tethered(0.2, 3.0, 0.0), 3.0),
+        ),
+        (mixing.server_optimizer("adam", 0.1), mixing.server_optimizer("adam", 0.3, 0)),
+    ],
+    ids=["delta", "fedbuff", "averaged tethered", "server"],
+)
+def test_other_numbers_of_a_rule_compile_no_wave(one, other):
+    parts = Parts(max_width=4)
+    parts.mixer = _with_table(one, make_trace(0))
+    assert waves_in(parts.run(make_trace(0))) > 0
+    parts.mixer = _with_table(other, make_trace(0))
+    assert waves_in(parts.run(make_trace(0))) == 0

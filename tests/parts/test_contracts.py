@@ -72,7 +72,13 @@ def test_a_scheduler_makes_a_trace_in_order(name):
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_is_a_pair_of_pure_functions(name):
-    rule = RULES.make(name, {}, alpha=0.6, staleness_fn=fa.staleness.polynomial(0.5))
+    rule = RULES.make(
+        name,
+        {},
+        alpha=0.6,
+        staleness_fn=fa.staleness.polynomial(0.5),
+        num_clients=CLIENTS,
+    )
     current = {"w": jnp.arange(3.0), "b": jnp.float32(1)}
     start = jax.tree.map(lambda leaf: leaf - 0.5, current)
     local = jax.tree.map(lambda leaf: leaf + 1.0, start)

@@ -51,7 +51,7 @@ from fedasync_jax.base import Mixer, MixInfo
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.parts.bounds import above
 
-def delta(step: Annotated[float, above(0)] = 0.5) -> Mixer:
+def nudge(step: Annotated[float, above(0)] = 0.5) -> Mixer:
     """Return x <- x + step (x_new - x_tau).
 
     Args:
@@ -64,10 +64,10 @@ def _update(step, local, state, current, *, start, **others):
     mixed = tree.add_scaled(current, step, tree.sub(local, start))
     return mixed, state, MixInfo(alpha=step, applied=jnp.asarray(True))
 
-RULES.register("delta", delta)
+RULES.register("nudge", nudge)
 ''',
-        ("--methods", "delta", "--delta-step", "0.2"),
-        "delta_step",
+        ("--methods", "nudge", "--nudge-step", "0.2"),
+        "nudge_step",
         "-1",
     ),
     "law": Own(
@@ -183,15 +183,15 @@ def test_it_runs_from_the_command_line(own, tmp_path):
     assert config["settings"][own.setting] == float(value)
     rows = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(rows) == 1 and rows[0]["gradients"] == 100
-    if "delta" in own.flags:
-        assert rows[0]["method"] == "delta(0.2)"
+    if "nudge" in own.flags:
+        assert rows[0]["method"] == "nudge(0.2)"
 
 
 def test_its_settings_are_flags_that_are_explained_and_checked(own, tmp_path):
     flag = f"--{own.setting.replace('_', '-')}"
     shown = train(tmp_path, "--load", "mine.py", "--help").stdout
     assert flag in shown
-    explained = shown[shown.index(flag) :].split("\n")[1]
+    explained = "".join(shown[shown.index(flag) :].split("\n")[:2])
     assert "Of " in explained and ": " in explained
     done = train(tmp_path, "--load", "mine.py", flag, own.bad)
     assert done.returncode == 2

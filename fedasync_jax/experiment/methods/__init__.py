@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from fedasync_jax.experiment.method_names import list_async
-from fedasync_jax.experiment.methods.asynchronous import make_fedasync, make_rule_method
+from fedasync_jax.experiment.method_names import parse_method
+from fedasync_jax.experiment.methods.asynchronous import make_async
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.methods.fedavg import make_fedavg, make_fedprox
 from fedasync_jax.experiment.methods.sgd import make_sgd
@@ -16,16 +16,17 @@ _BASELINES: Mapping[str, Callable[[Context], Method]] = {
 }
 
 
-def make_method(name: str, context: Context) -> Method:
+def make_method(line: str, context: Context) -> Method:
     """Return a method.
 
     Args:
-      name: one of ``METHODS``.
+      line: its name, with settings or without, see ``parse_method``.
       context: what it is made from.
+
+    Raises:
+      ValueError: if its settings do not fit the schedule or the model.
     """
-    if name in _BASELINES:
-        return _BASELINES[name](context)
-    rule, staleness = list_async()[name]
-    if rule == "fedasync" and staleness is not None:
-        return make_fedasync(staleness, context)  # its weights are known beforehand
-    return make_rule_method(rule, staleness, context)
+    parsed = parse_method(line)
+    if parsed.method is None:
+        return _BASELINES[parsed.name](context)
+    return make_async(line, context)

@@ -1,16 +1,25 @@
 """Asynchronous methods: FedAsync, and any other registered mixing rule."""
 
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import optax
 
 from fedasync_jax import mixing
-from fedasync_jax.base import Mixer, StalenessFn
+from fedasync_jax.base import Arrivals, Mixer, StalenessFn, check_schedule
 from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.method_names import (
+    AsyncMethod,
+    find_factory,
+    parse_method,
+)
 from fedasync_jax.experiment.methods.context import Context
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.mixing.precomputed import scale_weights, weigh_staleness
+from fedasync_jax.mixing.rates import weigh_staleness
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.mixing.staleness import STALENESS_FNS
@@ -38,57 +47,126 @@ class FedAsyncRule(NamedTuple):
         return mixing.fedasync(self.alpha, self.staleness_fn)
 
 
-def make_fedasync(staleness: str, context: Context) -> Method:
-    """Return FedAsync with the staleness function of a name.
-
-    The schedule is known, so the weights are, too; as mere numbers, they let methods
-    share a compiled program.
-    """
-    rule, trace = make_rule(context.mixing, staleness), context.trace
-    s = weigh_staleness(rule.staleness_fn, trace.staleness)
-    weights = scale_weights(rule.alpha, s)
-    return Method(
-        name=rule.name,
-        fleet=context.fleet,
-        trace=trace,
-        staleness=trace.staleness,
-        local_update=make_worker(
-            context.worker, context.workload, rho=context.worker.proximal_weight
-        ),
-        mixer=mixing.weighted(weights),
-        eval_every=context.eval_every,
-        is_async=True,
-        expected_alpha=weights,
-        staleness_weights=s,
-    )
-
-
-def make_rule_method(rule: str, staleness: str | None, context: Context) -> Method:
+def make_async(line: str, context: Context) -> Method:
     """Return the method of a rule.
 
+    The schedule is known, so weights that follow from it are, too; as mere numbers,
+    they let methods share a compiled program.
+
     Args:
-      rule: one of ``RULES``.
-      staleness: name of the staleness function, of a rule that has one.
+      line: its name, with settings or without, see ``parse_method``.
       context: what else it is made from.
+
+    Raises:
+      ValueError: if its settings do not fit the schedule or the model.
     """
-    values, trace = context.mixing.of_choices, context.trace
-    name = _describe_rule(rule, values)
-    offered: dict[str, Any] = {"alpha": make_alpha(context.mixing)}
-    if staleness is not None:
-        offered["staleness_fn"] = STALENESS_FNS.make(staleness, values)
-        name = describe(f"{name} {staleness}", staleness, values)
+    _, method, given = parse_method(line)
+    assert method is not None  # it is no baseline
+    trace, settings = context.trace, _set(context.mixing, method, given)
+    staleness_fn = None
+    if method.staleness is not None:
+        staleness_fn = STALENESS_FNS.make(method.staleness, settings.of_choices)
+
+    # The rule.
+    make = functools.partial(
+        _make_mixer,
+        method,
+        given,
+        settings,
+        staleness_fn,
+        num_clients=context.fleet.num_clients,
+    )
+    mixer = make(_gather(context, 1))
+    arrivals = _gather(context, mixer.versions_every)
+    if mixer.versions_every > 1:
+        mixer = make(arrivals)
+    if "average" in given:
+        mixer = mixing.averaged(mixer, given["average"])
+
+    # What it knows of its weights.
+    weights = expected = None
+    if mixer.weights is not None and mixer.with_weights is not None:
+        weights = mixer.weights(arrivals)
+        expected = weights if mixer.shows_weights else None
+        mixer = mixer.with_weights(weights)
+    check_schedule(mixer.update, trace)
+    shapes = jax.eval_shape(context.workload.model.init, jax.random.key(0))
+    jax.eval_shape(mixer.init, shapes)  # refuses what takes too much memory
     return Method(
-        name=name,
+        name=line if given else _describe(method, settings),
         fleet=context.fleet,
         trace=trace,
-        staleness=trace.staleness,
+        staleness=arrivals.staleness,
         local_update=make_worker(
             context.worker, context.workload, rho=context.worker.proximal_weight
         ),
-        mixer=RULES.make(rule, values, **offered),
+        mixer=mixer,
         eval_every=context.eval_every,
         is_async=True,
+        expected_alpha=expected,
+        staleness_weights=None
+        if staleness_fn is None or weights is None
+        else weigh_staleness(staleness_fn, arrivals.staleness),
     )
+
+
+def _set(
+    settings: MixingSettings, method: AsyncMethod, given: Mapping[str, Any]
+) -> MixingSettings:
+    """Return the settings with those of a line in the place of the flags'."""
+    names = {"alpha": "alpha"}
+    if method.staleness is not None:
+        names |= STALENESS_FNS.arguments(method.staleness)
+    if method.rule in RULES:
+        names |= RULES.arguments(method.rule)
+    own = {names[k]: value for k, value in given.items() if k in names}
+    return settings.replace(**own)
+
+
+def _make_mixer(
+    method: AsyncMethod,
+    given: Mapping[str, Any],
+    settings: MixingSettings,
+    staleness_fn: StalenessFn | None,
+    arrivals: Arrivals,
+    *,
+    num_clients: int,
+) -> Mixer:
+    offered: dict[str, Any] = {
+        "alpha": make_alpha(settings),
+        "num_clients": num_clients,
+        "arrivals": arrivals,
+    }
+    if staleness_fn is not None:
+        offered["staleness_fn"] = staleness_fn
+    if method.rule in RULES:
+        return RULES.make(method.rule, settings.of_choices, **offered)
+    factory = find_factory(method.rule)
+    named = inspect.signature(factory).parameters
+    mine = {**offered, **given}
+    return factory(**{k: value for k, value in mine.items() if k in named})
+
+
+def _gather(context: Context, versions_every: int) -> Arrivals:
+    """Return what is known of the arrivals, with their staleness in such versions."""
+    trace = context.trace
+    return Arrivals(
+        client=trace.client,
+        staleness=trace.count_staleness(versions_every),
+        num_samples=np.asarray(context.workload.counts)[trace.client],
+        arrival_time=trace.arrival_time,
+        num_in_flight=trace.count_in_flight(),
+    )
+
+
+def _describe(method: AsyncMethod, settings: MixingSettings) -> str:
+    """Return how a method without settings of its own is shown."""
+    rule, staleness = method
+    values = settings.of_choices
+    if rule == "fedasync" and staleness is not None:
+        return describe(f"{_LABEL} {staleness}", staleness, values)
+    name = _describe_rule(rule, values)
+    return describe(f"{name} {staleness}", staleness, values) if staleness else name
 
 
 def make_rule(settings: MixingSettings, staleness: str) -> FedAsyncRule:
