@@ -38,7 +38,7 @@ def test_the_run_folder_is_complete(finished):
     names = {p.name for p in path.iterdir()}
     files = {"config.json", "metrics.jsonl", "summary.json", "clients.npz", "plots"}
     assert files <= names
-    pictures = {p.stem for p in (path / "plots").iterdir()}
+    pictures = {p.stem for p in (path / "plots").glob("*.png")}
     assert pictures == {
         "accuracy",
         "staleness",

@@ -13,7 +13,7 @@ from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.fleet import Fleet, make_fleet, single_worker
 from fedasync_jax.mixing.rounds import RoundState, average_rounds
-from fedasync_jax.schedule import round_ends
+from fedasync_jax.schedule import find_violations, round_ends
 
 _NUM_CLIENTS = 6
 _WEIGHTS = np.array([500, 18, 3, 77, 1, 250])
@@ -222,6 +222,7 @@ def test_a_longer_run_of_sgd_begins_with_the_tasks_of_a_shorter_one(num_steps):
         for num_updates in (60, 130)
     )
     assert short[1].trace.num_steps.sum() == short[0].trace.num_steps.sum()
+    assert not find_violations(short[1].trace)
     whole = 60 // 7  # tasks; the last one is cut by the end
     assert short[1].trace.num_updates == whole + 1
     for name in ("client", "num_steps", "arrival_time", "start_time"):

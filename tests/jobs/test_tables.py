@@ -117,7 +117,9 @@ def test_a_run_folder_tells_what_came_to_its_end(tmp_path):
     for method, version in (("A", 10), ("B", 0)):  # B has grown since
         about = folder.model_folder(method) / "model.json"
         about.parent.mkdir(parents=True)
-        about.write_text(json.dumps({"version": version}))
+        about.write_text(
+            json.dumps({"version": version, "leaves": {}, "load_with": {}})
+        )
     folder.close()
     run = read_finished(tmp_path / "run", {"alpha": 1})
     assert run.finished == {"A"} and run.settings == {"alpha": 1}

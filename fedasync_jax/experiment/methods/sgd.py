@@ -12,7 +12,7 @@ from fedasync_jax.experiment.records import Method
 from fedasync_jax.fleet.devices import Fleet, single_worker
 from fedasync_jax.schedule.schedulers import Rounds
 from fedasync_jax.schedule.simulation import simulate
-from fedasync_jax.schedule.trace import Trace
+from fedasync_jax.schedule.trace import Trace, make_lost_tasks
 
 
 def make_sgd(context: Context) -> Method:
@@ -96,4 +96,5 @@ def _simulate_alone(
         work_start_time=start,
         work_end_time=end,
         arrival_time=end,
+        lost=make_lost_tasks(),  # the next task, at times that no longer are
     )
