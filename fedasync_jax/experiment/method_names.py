@@ -152,7 +152,7 @@ def _find(name: str) -> AsyncMethod | None:
         return _run_plainly(name, find_own_rule(name))
     known = [*methods, *BASELINES]
     near = _nearest(name, known)
-    what = "known" if near else f"one of {', '.join(known)}"
+    what = "rules or baselines" if near else f"one of {', '.join(known)}"
     raise ValueError(f"methods must be {what}, got {name!r}{near}")
 
 

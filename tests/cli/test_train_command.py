@@ -168,7 +168,10 @@ def test_the_pictures_can_be_drawn_again(finished):
     ("arguments", "message"),
     [
         (["--alpha", "2"], "alpha must be in (0, 1], got 2.0"),
-        (["--methods", "fedasinc"], "methods must be one of fedasync-constant, "),
+        (
+            ["--methods", "fedasinc"],
+            "methods must be rules or baselines, got 'fedasinc'",
+        ),
         (["--num-clients", "5000"], "num_clients must be in 1..1437"),
         (["--concurrency", "101"], "concurrency must be in [1, 100]"),
         (["--alpha", "much"], "--alpha"),

@@ -152,7 +152,10 @@ def test_a_rule_is_used_by_its_import_path(own, workload):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("fedbuf", r"methods must be known, got 'fedbuf' \(nearest: fedbuff\)"),
+        (
+            "fedbuf",
+            r"methods must be rules or baselines, got 'fedbuf' \(nearest: fedbuff\)",
+        ),
         ("zzz", "methods must be one of fedasync-constant, .*, sgd, got 'zzz'"),
         (
             "fedbuff:sise=3",
