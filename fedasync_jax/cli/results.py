@@ -13,7 +13,7 @@ def make_table(rows: Sequence[dict[str, Any]]) -> Table:
     lost or rejected.
     """
     table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")  # a line of settings may be long
     columns = _choose_columns(rows)
     for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
