@@ -52,7 +52,7 @@ def run_all_points(
     devices = jax.devices()
     try:
         left = sum(not is_finished(point) for point in points)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         fail(error)
     console.print(
         f"{len(points)} runs below {out}, {left} to run; "

@@ -21,6 +21,7 @@ from fedasync_jax.jobs.identity import (
 )
 from fedasync_jax.jobs.job import Job, Results, run_jobs
 from fedasync_jax.storage.config import read_config
+from fedasync_jax.storage.models import check_tensors
 from fedasync_jax.storage.read_run import read_models
 from fedasync_jax.storage.resume import check_goes_on, list_changes
 from fedasync_jax.storage.run_folder import RunFolder
@@ -57,16 +58,22 @@ def is_finished(point: Point) -> bool:
     schedules, which are built for it.
 
     Raises:
+      OSError: if a file of it cannot be read.
       ValueError: if a file of it is damaged, or its data cannot be read any more.
     """
     if not (point.path / "summary.json").is_file():
         return False
-    models, known = read_models(point.path).values(), identify_settings(point.settings)
+    models, known = read_models(point.path), identify_settings(point.settings)
     config = read_config(point.path)
     if len(models) < len(point.settings.run.methods) or any(
         list_changes({**config, "settings": about["settings"]}, known)
-        for about in models
+        for about in models.values()
     ):
+        return False
+    try:
+        for slug, about in models.items():
+            check_tensors(point.path / slug / "model", about)
+    except FileNotFoundError:
         return False
     stamp = (point.path / "config.json").stat().st_mtime_ns
     return _has_same_inputs(point, stamp)

@@ -107,6 +107,11 @@ def scale_counts(ax: Axes, ends: Sequence[float]) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+def begin_at_zero(ax: Axes, end: float) -> None:
+    """Let x go from 0 to the end; of a run in which no time passes, to 1."""
+    ax.set_xlim(0, end if end > 0 else 1)
+
+
 def count_upwards(ax: Axes, most: int = 5) -> None:
     """Scale y from zero on, in whole numbers and so many parts at most."""
     ax.use_sticky_edges = False  # room above stacked bars

@@ -15,6 +15,7 @@ from fedasync_jax.plotting.looks import (
     SKY,
     TimeUnit,
     add_legend,
+    begin_at_zero,
     choose_unit,
     count_upwards,
 )
@@ -37,7 +38,7 @@ def draw_lost(lost: Mapping[str, Arrays], ends: Mapping[str, float]) -> Figure:
         unit = choose_unit(ends[method])
         draw_bars(ax, arrays, ends[method], unit)
         count_upwards(ax, 4)
-        ax.set_xlim(0, ends[method] / unit.seconds)
+        begin_at_zero(ax, ends[method] / unit.seconds)
         ax.xaxis.set_major_formatter("{x:,g}")
         ax.set_xlabel(unit.label)
         ax.set_title(f"{method}: {_count_reasons(arrays)}", loc="left")

@@ -11,6 +11,7 @@ from fedasync_jax.plotting.looks import (
     LineStyle,
     TimeUnit,
     add_legend,
+    begin_at_zero,
     choose_unit,
     count_upwards,
 )
@@ -77,7 +78,7 @@ def _draw_arrivals(ax: Axes, arrays: Arrays, color: str, unit: TimeUnit | None) 
     middles, mean = running_mean(x, y)
     ax.plot(middles, mean, color="white", linewidth=3.2)
     ax.plot(middles, mean, color=color, label="running mean")
-    ax.set_xlim(0, x[-1])
+    begin_at_zero(ax, x[-1])
 
 
 def _scale_staleness(ax: Axes, staleness: Sequence[np.ndarray]) -> None:

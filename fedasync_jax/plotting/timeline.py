@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import BLUE, ORANGE, RED, SKY, add_legend, choose_unit
+from fedasync_jax.plotting.looks import (
+    BLUE,
+    ORANGE,
+    RED,
+    SKY,
+    add_legend,
+    begin_at_zero,
+    choose_unit,
+)
 from fedasync_jax.schedule.timeline import ACTIVITIES
 
 _NUM_TASKS = 7  # so many are seen of the median client
@@ -48,7 +56,7 @@ def draw_timeline(
         _draw_rounds(ax, rounds.get(method, np.zeros(0)), window, unit.seconds)
         ax.set_title(method, loc="left")
     panels[0].barh(0, 0, facecolor="white", edgecolor="#C4C4C4", label="idle")
-    panels[0].set_xlim(0, window / unit.seconds)
+    begin_at_zero(panels[0], window / unit.seconds)
     panels[-1].set_xlabel(unit.label)
     fig = panels[0].figure
     add_legend(fig, most=7)

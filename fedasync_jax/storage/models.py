@@ -150,6 +150,24 @@ def read_about(folder: str | Path) -> dict[str, Any] | None:
     return about
 
 
+def check_tensors(folder: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a damaged ``model.safetensors``; those of old versions cannot be checked.
+
+    Args:
+      folder: of the model.
+      about: its ``model.json``.
+
+    Raises:
+      OSError: if there is no such file.
+      ValueError: if it is not what was written, in a line that names it.
+    """
+    path = folder / "model.safetensors"
+    with open_regular(path) as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    if about.get("safetensors_sha256", found) != found:
+        raise ValueError(f"{path} must match its checksum, which it does not")
+
+
 def load_model(folder: str | Path, like: PyTree = None) -> PyTree:
     """Load a model that ``save_model`` wrote.
 
@@ -194,10 +212,7 @@ def _load(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if about is None:
             raise ValueError("no model.json")
         leaves = about["leaves"].keys()
-        with open_regular(folder / "model.safetensors") as file:
-            found = hashlib.sha256(file.read()).hexdigest()
-        if about.get("safetensors_sha256", found) != found:
-            raise ValueError("model.safetensors does not match its checksum")
+        check_tensors(folder, about)
         arrays = load_file(folder / "model.safetensors")
     except (
         OSError,

@@ -107,7 +107,7 @@ def test_two_halves_of_two_models_are_refused(tmp_path):
     fa.save_model(tmp_path / "a", MODEL)
     fa.save_model(tmp_path / "b", fa.Variables({"v": np.zeros(1)}))
     (tmp_path / "b" / "model.json").replace(tmp_path / "a" / "model.json")
-    with pytest.raises(ValueError, match=r"model\.safetensors does not match its"):
+    with pytest.raises(ValueError, match=r"model\.safetensors must match its"):
         fa.load_model(tmp_path / "a")
 
 
