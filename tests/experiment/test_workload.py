@@ -263,3 +263,19 @@ def test_the_order_is_clip_decay_proximal_term_step():
         jax.tree.leaves(local.params), jax.tree.leaves(x), strict=True
     ):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_from_one_on_are_noted(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(1, 4, 60)
+    y[:3] = 1, 2, 3
+    x = rng.normal(size=(60, 2)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    settings = make_settings(
+        dataset="npz",
+        data_path=tmp_path / "a.npz",
+        num_clients=3,
+        concurrency=2,
+        clients_per_round=2,
+    )
+    assert "note: the lowest label is 1" in build_workload(settings).description
