@@ -4,7 +4,6 @@ It shares nothing with the engine but the model and the data, so it says what ac
 they allow, and whether single-thread SGD in the engine is what it should be.
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.experiment.learned import Learned
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.experiment.workload import learn_images
-from fedasync_jax.storage.models import load_model, read_about, save_model
+from fedasync_jax.storage.models import load_model, read_about, remove_model, save_model
 
 
 def count_epochs(settings: Settings) -> int:
@@ -89,7 +88,7 @@ def train_centrally(
         record["seconds"] += time.perf_counter() - begin
         save_model(folder / f"epoch-{epoch + 1}", variables, {"central": record})
         if newest is not None:
-            shutil.rmtree(newest)
+            remove_model(newest)
         newest = folder / f"epoch-{epoch + 1}"
         if should_stop():
             break

@@ -61,6 +61,8 @@ def to_labels(name: str, array: np.ndarray, num_classes: int) -> np.ndarray:
         raise ValueError(f"{name} must hold whole numbers, got dtype {array.dtype}")
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must have a shape [N], N >= 1, got {array.shape}")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)  # float16 does not hold every bound
     valid = (array >= 0) & (array < num_classes) & (array == np.floor(array))
     if not valid.all():
         row = int(np.argmin(valid))

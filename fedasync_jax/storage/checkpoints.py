@@ -10,7 +10,6 @@ out, so that writing takes a bounded share of the time; the next one comes all t
 sooner.
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,11 +26,11 @@ from fedasync_jax.storage.checksums import (
     find_best,
     find_scores,
     find_versions,
-    is_orbax,
     seal_of,
     write_seal,
 )
 from fedasync_jax.storage.fingerprint import Fingerprint
+from fedasync_jax.storage.orbax_folders import is_orbax, list_foreign, remove_orbax
 from fedasync_jax.storage.schema import SealContent
 from fedasync_jax.storage.snapshots import ORBAX, make_content, read_snapshot
 from fedasync_jax.storage.writing import check_room
@@ -216,7 +215,10 @@ class Checkpoints:
         if folder.exists() and not is_orbax(folder):
             raise ValueError(f"{folder} is there and was not made by a run")
         seal_of(folder).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_orbax(folder)
+        foreign = list_foreign(folder)
+        if foreign:
+            raise ValueError(f"{foreign[0]} is there and was not made by a run")
         check_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         with ORBAX, ocp.StandardCheckpointer() as writer:
             writer.save(folder, arrays)
@@ -231,4 +233,4 @@ class Checkpoints:
         for folder in self.folder.iterdir():
             version = folder.name.split(".")[0]  # orbax adds to it while it writes
             if version.isdecimal() and int(version) not in kept and is_orbax(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_orbax(folder)

@@ -57,15 +57,6 @@ def _read_seal(folder: Path) -> SealContent:
     return sealed.content
 
 
-def is_orbax(folder: Path) -> bool:
-    """Return whether a folder is one that orbax wrote, or was writing; no link."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()}
-    is_unfinished = ".orbax-checkpoint-tmp" in folder.name
-    return bool(names & {"_CHECKPOINT_METADATA", "_METADATA"}) or is_unfinished
-
-
 def find_versions(folder: Path) -> set[int]:
     """Return the versions that have a seal in a folder of checkpoints."""
     names = (seal.stem for seal in folder.glob("*.json"))

@@ -12,7 +12,6 @@ wrote have none of the three.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.parts.files import open_regular
-from fedasync_jax.storage.checksums import is_orbax
+from fedasync_jax.storage.orbax_folders import is_orbax, list_foreign, remove_orbax
 from fedasync_jax.storage.schema import ModelInfo, hash_json, read_json
 from fedasync_jax.storage.structure import (
     build_structure,
@@ -98,7 +97,17 @@ def _make_room(folder: Path) -> None:
         )
     (folder / "model.json").unlink(missing_ok=True)  # first: what is left is no model
     for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove_orbax(path) if path.is_dir() else path.unlink()
+
+
+def remove_model(folder: Path) -> None:
+    """Remove a model and its folder.
+
+    Raises:
+      ValueError: if the folder holds anything else.
+    """
+    _make_room(folder)
+    folder.rmdir()
 
 
 def _is_ours(path: Path) -> bool:
@@ -106,7 +115,8 @@ def _is_ours(path: Path) -> bool:
     if path.is_symlink():
         return False
     if path.name == "orbax" or path.name.startswith("orbax."):
-        return is_orbax(path)
+        is_known = is_orbax(path) or (path.is_dir() and not any(path.iterdir()))
+        return is_known and not list_foreign(path)
     if path.name in _SCRATCH:
         return path.is_file()
     try:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import fedasync_jax as fa
+from fedasync_jax.engine.state import init_state
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.storage.checkpoints import Checkpoints
+from fedasync_jax.storage.orbax_folders import remove_orbax
 from fedasync_jax.storage.run_folder import RunFolder
 
 MODEL = fa.Variables({"w": np.arange(3.0, dtype=np.float32)})
@@ -196,3 +198,37 @@ def test_the_command_refuses_the_folder_of_a_user(tmp_path):
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     check()
+
+
+def test_a_users_file_in_a_folder_of_orbax_stays(tmp_path):
+    fa.save_model(tmp_path / "m", MODEL)
+    mine = tmp_path / "m" / "orbax" / "mine.npz"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match=r"with orbax$"):
+        fa.save_model(tmp_path / "m", MODEL)
+    remove_orbax(tmp_path / "m" / "orbax")
+    assert [path.name for path in (tmp_path / "m" / "orbax").iterdir()] == ["mine.npz"]
+    mine.unlink()
+    fa.save_model(tmp_path / "m", MODEL)
+    remove_orbax(tmp_path / "m" / "orbax")
+    assert not (tmp_path / "m" / "orbax").exists()
+
+
+def test_a_checkpoint_that_is_dropped_leaves_a_users_file(tmp_path, built):
+    config = {"settings": built.settings.to_json()}
+    with RunFolder(tmp_path / "run", config) as folder:
+        run_job(built, folder)
+    checkpoints = tmp_path / "run" / "fedasync-constant" / "checkpoints"
+    first = min(int(p.name) for p in checkpoints.iterdir() if p.name.isdecimal())
+    mine = checkpoints / str(first) / "d" / "notes.txt"
+    mine.write_text("mine")
+    with Checkpoints(checkpoints, every=1, keep=1) as saved:
+        state = init_state(
+            built.methods[0].trace, built.methods[0].mixer, built.variables
+        )
+        found = saved.restore(state)
+        assert found is not None
+        saved.save(found[0], {}, score=9.0)
+        saved.wait()
+    assert mine.read_text() == "mine"
+    assert [p.name for p in mine.parent.iterdir()] == ["notes.txt"]
