@@ -112,7 +112,7 @@ def test_every_setting_is_explained_beside_its_part(part):
         ("size_sigma", -1.0, "finite and >= 0"),
         ("size_exponent", -1.0, "finite and >= 0"),
         ("feature_skew", 1.5, r"in \[0, 1\]"),
-        ("methods", ("fedasync-hing",), "known"),
+        ("methods", ("fedasync-hing",), "rules or baselines"),
         ("methods", ("zzz",), "one of fedasync-constant, "),
         ("methods", ("no_module.rule",), "known or rules that can be imported"),
         ("methods", (), "one or more different names"),
