@@ -23,8 +23,7 @@ def find_own_rule(path: str) -> Callable[..., Mixer]:
     except Exception as error:  # it is the user's code, and may fail in any way
         what = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"methods must be known or rules that can be imported, got {path!r} "
-            f"({what})"
+            f"methods must be rules, baselines or import paths, got {path!r} ({what})"
         ) from error
     finally:
         sys.path.remove(here)

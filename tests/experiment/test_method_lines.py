@@ -176,7 +176,7 @@ def test_a_rule_is_used_by_its_import_path(own, workload):
             "fedasync: b must be finite and >= 0, got -1",
         ),
         ("sgd:step=1", "sgd takes no settings, got step"),
-        ("no_such_module.rule", r"imported, got 'no_such_module.rule' \(ModuleNot"),
+        ("no_such_module.rule", r"import paths, got 'no_such_module.rule' \(ModuleNot"),
     ],
 )
 def test_a_bad_line_is_one_line(line, words):

@@ -114,7 +114,7 @@ def test_every_setting_is_explained_beside_its_part(part):
         ("feature_skew", 1.5, r"in \[0, 1\]"),
         ("methods", ("fedasync-hing",), "rules or baselines"),
         ("methods", ("zzz",), "one of fedasync-constant, "),
-        ("methods", ("no_module.rule",), "known or rules that can be imported"),
+        ("methods", ("no_module.rule",), "rules, baselines or import paths"),
         ("methods", (), "one or more different names"),
         ("methods", ("sgd", "sgd"), "one or more different names"),
     ],
