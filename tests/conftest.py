@@ -9,7 +9,8 @@ from pathlib import Path
 # Tests compile many small programs and run them once. The older code generator takes
 # half of the time; jaxlib 0.11 no longer has it, and an unknown flag ends the process.
 _FLAGS = ["--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
+_JAXLIB = importlib.metadata.version("jaxlib")
+if _JAXLIB.startswith("0.10."):
     _FLAGS += [
         "--xla_cpu_use_fusion_emitters=false",
         "--xla_cpu_parallel_codegen_split_count=1",
@@ -18,8 +19,10 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
 
 # What was compiled once is read again: by other modules, by the other pytest process,
 # by the commands that tests start, and by the next run of the tests.
-_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+# jaxlib 0.10.0 prints a warning at every program that it reads.
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / f"jaxlib-{_JAXLIB}"
+if _JAXLIB != "0.10.0":
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
