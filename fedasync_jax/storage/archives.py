@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from fedasync_jax.base import ArrayLike
+from fedasync_jax.parts.bounds import shorten
 from fedasync_jax.parts.files import open_regular
-from fedasync_jax.storage.schema import to_line
+from fedasync_jax.storage.schema import LONGEST_LINE
 from fedasync_jax.storage.writing import write_file
 
 _MARK = b"sha256:"
@@ -77,7 +78,10 @@ def read_archive(path: Path, columns: Mapping[str, str]) -> dict[str, np.ndarray
         lengths = {len(arrays[name]) for name in {*arrays, *columns}}
     except _BROKEN as error:
         raise ValueError(
-            to_line(f"{path} must be an archive of {', '.join(columns)}, got {error}")
+            shorten(
+                f"{path} must be an archive of {', '.join(columns)}, got {error}",
+                LONGEST_LINE,
+            )
         ) from error
     if len(lengths) > 1:
         raise ValueError(f"{path} must hold arrays of one length, got {lengths}")

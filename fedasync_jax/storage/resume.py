@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from fedasync_jax.parts.bounds import shorten
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.fingerprint import Fingerprint
-from fedasync_jax.storage.schema import Json, to_line
+from fedasync_jax.storage.schema import LONGEST_LINE, Json
 
 
 def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
@@ -33,8 +34,9 @@ def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
         )
         if not grows:
             raise ValueError(
-                to_line(
-                    f"{name} must be {before} to go on with the run {path}, got {now}"
+                shorten(
+                    f"{name} must be {before} to go on with the run {path}, got {now}",
+                    LONGEST_LINE,
                 )
             )
     difference = fingerprint.find_difference(earlier.get("fingerprint") or {})

@@ -11,13 +11,14 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from fedasync_jax.parts.bounds import shorten
 from fedasync_jax.parts.files import open_regular
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Json = dict[str, Any]
 
-_LONGEST = 300  # characters of a line that says what is wrong
+LONGEST_LINE = 297  # characters of an error; with an ellipsis, 300
 
 
 class Origin(msgspec.Struct):
@@ -183,7 +184,9 @@ def parse_json(text: bytes, kind: type[T], what: str, where: str) -> tuple[T, An
     try:
         content = json.loads(text)  # msgspec's own does not know NaN
     except (ValueError, RecursionError) as error:
-        raise ValueError(to_line(f"{where} must be {what}, got {error}")) from error
+        raise ValueError(
+            shorten(f"{where} must be {what}, got {error}", LONGEST_LINE)
+        ) from error
     return convert(content, kind, what, where), content
 
 
@@ -196,10 +199,6 @@ def convert(content: Any, kind: type[T], what: str, where: str = "it") -> T:
     try:
         return msgspec.convert(content, kind)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise ValueError(to_line(f"{where} must be {what}, got {error}")) from error
-
-
-def to_line(line: str) -> str:
-    """Return one line that is not too long to be read."""
-    line = " ".join(line.split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+        raise ValueError(
+            shorten(f"{where} must be {what}, got {error}", LONGEST_LINE)
+        ) from error

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import PyTree, Variables
+from fedasync_jax.parts.bounds import shorten
 
 
 def name_paths(model: PyTree) -> tuple[list[str], Any]:
@@ -73,8 +74,7 @@ def build_structure(node: Any, arrays: Mapping[str, np.ndarray]) -> PyTree:
             return Variables(*(build_structure(n, arrays) for n in (params, state)))
         case {"dict": [*items], **rest} if not rest and all(map(_is_item, items)):
             return {key: build_structure(each, arrays) for key, each in items}
-    shown = repr(node)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    shown = shorten(repr(node), 60)
     raise ValueError(f"structure must be made of known nodes and leaves, got {shown}")
 
 

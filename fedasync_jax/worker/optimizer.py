@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from fedasync_jax.base import Array, PyTree
+from fedasync_jax.parts.bounds import shorten
 
 MakeOptimizer = Callable[[PyTree], optax.GradientTransformation]
 ValueFn = Callable[[PyTree], Array]
@@ -53,7 +54,7 @@ def check_optimizer(optimizer: Any, numbers: PyTree) -> MakeOptimizer:
     if not callable(optimizer) or isinstance(optimizer, type):
         raise ValueError(
             "optimizer must be an optax transformation or a function of numbers that "
-            f"returns one, got {_shorten(optimizer)}"
+            f"returns one, got {shorten(repr(optimizer), 60)}"
         )
     if numbers is None:
         raise ValueError(
@@ -76,7 +77,7 @@ def make_optimizer(
     if transformation is None:
         raise ValueError(
             "optimizer, a function of numbers, must return an optax transformation, "
-            f"got {_shorten(made)}"
+            f"got {shorten(repr(made), 60)}"
         )
     return transformation
 
@@ -161,8 +162,3 @@ def _as_transformation(optimizer: Any) -> optax.GradientTransformation | None:
     if "extra_args" in inspect.signature(update).parameters:  # such as MultiSteps
         return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
     return optax.GradientTransformation(init, update)  # pyright: ignore
-
-
-def _shorten(thing: Any) -> str:
-    text = " ".join(repr(thing).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
