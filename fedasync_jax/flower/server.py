@@ -74,7 +74,7 @@ class Server:
                 while self.updater.newest.version < num_updates:
                     if scheduler.done():
                         scheduler.result()
-                    if not self._collect(num_updates, on_update):
+                    if not self.collect(num_updates, on_update):
                         self._stopped.wait(self._limits.poll_seconds)
             finally:
                 self._stopped.set()
@@ -97,11 +97,15 @@ class Server:
     def _schedule(self) -> None:
         while not self._stopped.is_set():
             self._wake.clear()
-            nodes = self._network.nodes()
-            while not self._stopped.is_set() and self._trigger(nodes):
-                pass
-            self._tell_of_waiting(nodes)
+            self.give_out()
             self._wake.wait(self._limits.poll_seconds)
+
+    def give_out(self) -> None:
+        """Take one turn of the Scheduler: give tasks to all nodes that are ready."""
+        nodes = self._network.nodes()
+        while not self._stopped.is_set() and self._trigger(nodes):
+            pass
+        self._tell_of_waiting(nodes)
 
     def _trigger(self, nodes: list[int]) -> bool:
         """Give out one task with the newest model; return whether a node was ready."""
@@ -139,8 +143,12 @@ class Server:
 
     # Updater
 
-    def _collect(self, num_updates: int, on_update: Callable[[], None]) -> bool:
-        """Take all replies that are there; return whether any was."""
+    def collect(self, num_updates: int, on_update: Callable[[], None]) -> bool:
+        """Take one turn of the Updater: all replies that are there, as ``run`` does.
+
+        Returns:
+          Whether any was.
+        """
         with self._lock:
             for task in self.coordinator.expire(self._clock()):
                 del self._starts[task.number]
