@@ -25,6 +25,7 @@ from fedasync_jax.base import Variables
 from fedasync_jax.cli.flags import parse_flags
 from fedasync_jax.flower.adapter import NodeNetwork
 from fedasync_jax.flower.coordinator import Coordinator
+from fedasync_jax.flower.explosion import Explosions
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.server import Server
 from fedasync_jax.flower.settings import read_settings, rule_of
@@ -129,7 +130,9 @@ def run_with_silent(num_silent: int, seconds: float) -> Server:
     }
     settings = read_settings({"method": "fedasync-polynomial"})
     updater = Updater(rule_of(settings.settings).mixer, model)
-    return _drive(nodes, updater, settings.limits, seconds=seconds)
+    run = _make_run(nodes, updater, settings.limits, 0)
+    _drive(run, seconds=seconds)
+    return run.server
 
 
 class Outcome(NamedTuple):
@@ -197,22 +200,27 @@ def run_with_hostile(name: str, num_updates: int, seed: int) -> Outcome:
         for part, answer in answers.items()
     }
     updater = Updater(rule_of(network.settings).mixer, digits.variables)
-    accuracies: list[float] = []
+    run = _make_run(nodes, updater, network.limits, seed)
+    server = run.server
+    accuracies = [0.0]
+    watch = Explosions(network.limits.max_undos, updater.newest)
+    watch.note_loss(float(digits.workload.evaluate(digits.variables)["loss"]))
 
     def note_update() -> None:
         newest = updater.newest
-        if newest.version % _EVAL_EVERY == 0:
-            metrics = digits.workload.evaluate(newest.variables)
-            accuracies.append(float(metrics["correct"]))
+        if newest.version % _EVAL_EVERY:
+            return
+        metrics = digits.workload.evaluate(newest.variables)
+        loss = float(metrics["loss"])
+        if watch.num_left and watch.is_exploded(loss):
+            watch.num_left -= 1
+            server.go_back(watch.good)
+            return
+        watch.good = newest
+        watch.note_loss(loss)
+        accuracies.append(float(metrics["correct"]))
 
-    server = _drive(
-        nodes,
-        updater,
-        network.limits,
-        num_updates=num_updates,
-        on_update=note_update,
-        seed=seed,
-    )
+    _drive(run, num_updates=num_updates, on_update=note_update)
     clients = server.coordinator.nodes
     hostile = {c for c, node in enumerate(clients) if node <= _NUM_HOSTILE}
     bad = [row.task.client for row in server.books()[0] if row.is_bad]
@@ -224,26 +232,35 @@ def run_with_hostile(name: str, num_updates: int, seed: int) -> Outcome:
     )
 
 
+class _Run(NamedTuple):
+    """A server and the network that it is connected to."""
+
+    server: Server
+    grid: SimulatedGrid
+
+
+def _make_run(
+    nodes: Mapping[int, SimulatedNode], updater: Updater, limits: Limits, seed: int
+) -> _Run:
+    grid = SimulatedGrid(nodes, limits.poll_seconds)
+    coordinator = Coordinator(limits, np.random.default_rng(seed))
+    network = NodeNetwork(grid)  # pyright: ignore[reportArgumentType]
+    return _Run(Server(network, coordinator, updater, limits, grid.now), grid)
+
+
 def _drive(
-    nodes: Mapping[int, SimulatedNode],
-    updater: Updater,
-    limits: Limits,
+    run: _Run,
     *,
     seconds: float = _FOREVER,
     num_updates: int = 10**9,
     on_update: Callable[[], None] = lambda: None,
-    seed: int = 0,
-) -> Server:
+) -> None:
     """Let a server and its nodes take their turns until time or work is over."""
-    grid = SimulatedGrid(nodes, limits.poll_seconds)
-    coordinator = Coordinator(limits, np.random.default_rng(seed))
-    network = NodeNetwork(grid)  # pyright: ignore[reportArgumentType]
-    server = Server(network, coordinator, updater, limits, grid.now)
-    while grid.now() <= seconds and updater.newest.version < num_updates:
+    server, grid = run
+    while grid.now() <= seconds and server.updater.newest.version < num_updates:
         server.collect(num_updates, on_update)
         server.give_out()
         grid.ticks += 1
-    return server
 
 
 if __name__ == "__main__":
