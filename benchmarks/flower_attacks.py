@@ -48,6 +48,8 @@ class Flags:
     """Updates of a run with hostile nodes."""
     seeds: int = 3
     """Runs with hostile nodes of each kind."""
+    clip_norm_ratio: float = Limits().clip_norm_ratio
+    """Of runs with hostile nodes, see docs/flower.md."""
     verbose: bool = False
     """Show the log of the server."""
 
@@ -94,7 +96,7 @@ def main() -> None:
         logging.getLogger("flwr").setLevel(logging.ERROR)
     console = Console()
     console.print(measure_silence(flags.hours * 3600))
-    console.print(measure_hostility(flags.num_updates, flags.seeds))
+    console.print(measure_hostility(flags))
 
 
 def measure_silence(seconds: float) -> Table:
@@ -151,16 +153,16 @@ class Outcome(NamedTuple):
     blamed: int
 
 
-def measure_hostility(num_updates: int, num_seeds: int) -> Table:
+def measure_hostility(flags: Flags) -> Table:
     """Return what hostile nodes cost."""
-    title = f"{_NUM_HOSTILE} of {_NUM_CLIENTS} nodes hostile, {num_updates} updates"
+    title = f"{_NUM_HOSTILE} of {_NUM_CLIENTS} hostile, {flags.num_updates} updates"
     table = Table(title=title)
     for name in ("hostile nodes send", "accuracy", "cost", "mixed", "refused"):
         table.add_column(name, justify="left" if name[0] == "h" else "right")
     table.add_column("honest refused", justify="right")
     alone = 0.0
     for name in ("nothing: they are not there", *HOSTILES):
-        runs = [run_with_hostile(name, num_updates, seed) for seed in range(num_seeds)]
+        runs = [run_with_hostile(name, flags, seed) for seed in range(flags.seeds)]
         accuracy, mixed, refused, blamed = np.mean(runs, axis=0)
         alone = alone or accuracy
         cost = f"{100 * (alone - accuracy):.1f}"
@@ -169,8 +171,9 @@ def measure_hostility(num_updates: int, num_seeds: int) -> Table:
     return table
 
 
-def run_with_hostile(name: str, num_updates: int, seed: int) -> Outcome:
+def run_with_hostile(name: str, flags: Flags, seed: int) -> Outcome:
     """Run with nodes of one kind of ``HOSTILES``, or without if it is none of them."""
+    num_updates = flags.num_updates
     network = read_settings(
         {
             "num-updates": num_updates,
@@ -181,6 +184,7 @@ def run_with_hostile(name: str, num_updates: int, seed: int) -> Outcome:
             "step-size": 0.2,
             "alpha": 0.6,
             "seed": seed,
+            "clip-norm-ratio": flags.clip_norm_ratio,
         }
     )
     digits = flower_nodes.DigitsNodes(network.settings)

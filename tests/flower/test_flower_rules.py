@@ -62,6 +62,7 @@ def make_node(part, settings, stretch=1.0):
     def train(message, place):
         start = arrays.decode(adapter.read_model(message), part.like)
         stamp = read_stamp(message)
+        assert stamp.number is not None
         trained, loss = part.train(start, work.task_key(settings, stamp.number))
         if place % 5 == 4:
             trained = jax.tree.map(lambda x, y: x + stretch * (y - x), start, trained)
