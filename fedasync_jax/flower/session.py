@@ -190,8 +190,7 @@ class ServerSession:
 
     def _add_row(self, row: dict[str, Any]) -> None:
         """Keep and write a line of metrics."""
-        if not self._rows:
-            self._explosions.note_loss(row["test_loss"])
+        self._explosions.note_loss(row["test_loss"])
         self._rows.append(row)
         self._folder.add_metrics(row)
 

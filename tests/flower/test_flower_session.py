@@ -128,6 +128,19 @@ def test_what_explodes_is_never_saved(tmp_path):
     assert found[0].state.variables.params["w"].mean() <= 2.0
 
 
+def test_a_new_server_knows_what_the_model_had_learned(tmp_path, log):
+    """A loss of 1.5 is no explosion after 1, but is one after 1 and 0.4."""
+
+    def evaluate(variables):
+        level = variables.params["w"].mean()
+        return {"loss": np.select([level <= 0, level < 6], [1.0, 0.4], 1.5)}
+
+    serve(Grid({5: good}), tmp_path, 10, evaluate)
+    assert "exploded" not in "\n".join(log)
+    serve(Grid({5: good}), tmp_path, 30, evaluate, **{"max-undos": 1})
+    assert "loss 1.5 at version 15; going back to version 10" in "\n".join(log)
+
+
 # What is kept
 
 
