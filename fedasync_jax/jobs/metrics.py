@@ -89,7 +89,8 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
 
     Args:
       metrics: means over the test set: "loss", "correct" of a classifier, and
-        "valid_loss" where there is a validation set; None where one is unknown.
+        "valid_loss" and "valid_correct" where there is a validation set; None where one
+        is unknown.
       is_text: whether there is a perplexity, exp(loss).
     """
     loss = float(metrics.get("loss", np.nan))
@@ -100,6 +101,8 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
     }
     if "valid_loss" in metrics:
         row["valid_loss"] = finite(float(metrics["valid_loss"]))
+    if "valid_correct" in metrics:
+        row["valid_accuracy"] = float(metrics["valid_correct"])
     if is_text:
         with np.errstate(over="ignore"):
             row["test_perplexity"] = finite(float(np.exp(loss)))

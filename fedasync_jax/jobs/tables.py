@@ -16,6 +16,7 @@ _METRICS = (
     "test_accuracy",
     "test_loss",
     "test_perplexity",
+    "valid_accuracy",
     "valid_loss",
     "train_loss",
 )
