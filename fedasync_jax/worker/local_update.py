@@ -100,9 +100,9 @@ def make_local_update(
     check_rho(rho)
     make = check_optimizer(optimizer, numbers)
     numbers = () if is_constant(make) else numbers
-    plan = _Plan(
-        model, make, batch_size, max_steps, sampling, unroll, find_max_count(data)
-    )
+    # Draws do not depend on it, so runs with other partitions share a program.
+    max_count = find_max_count(data) if sampling == "epochs" else 0
+    plan = _Plan(model, make, batch_size, max_steps, sampling, unroll, max_count)
     weight = np.asarray(rho, jnp.result_type(float)) if rho else None
     return jax.tree_util.Partial(_Train(plan), data, numbers, weight)
 

@@ -155,7 +155,7 @@ def _on_quadratic(rule, delay, *, solved=1.0, num_updates=400):
 
 
 def test_only_the_guard_keeps_the_tethered_rule_stable():
-    assert _on_quadratic(mixing.tethered(guard=0.0), 9) > 1e3
+    assert _on_quadratic(mixing.tethered(reach=6.0, guard=0.0), 9) > 1e3
     for delay in (0, 5, 9):
         assert _on_quadratic(mixing.tethered(), delay) < 0.1
 
