@@ -4,18 +4,24 @@
 
 A SuperLink and six SuperNodes on this machine train on the handwritten digits. One of
 them sends, after a good reply, a model with NaNs, one of a wrong shape, an old reply
-again and one that is far too large; one always fails; one is killed while it works and
-comes back as another node. Then the SuperLink and the server are killed and started
-again, and the run goes on from its last checkpoint. In the end there must be the number
-of updates that was asked for, each kind of harm must have been counted, and the
-simulator, which replays the arrivals, must get the same model.
+again, one with too many bytes and one that is far away; one always fails; one takes
+tasks and never answers; one is killed while it works and comes back as another node.
+
+Then the SuperLink is stopped in the middle of its work, as if its machine hung. The
+server must end by itself, in bounded time, with its state saved and its folder free.
+It goes on with a new SuperLink. Later both are killed, and it goes on from its last
+checkpoint. In the end there must be the number of updates that was asked for, each kind
+of harm must have been counted, and the simulator, which replays the arrivals, must get
+the same model.
 """
 
 import collections
 import dataclasses
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -27,13 +33,16 @@ from typing import Any
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.flower.replay import Replay, replay_run
 from fedasync_jax.storage import read_run
+from fedasync_jax.storage.config import read_config
+from fedasync_jax.storage.lock import find_writer
 
 _ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
-_NUM_NODES, _CHECKPOINT_EVERY = 6, 2
-_HOSTILE, _FAILING, _KILLED = 5, 4, 0  # partitions
-_REPLIES = "replies='good+nan+shape+replay+oversized'"
-_HARM = ("not finite", "wrong shape", "wrong task", "too large")
+_NUM_NODES, _CHECKPOINT_EVERY = 6, 5
+_HOSTILE, _FAILING, _SILENT, _KILLED = 5, 4, 3, 0  # partitions
+_REPLIES = "replies='good+nan+shape+replay+oversized+large'"
+_HARM = ("not finite", "wrong shape", "wrong task", "too large", "update too large")
+_HANG_SECONDS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,7 @@ class Flags:
 
     num_updates: int = 40
     """Updates of the run."""
-    seconds: float = 900.0
+    seconds: float = 1500.0
     """After these the script gives up."""
 
     def __post_init__(self) -> None:
@@ -64,7 +73,7 @@ def main() -> None:
     finally:
         harness.net.stop()
     replay = replay_run(harness.run_dir)
-    problems = _find_problems(replay, harness.causes(), flags)
+    problems = _find_problems(replay, harness, flags)
     _print_story(replay, harness)
     for line in problems:
         print(f"violated: {line}")
@@ -79,6 +88,7 @@ class _Harness:
     def __init__(self, root: Path, flags: Flags):
         module = _load_local_net()
         self.begin, self.flags = time.monotonic(), flags
+        self.lock_seconds, self.hung_at = 0.0, 0
         self.app = shutil.copytree(_ROOT / "benchmarks" / "flower_app", root / "app")
         self.run_dir = root / "run"
         superlink, *self.ports = module.free_ports(1 + _NUM_NODES)
@@ -95,20 +105,37 @@ class _Harness:
         self.start_node(_KILLED)
         self.wait("each kind of harm", lambda: set(_HARM) <= self.causes().keys())
         self.wait("the lost node's task", lambda: "node left" in self.causes())
+        self.wait("a silent node", lambda: "deadline" in self.causes())
+        self.hang()
         saved = self.version() + _CHECKPOINT_EVERY  # with these counts
         self.wait("the next checkpoint", lambda: self.version() > saved)
         before = self.version()
         self.say(f"killing SuperLink and server at version {before}")
+        self.start_again(before)
+        summary = self.run_dir / "summary.json"
+        self.wait("the end of the run", summary.is_file)
+        self.say("the run has ended")
+
+    def hang(self) -> None:
+        """Stop the SuperLink, and see the server end by itself."""
+        self.hung_at = before = self.version()
+        self.say(f"stopping the SuperLink, but not the server, at version {before}")
+        begin = time.monotonic()
+        os.kill(self.net.superlink.pid, signal.SIGSTOP)
+        self.wait("the folder's lock", lambda: find_writer(self.run_dir) is None)
+        self.lock_seconds = time.monotonic() - begin
+        self.say(f"the run folder is free after {self.lock_seconds:.0f} s")
+        self.start_again(before)
+
+    def start_again(self, version: int) -> None:
+        """Kill all that is there, start it again, and wait for a newer version."""
         for process in (self.net.superlink, self.client, *self.net.nodes.values()):
             self.net.kill(process)
         self.net.kill_rest()  # the server has a process group of its own
         self.wait("the end of the old server", lambda: not any(self.net.find_rest()))
         self.start_all()
-        self.wait("the new server", lambda: self.version() > before)
+        self.wait("the new server", lambda: self.version() > version)
         self.say("the run goes on")
-        summary = self.run_dir / "summary.json"
-        self.wait("the end of the run", summary.is_file)
-        self.say("the run has ended")
 
     def start_all(self) -> None:
         """Start SuperLink, nodes and run."""
@@ -122,12 +149,17 @@ class _Harness:
             "eval-every": 1,
             "checkpoint-every": _CHECKPOINT_EVERY,
             "max-bad-replies": len(_HARM),
+            "hang-seconds": _HANG_SECONDS,
         }
         self.client = self.net.run_app(self.app, config)
 
     def start_node(self, number: int) -> None:
         """Start a SuperNode with its character."""
-        special = {_HOSTILE: _REPLIES, _FAILING: "replies='error'"}
+        special = {
+            _HOSTILE: _REPLIES,
+            _FAILING: "replies='error'",
+            _SILENT: "delay=100000",
+        }
         config = f"partition-id={number} num-partitions={_NUM_NODES}"
         config = f"{config} {special.get(number, '')}".strip()
         self.net.start_node(f"node-{number}", self.ports[number], config)
@@ -165,16 +197,26 @@ class _Harness:
         print(f"{time.monotonic() - self.begin:5.0f} s  {line}", flush=True)
 
 
-def _find_problems(replay: Replay, causes: dict[str, int], flags: Flags) -> list[str]:
+def _find_problems(replay: Replay, harness: _Harness, flags: Flags) -> list[str]:
     """Return what is not as it must be, a line each."""
-    updates = replay.updates
+    updates, causes = replay.updates, harness.causes()
     lines = [f"{cause} was never counted" for cause in _HARM if not causes.get(cause)]
     if len(updates["client"]) != flags.num_updates:
         lines.append(f"{len(updates['client'])} updates, not {flags.num_updates}")
     if replay.difference > 1e-6:
         lines.append(f"the replayed model differs by {replay.difference:g}")
-    if (updates["partition"] == _FAILING).any():
-        lines.append("the node that always fails was mixed")
+    for partition, what in ((_FAILING, "always fails"), (_SILENT, "never answers")):
+        if (updates["partition"] == partition).any():
+            lines.append(f"the node that {what} was mixed")
+    if (updates["norm"] * updates["scale"]).max() > 10:
+        lines.append("a model was mixed that is far away")
+    if harness.lock_seconds > 3 * _HANG_SECONDS:
+        lines.append(f"the server held its folder for {harness.lock_seconds:.0f} s")
+    begins = [
+        part["begins"][_METHOD] for part in read_config(harness.run_dir)["sittings"]
+    ]
+    if begins[1] < harness.hung_at:
+        lines.append(f"the server that hung at {harness.hung_at} saved {begins[1]}")
     return lines
 
 

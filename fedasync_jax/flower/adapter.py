@@ -11,7 +11,7 @@ Written for flwr 1.41. The content of a message to a node and of its reply:
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import httpx
 from flwr.app import Array as FlowerArray
@@ -21,7 +21,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedasync_jax.flower.arrays import BadReply, RawArray
-from fedasync_jax.flower.coordinator import Task
+from fedasync_jax.flower.tasks import Task
+from fedasync_jax.flower.watchdog import call_within
 
 __all__ = ["ClientApp", "Context", "Grid", "Message", "NodeNetwork", "ServerApp"]
 
@@ -33,6 +34,8 @@ _CAUSES = {
 }
 _NUMBERS = {"num-steps": 1, "num-samples": 1, "partition": -1}  # and the lowest values
 _LARGEST = 2**31 - 1
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Stamp(NamedTuple):
@@ -68,7 +71,7 @@ class Reply(NamedTuple):
 
     Attributes:
       node: that sent it.
-      error: what went wrong, in the words of ``coordinator.FAULTS``; None if it has
+      error: what went wrong, in the words of ``tasks.FAULTS``; None if it has
         content.
       detail: what Flower says of the error.
       message: Flower's.
@@ -86,13 +89,21 @@ class NodeNetwork:
     def __init__(self, grid: Grid):
         """Use a grid that Flower made."""
         self._grid = grid
+        self._hang_seconds: float | None = None
         logger = logging.getLogger("flwr")
         logger.propagate = False  # orbax gives the root logger a handler of its own
         self._log = logger.log
 
+    def limit_calls(self, seconds: float) -> None:
+        """Let every later call raise ``NetworkHangs`` after so many seconds."""
+        self._hang_seconds = seconds
+
     def tell(self, line: str, *, warn: bool = False) -> None:
-        """Write a line to the log of the run."""
-        self._log(logging.WARNING if warn else logging.INFO, line)
+        """Write a line to the log of the run; control characters are shown, not sent.
+
+        What a node sends may stand in it: a line must stay one, in its own colours.
+        """
+        self._log(logging.WARNING if warn else logging.INFO, escape(line))
 
     @property
     def plain_address(self) -> str | None:
@@ -102,7 +113,7 @@ class NodeNetwork:
 
     def nodes(self) -> list[int]:
         """Return the nodes that are there."""
-        return sorted(self._grid.get_node_ids())
+        return sorted(self._call(self._grid.get_node_ids))
 
     def push(
         self, task: Task, model: Mapping[str, RawArray], seconds: float
@@ -118,7 +129,7 @@ class NodeNetwork:
         content = Content({"model": _to_record(model), "task": stamp})
         message = Message(content, task.node, "train", ttl=seconds)
         # One message a call: of several, it cannot be told which one was refused.
-        ids = list(self._grid.push_messages([message]))
+        ids = list(self._call(self._grid.push_messages, [message]))
         return ids[0] if ids and ids[0] else None
 
     def pull(self, message_id: str) -> Reply | None:
@@ -127,7 +138,7 @@ class NodeNetwork:
         One at a time, so that what is bad has an owner, and only one is in memory.
         """
         try:
-            replies = list(self._grid.pull_messages([message_id]))
+            replies = list(self._call(self._grid.pull_messages, [message_id]))
         except (httpx.HTTPError, ConnectionError):
             raise
         except Exception as error:  # whatever a hostile reply does to Flower
@@ -141,6 +152,22 @@ class NodeNetwork:
             detail = f"code {code}: {' '.join(reason.split())[-200:]}"
             return Reply(None, cause, detail, None)
         return Reply(reply.metadata.src_node_id, None, "", reply)
+
+    def _call(self, fn: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if self._hang_seconds is None:
+            return fn(*args, **kwargs)
+        return call_within(self._hang_seconds, fn, *args, **kwargs)
+
+
+def escape(line: str) -> str:
+    r"""Return a line with what cannot be printed as escape sequences in words.
+
+    >>> print(escape("red" + chr(27) + "[31m" + chr(10) + "line"))
+    red\x1b[31m\nline
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in line
+    )
 
 
 def read_stamp(message: Message) -> Stamp:

@@ -9,90 +9,22 @@ Algorithm 1 (Scheduler, Coordinator).
 """
 
 import collections
-import dataclasses
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 
 from fedasync_jax.flower.limits import Limits
-from fedasync_jax.schedule.trace import FAILED, LATE, LEFT, TIMED_OUT, UNFINISHED
+from fedasync_jax.flower.nodes import Roster
+from fedasync_jax.flower.tasks import (
+    SILENT,
+    UNDONE,
+    UNFINISHED_TASK,
+    LostTask,
+    Task,
+)
 
-# Why a task was lost though nobody sent anything bad, and its place in LOSS_REASONS.
-FAULTS = {
-    "not sent": LEFT,
-    "node left": LEFT,
-    "client error": FAILED,
-    "client crashed": FAILED,
-    "reply unavailable": FAILED,
-    "expired": TIMED_OUT,
-    "deadline": TIMED_OUT,
-}
-TOO_STALE, UNFINISHED_TASK = "too stale", "unfinished"
-_REASONS = {**FAULTS, TOO_STALE: LATE, UNFINISHED_TASK: UNFINISHED}
-
-
-class Task(NamedTuple):
-    """One triggered training.
-
-    Attributes:
-      number: in the order of the triggers; the task's random key is made from it.
-      node: Flower's number of the node.
-      client: ours, from 0 in the order in which nodes were first seen.
-      version: tau, of the model that is sent.
-      start_time: seconds.
-      deadline: seconds; given up from then on.
-    """
-
-    number: int
-    node: int
-    client: int
-    version: int
-    start_time: float
-    deadline: float
-
-
-class LostTask(NamedTuple):
-    """A task whose model was not mixed.
-
-    Attributes:
-      task: the task.
-      end_time: when it was lost, seconds.
-      cause: one of ``FAULTS``, "too stale", "unfinished" or what was bad of its reply.
-    """
-
-    task: Task
-    end_time: float
-    cause: str
-
-    @property
-    def reason(self) -> int:
-        """Place in ``trace.LOSS_REASONS``."""
-        return _REASONS.get(self.cause, FAILED)
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether its reply came and was bad."""
-        return self.cause not in _REASONS
-
-
-@dataclasses.dataclass
-class _Node:
-    """What is known of a node.
-
-    Attributes:
-      client: its number.
-      in_flight: tasks that it has.
-      faults: in a row.
-      ready_at: when it may be asked again, seconds.
-      bad: bad replies of its whole life.
-    """
-
-    client: int
-    in_flight: int = 0
-    faults: int = 0
-    ready_at: float = 0.0
-    bad: int = 0
+Weights = Iterable[tuple[int, float]]
 
 
 class Coordinator:
@@ -108,8 +40,9 @@ class Coordinator:
         self.counts: collections.Counter[str] = collections.Counter()
         self.lost: list[LostTask] = []
         self._limits, self._rng = limits, rng
-        self._next_number = 0
-        self._nodes: dict[int, _Node] = {}
+        self._roster = Roster(limits)
+        self._next_number = self._num_looks = 0
+        self._answered_at = -np.inf  # when the newest good reply came
         self._in_flight: dict[int, Task] = {}  # by number
         self._asked: dict[str, Task] = {}  # by message, in flight or given up
 
@@ -120,8 +53,8 @@ class Coordinator:
     ) -> Task | None:
         """Trigger a task on one of the nodes that are there, if one is ready.
 
-        Of the ready nodes one of those with the fewest tasks is drawn. It must be told
-        afterwards whether the task could be sent.
+        Of the ready nodes one of those with the fewest tasks is drawn, see ``nodes``.
+        It must be told afterwards whether the task could be sent.
 
         Args:
           nodes: that are there now.
@@ -133,17 +66,14 @@ class Coordinator:
         """
         if len(self._in_flight) >= self._limits.max_in_flight:
             return None
-        ready = [node for node in nodes if self._is_ready(node, now)]
-        if not ready:
+        node = self._roster.draw(nodes, now, self._rng)
+        if node is None:
             return None
-        fewest = min(self._node(node).in_flight for node in ready)
-        idle = sorted(n for n in ready if self._node(n).in_flight == fewest)
-        node = idle[int(self._rng.integers(len(idle)))]
-        state = self._node(node)
+        record = self._roster[node]
         number, self._next_number = self._next_number, self._next_number + 1
         deadline = now + self._limits.deadline
-        task = Task(number, node, state.client, version, now, deadline)
-        state.in_flight += 1
+        task = Task(number, node, record.client, version, now, deadline)
+        record.in_flight += 1
         self._in_flight[number] = task
         return task
 
@@ -152,8 +82,9 @@ class Coordinator:
         self._asked[message] = task
 
     def note_unsent(self, task: Task, now: float) -> None:
-        """Note that the network did not take a task."""
-        self.fail(task, "not sent", now)
+        """Note that the network did not take a task, unless it was given up before."""
+        if task.number in self._in_flight:
+            self.fail(task, "not sent", now)
 
     # Updater
 
@@ -163,8 +94,17 @@ class Coordinator:
         return list(self._in_flight.values())
 
     def waiting(self) -> list[str]:
-        """Return the messages whose replies may still come, oldest first."""
-        return list(self._asked)
+        """Return the messages to look at now, oldest first.
+
+        Those of all tasks in flight, and of those that were given up one, each in its
+        turn: silent nodes must not fill the time of the Updater.
+        """
+        in_flight, given_up = [], []
+        for message, task in self._asked.items():
+            is_open = task.number in self._in_flight
+            (in_flight if is_open else given_up).append(message)
+        self._num_looks += 1
+        return in_flight + given_up[self._num_looks % max(1, len(given_up)) :][:1]
 
     def take(self, message: str, node: int | None, now: float) -> Task | None:
         """Take the reply to a message: the task that it answers.
@@ -187,42 +127,43 @@ class Coordinator:
             self.counts["unasked"] += 1
         elif task.number not in self._in_flight:
             self.counts["late"] += 1
+            if node == task.node:
+                self._roster.note_late(task.node, now - task.start_time, now)
         elif node not in (None, task.node):
             self._lose(task, "wrong node", now)
         else:
             return task
         return None
 
-    def accept(self, task: Task) -> None:
-        """Note a good reply: its node's faults are forgiven."""
+    def accept(self, task: Task, now: float, weight: float = 1.0) -> None:
+        """Note a good reply: its node's faults are forgiven.
+
+        Args:
+          task: that was answered.
+          now: seconds.
+          weight: with which its model was mixed.
+        """
         self._close(task)
-        self._node(task.node).faults = 0
+        self._answered_at = now
+        self._roster[task.node].answers += 1
+        self._roster.note_answer(task.node, now - task.start_time)
+        self._roster.note_weight(task.client, weight)
 
     def drop(self, task: Task, cause: str, now: float) -> None:
         """Note a reply that is not used, for which its node cannot be blamed."""
-        self._node(task.node).faults = 0
+        self._roster.note_answer(task.node, now - task.start_time)
         self._lose(task, cause, now)
 
     def fail(self, task: Task, cause: str, now: float) -> None:
         """Note a fault: its node is left alone for a while."""
-        state = self._node(task.node)
-        state.faults += 1
-        state.ready_at = now + self._limits.pause_after(state.faults)
+        self._roster.note_fault(task.node, now)
         self._lose(task, cause, now)
 
     def reject(self, task: Task, cause: str, now: float) -> bool:
         """Note a bad reply; return whether its node is never asked again."""
-        self._node(task.node).bad += 1
+        self._roster[task.node].bad += 1
         self.fail(task, cause, now)
         return self.is_banned(task.node)
-
-    def check_stamp(
-        self, task: Task, number: int | None, version: int | None
-    ) -> str | None:
-        """Return what is wrong with the task and version that a reply names."""
-        if number != task.number:
-            return "wrong task"
-        return None if version == task.version else "wrong time stamp"
 
     def is_too_stale(self, task: Task, version: int) -> bool:
         """Return whether the task is too late to be mixed into ``version``."""
@@ -230,17 +171,36 @@ class Coordinator:
         return limit is not None and version - task.version > limit
 
     def expire(self, now: float) -> list[Task]:
-        """Give up the tasks whose deadline is over, and return them.
+        """Give up the tasks whose time is over, and return them.
 
-        Their replies are waited for as long again, to be counted as late.
+        Their replies are waited for as long as messages live, to be counted as late.
         """
-        over = [task for task in self._in_flight.values() if task.deadline <= now]
+        over = [task for task in self._in_flight.values() if self._is_over(task, now)]
         for task in over:
-            self.fail(task, "deadline", now)
+            others_answer = self._answered_at > task.start_time
+            self._roster.note_silence(task.node, others_answer=others_answer)
+            self.fail(task, SILENT, now)
         for message, task in list(self._asked.items()):
             if task.deadline + self._limits.deadline <= now:
                 del self._asked[message]
         return over
+
+    def undo(self, mixed: Collection[Task], version: int, now: float) -> list[Task]:
+        """Go back to a version: what was mixed or begun since is lost.
+
+        Args:
+          mixed: tasks whose models were mixed since.
+          version: to go back to.
+          now: seconds.
+
+        Returns:
+          The tasks in flight that are given up, since their models are gone.
+        """
+        self._note_lost(mixed, UNDONE, now)
+        gone = [task for task in self.in_flight if task.version > version]
+        for task in gone:
+            self._lose(task, UNDONE, now)
+        return gone
 
     def finish(self, now: float) -> None:
         """End the run: what is in flight is lost."""
@@ -249,47 +209,60 @@ class Coordinator:
 
     def is_banned(self, node: int) -> bool:
         """Return whether a node sent too many bad replies."""
-        return self._node(node).bad >= self._limits.max_bad_replies
+        return self._roster.is_banned(node)
+
+    def count_silences(self, node: int) -> int:
+        """Return how many tasks in a row a node left unanswered."""
+        return self._roster[node].silences
+
+    def seconds_for(self, node: int) -> float:
+        """Return the seconds after which a task of a node is given up."""
+        return self._roster.seconds_for(node)
 
     @property
     def nodes(self) -> list[int]:
         """Flower's numbers of the nodes, by client."""
-        return sorted(self._nodes, key=lambda node: self._nodes[node].client)
+        return self._roster.numbers
 
     # What a new run of the server needs to know
 
     def to_json(self) -> dict[str, Any]:
-        """Return nodes, bad replies and counts; tasks in flight are not kept."""
+        """Return nodes and counts; tasks, in flight or lost, are kept elsewhere."""
         return {
             "next_number": self._next_number,
-            "nodes": [[node, self._nodes[node].bad] for node in self.nodes],
+            "nodes": self._roster.to_json(),
             "counts": dict(self.counts),
-            "lost": [[*lost.task, lost.end_time, lost.cause] for lost in self.lost],
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Take over what ``to_json`` of an earlier run returned."""
+    def restore(
+        self, content: dict[str, Any], lost: Iterable[LostTask], weights: Weights = ()
+    ) -> None:
+        """Take over what an earlier run left.
+
+        Args:
+          content: what ``to_json`` returned.
+          lost: the tasks that were lost.
+          weights: of the arrivals that were mixed, clients with their weights.
+        """
         self._next_number = content["next_number"]
-        for node, bad in content["nodes"]:
-            self._node(node).bad = bad
+        self._roster.restore(content["nodes"])
         self.counts.update(content["counts"])
-        rows = content["lost"]
-        self.lost += [LostTask(Task(*row[:-2]), row[-2], row[-1]) for row in rows]
+        self.lost += lost
+        for client, weight in weights:
+            self._roster.note_weight(client, weight)
 
-    def _node(self, node: int) -> _Node:
-        return self._nodes.setdefault(node, _Node(len(self._nodes)))
-
-    def _is_ready(self, node: int, now: float) -> bool:
-        state = self._nodes.get(node, _Node(-1))
-        is_free = state.in_flight < self._limits.max_per_node
-        is_good = state.bad < self._limits.max_bad_replies
-        return is_free and is_good and state.ready_at <= now
+    def _is_over(self, task: Task, now: float) -> bool:
+        return task.start_time + self._roster.seconds_for(task.node) <= now
 
     def _close(self, task: Task) -> None:
         del self._in_flight[task.number]
-        self._node(task.node).in_flight -= 1
+        self._roster[task.node].in_flight -= 1
 
     def _lose(self, task: Task, cause: str, now: float) -> None:
         self._close(task)
-        self.counts[cause] += 1
-        self.lost.append(LostTask(task, now, cause))
+        self._note_lost([task], cause, now)
+
+    def _note_lost(self, tasks: Collection[Task], cause: str, now: float) -> None:
+        if tasks:
+            self.counts[cause] += len(tasks)
+        self.lost += [LostTask(task, now, cause) for task in tasks]

@@ -5,7 +5,7 @@ import math
 import typing
 from typing import Annotated
 
-from fedasync_jax.parts.bounds import above, at_least, check_value
+from fedasync_jax.parts.bounds import Bounds, above, at_least, check_value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,28 @@ class Limits:
       max_per_node: the same per node; 2 keep a node busy while its reply travels, at
         the price of about one version more of staleness.
       max_staleness: versions that a reply may be late at most; None: any number.
-      deadline: seconds from a task's start until it is given up.
+      deadline: seconds from a task's start until it is given up, at the latest.
+      min_deadline: seconds for which no task is given up.
+      deadline_factor: between these two, a task is given up after so many times the
+        seconds that three nodes in four need, or that its own node needed last.
+      unproven_share: part of the places in flight for nodes without a good reply, and
+        for those that are slow or do not answer, once one of them did not answer.
+      max_silences: tasks in a row that a node may leave unanswered while others answer;
+        every further one counts as a bad reply.
       back_off: seconds that a node is left alone after a fault; twice as long after
         each further one in a row.
       max_back_off: the longest such pause, in seconds.
       max_bad_replies: bad replies after which a node is never asked again.
-      max_update_norm: largest ||x_new - x_tau|| of a reply, over all arrays together.
+      clip_norm_ratio: a longer update is shortened to so many times the median norm of
+        the newest that were mixed.
+      max_norm_ratio: a reply is bad if its update is longer than so many times the
+        highest that this median was.
+      max_update_norm: largest ||x_new - x_tau|| of a reply, over all arrays together;
+        None: any that the two above allow.
+      max_share: a node is not asked while its part of the weight that was mixed is more
+        than so many times an equal part.
+      max_undos: how often the server goes back to the last good version.
+      hang_seconds: after these a call of Flower that does not return ends the run.
       poll_seconds: pause between two looks for replies and nodes.
 
     Raises:
@@ -33,10 +49,19 @@ class Limits:
     max_per_node: Annotated[int, at_least(1)] = 1
     max_staleness: Annotated[int, at_least(0)] | None = None
     deadline: Annotated[float, above(0)] = 600.0
+    min_deadline: Annotated[float, above(0)] = 60.0
+    deadline_factor: Annotated[float, above(1)] = 4.0
+    unproven_share: Annotated[float, Bounds(0, 1, open_low=True)] = 0.25
+    max_silences: Annotated[int, at_least(0)] = 3
     back_off: Annotated[float, above(0)] = 5.0
     max_back_off: Annotated[float, above(0)] = 300.0
     max_bad_replies: Annotated[int, at_least(1)] = 3
-    max_update_norm: Annotated[float, above(0)] = 1000.0
+    clip_norm_ratio: Annotated[float, at_least(1)] = 2.0
+    max_norm_ratio: Annotated[float, at_least(1)] = 10.0
+    max_update_norm: Annotated[float, above(0)] | None = None
+    max_share: Annotated[float, at_least(1)] = 4.0
+    max_undos: Annotated[int, at_least(0)] = 10
+    hang_seconds: Annotated[float, above(0)] = 120.0
     poll_seconds: Annotated[float, above(0)] = 0.2
 
     def __post_init__(self) -> None:
@@ -49,6 +74,11 @@ class Limits:
                 f"max_back_off must be >= back_off, which is {self.back_off}, "
                 f"got {self.max_back_off}"
             )
+
+    @property
+    def unproven_places(self) -> int:
+        """Places in flight that nodes without a good record share, at least 1."""
+        return max(1, int(self.unproven_share * self.max_in_flight))
 
     def pause_after(self, faults: int) -> float:
         """Return the seconds that a node is left alone after faults in a row.

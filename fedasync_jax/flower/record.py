@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedasync_jax.flower.coordinator import LostTask
+from fedasync_jax.flower.tasks import LostTask, Task
 from fedasync_jax.jobs.metrics import finite, judge
 from fedasync_jax.schedule.timeline import ACTIVITIES
 
@@ -29,11 +29,12 @@ class Arrival(NamedTuple):
       num_steps: H, as the node tells.
       num_samples: n_i, as the node tells.
       partition: part of a known data set, as the node tells; -1 if none.
-      staleness: d.
+      staleness: d, in versions of the rule.
       alpha: alpha_t.
       applied: whether the rule applied it.
       loss: mean training loss, as the node tells.
-      norm: ||x_new - x_tau||.
+      norm: ||x_new - x_tau||, as it came.
+      scale: by what that was multiplied before it was mixed, see ``norms``.
     """
 
     client: int
@@ -49,13 +50,20 @@ class Arrival(NamedTuple):
     applied: bool
     loss: float
     norm: float
+    scale: float = 1.0
+
+    def as_task(self, node: int, seconds: float) -> Task:
+        """Return the task that it answered; ``seconds`` are those of its deadline."""
+        start = self.start_time
+        deadline = start + seconds
+        return Task(self.task, node, self.client, self.start_version, start, deadline)
 
 
 def arrival_columns(arrivals: Sequence[Arrival]) -> dict[str, np.ndarray]:
     """Return the arrivals as arrays [T] by name."""
     types = {
         **dict.fromkeys(Arrival._fields, np.int32),
-        **dict.fromkeys(("alpha", "loss", "norm"), np.float32),
+        **dict.fromkeys(("alpha", "loss", "norm", "scale"), np.float32),
         **dict.fromkeys(_FLOATS, np.float64),
         "applied": np.bool_,
     }

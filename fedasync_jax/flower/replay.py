@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax.base import Variables
+from fedasync_jax import tree
+from fedasync_jax.base import Array, Mixer, MixFn, MixInfo, PyTree, Variables
 from fedasync_jax.engine.algorithm import run
 from fedasync_jax.engine.state import RunResult
 from fedasync_jax.experiment.build import build_workload
@@ -63,10 +65,13 @@ def replay_run(run_dir: str | Path) -> Replay:
     x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
     worker = make_worker(settings.worker, workload, rho=settings.worker.proximal_weight)
     key = settings.make_key("tasks")
-    result = run(make_recorded_trace(updates), worker, rule.mixer, x_0, key)
+    scales = updates.get("scale", np.ones(1, np.float32))  # runs of before have none
+    mixer = shorten_updates(rule.mixer, scales) if (scales < 1).any() else rule.mixer
+    result = run(make_recorded_trace(updates), worker, mixer, x_0, key)
+    judged = mixer.evaluated(result.state.variables, result.state.mixer_state)
     folder = Path(run_dir) / run_folder.slugify(rule.name) / "model"
     model = load_model(folder, x_0)
-    leaves = zip(*map(jax.tree.leaves, (model, result.state.variables)), strict=True)
+    leaves = zip(*map(jax.tree.leaves, (model, judged)), strict=True)
     difference = max(float(np.abs(left - right).max()) for left, right in leaves)
     return Replay(updates, model, result, difference)
 
@@ -84,4 +89,41 @@ def make_recorded_trace(updates: dict[str, np.ndarray]) -> Trace:
         arrival_time=updates["arrival_time"],
         num_steps=updates["num_steps"],
         last_reader=last_reader,
+    )
+
+
+def shorten_updates(mixer: Mixer, scales: np.ndarray) -> Mixer:
+    """Return a rule that mixes x_tau + c_t (x_new - x_tau) in the place of x_new.
+
+    Args:
+      mixer: the rule.
+      scales: float [T], c_t of the arrival that is mixed into version t.
+    """
+    inner = mixer.update
+    if not isinstance(inner, jax.tree_util.Partial):
+        inner = jax.tree_util.Partial(inner)
+    update = jax.tree_util.Partial(_mix_shortened, inner, np.float32(scales))
+    return mixer._replace(update=update)
+
+
+def _mix_shortened(
+    inner: MixFn,
+    scales: Array,
+    local: PyTree,
+    state: PyTree,
+    current: PyTree,
+    *,
+    start: PyTree,
+    staleness: Array,
+    version: Array,
+    client: Array,
+) -> tuple[PyTree, PyTree, MixInfo]:
+    return inner(
+        tree.lerp(start, local, jnp.asarray(scales)[version]),
+        state,
+        current,
+        start=start,
+        staleness=staleness,
+        version=version,
+        client=client,
     )

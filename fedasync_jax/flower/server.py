@@ -8,24 +8,21 @@ Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
 """
 
+import collections
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fedasync_jax.base import Variables
-from fedasync_jax.flower import adapter, arrays
-from fedasync_jax.flower.adapter import NodeNetwork, Reply, Report
+from fedasync_jax.flower import arrays
+from fedasync_jax.flower.adapter import NodeNetwork, Reply
 from fedasync_jax.flower.arrays import BadReply, RawArray
-from fedasync_jax.flower.coordinator import (
-    FAULTS,
-    TOO_STALE,
-    Coordinator,
-    LostTask,
-    Task,
-)
+from fedasync_jax.flower.checks import Update, check_reply
+from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
+from fedasync_jax.flower.norms import NormBounds
 from fedasync_jax.flower.record import Arrival
+from fedasync_jax.flower.tasks import FAULTS, SILENT, TOO_STALE, LostTask, Task
 from fedasync_jax.flower.updater import Newest, Updater
 
 _REMIND = 30.0  # seconds between two lines that say what is waited for
@@ -51,10 +48,11 @@ class Server:
         """Connect the parts; ``clock`` gives the seconds of the run."""
         self.arrivals: list[Arrival] = []
         self.coordinator, self.updater = coordinator, updater
+        self._bounds = NormBounds(limits, updater.newest.variables)
         self._network, self._limits, self._clock = network, limits, clock
         self._lock = threading.Lock()  # of the coordinator
         self._starts: dict[int, Newest] = {}  # by task
-        self._encoded: tuple[int, dict[str, RawArray]] = (-1, {})  # of one version
+        self._encoded: tuple[Newest | None, dict[str, RawArray]] = (None, {})
         self._stopped, self._wake = threading.Event(), threading.Event()
         self._told = -_REMIND
 
@@ -74,7 +72,7 @@ class Server:
                 while self.updater.newest.version < num_updates:
                     if scheduler.done():
                         scheduler.result()
-                    if not self._collect(num_updates, on_update):
+                    if not self.collect(num_updates, on_update):
                         self._stopped.wait(self._limits.poll_seconds)
             finally:
                 self._stopped.set()
@@ -92,16 +90,57 @@ class Server:
         with self._lock:
             return self.coordinator.to_json()
 
+    def restore(
+        self,
+        newest: Newest,
+        arrivals: list[Arrival],
+        lost: list[LostTask],
+        books: dict[str, Any],
+    ) -> None:
+        """Take over what an earlier run of the server left, before ``run``."""
+        self.updater.newest = newest
+        self.arrivals[:] = arrivals
+        weights = [(arrival.client, arrival.alpha) for arrival in arrivals]
+        self.coordinator.restore(books, lost, weights)
+        self._measure_again()
+
+    def go_back(self, newest: Newest) -> collections.Counter[int]:
+        """Go back to an earlier version; to be called by the Updater.
+
+        Returns:
+          Of which nodes models were mixed since, and how many of each.
+        """
+        with self._lock:
+            nodes = self.coordinator.nodes
+            mixed = [
+                arrival.as_task(nodes[arrival.client], self._limits.deadline)
+                for arrival in self.arrivals[newest.version :]
+            ]
+            gone = self.coordinator.undo(mixed, newest.version, self._clock())
+            for task in gone:
+                self._starts.pop(task.number, None)
+            del self.arrivals[newest.version :]
+            self.updater.newest = newest
+        self._measure_again()
+        return collections.Counter(task.node for task in mixed)
+
+    def _measure_again(self) -> None:
+        self._bounds.restore(a.norm * a.scale for a in self.arrivals)
+
     # Scheduler
 
     def _schedule(self) -> None:
         while not self._stopped.is_set():
             self._wake.clear()
-            nodes = self._network.nodes()
-            while not self._stopped.is_set() and self._trigger(nodes):
-                pass
-            self._tell_of_waiting(nodes)
+            self.give_out()
             self._wake.wait(self._limits.poll_seconds)
+
+    def give_out(self) -> None:
+        """Take one turn of the Scheduler: give tasks to all nodes that are ready."""
+        nodes = self._network.nodes()
+        while not self._stopped.is_set() and self._trigger(nodes):
+            pass
+        self._tell_of_waiting(nodes)
 
     def _trigger(self, nodes: list[int]) -> bool:
         """Give out one task with the newest model; return whether a node was ready."""
@@ -111,14 +150,14 @@ class Server:
             if task is None:
                 return False
             self._starts[task.number] = newest
-        if self._encoded[0] != newest.version:
-            self._encoded = newest.version, arrays.encode(newest.variables)
+        if self._encoded[0] is not newest:
+            self._encoded = newest, arrays.encode(newest.variables)
         # Twice the deadline: what comes late is counted as late.
         seconds = 2 * self._limits.deadline
         message = self._network.push(task, self._encoded[1], seconds)
         with self._lock:
             if message is None:
-                del self._starts[task.number]
+                self._starts.pop(task.number, None)
                 self.coordinator.note_unsent(task, self._clock())
             else:
                 self.coordinator.note_sent(task, message)
@@ -139,12 +178,19 @@ class Server:
 
     # Updater
 
-    def _collect(self, num_updates: int, on_update: Callable[[], None]) -> bool:
-        """Take all replies that are there; return whether any was."""
+    def collect(self, num_updates: int, on_update: Callable[[], None]) -> bool:
+        """Take one turn of the Updater: all replies that are there, as ``run`` does.
+
+        Returns:
+          Whether any was.
+        """
         with self._lock:
-            for task in self.coordinator.expire(self._clock()):
+            given_up = self.coordinator.expire(self._clock())
+            for task in given_up:
                 del self._starts[task.number]
             waiting = self.coordinator.waiting()
+        for task in given_up:
+            self._tell_of_silence(task)
         came = False
         for message in waiting:
             reply = self._network.pull(message)
@@ -171,79 +217,68 @@ class Server:
             self._tell_of(task, reply.error, reply.detail)
             return False
         try:
-            local, report, norm = self._check(task, reply, start.variables)
+            update = check_reply(task, reply, start.variables, self._bounds)
         except BadReply as bad:
             self._reject(task, bad)
             return False
-        return self._mix(task, start, local, report, norm)
-
-    def _check(
-        self, task: Task, reply: Reply, start: Variables
-    ) -> tuple[Variables, Report, float]:
-        """Return what is in a reply.
-
-        Raises:
-          BadReply: if anything is wrong with it.
-        """
-        if reply.message is None:
-            raise BadReply(str(reply.error), reply.detail)
-        try:
-            stamp = adapter.read_stamp(reply.message)
-            raw = adapter.read_model(reply.message)
-            report = adapter.read_report(reply.message)
-        except BadReply:
-            raise
-        except Exception as error:  # whatever strange content does to its readers
-            raise BadReply("malformed", repr(error)[:200]) from error
-        wrong = self.coordinator.check_stamp(task, *stamp)
-        if wrong is not None:
-            raise BadReply(
-                wrong,
-                f"it must name task {task.number} of version {task.version}, "
-                f"got {stamp.number} of {stamp.version}",
-            )
-        local = arrays.decode(raw, start)
-        norm = arrays.check_update(local, start, self._limits.max_update_norm)
-        return local, report, norm
+        return self._mix(task, start, update)
 
     def _reject(self, task: Task, bad: BadReply) -> None:
         with self._lock:
             banned = self.coordinator.reject(task, bad.cause, self._clock())
         self._tell_of(task, bad.cause, str(bad))
         if banned:
-            self._network.tell(f"node {task.node} is not asked any more", warn=True)
+            self._tell_of_ban(task)
 
-    def _mix(
-        self, task: Task, start: Newest, local: Variables, report: Report, norm: float
-    ) -> bool:
+    def _mix(self, task: Task, start: Newest, update: Update) -> bool:
         version = self.updater.newest.version
         if self.coordinator.is_too_stale(task, version):
             with self._lock:
                 self.coordinator.drop(task, TOO_STALE, self._clock())
             return False
+        staleness = self.updater.count_staleness(task.version)
         alpha, applied = self.updater.mix(
-            local, start.variables, task.version, task.client
+            update.local, start.variables, task.version, task.client
         )
+        self._bounds.note(update.norm * update.scale)
+        now = self._clock()
         with self._lock:
-            self.coordinator.accept(task)
+            self.coordinator.accept(task, now, alpha)
+            if update.scale < 1:
+                self.coordinator.counts["shortened"] += 1
+        report = update.report
         self.arrivals.append(
             Arrival(
                 client=task.client,
                 task=task.number,
                 start_version=task.version,
                 start_time=task.start_time,
-                arrival_time=self._clock(),
+                arrival_time=now,
                 num_steps=report.num_steps,
                 num_samples=report.num_samples,
                 partition=report.partition,
-                staleness=version - task.version,
+                staleness=staleness,
                 alpha=alpha,
                 applied=applied,
                 loss=report.loss,
-                norm=norm,
+                norm=update.norm,
+                scale=update.scale,
             )
         )
         return True
+
+    def _tell_of_silence(self, task: Task) -> None:
+        with self._lock:
+            row = self.coordinator.count_silences(task.node)
+            banned = self.coordinator.is_banned(task.node)
+            seconds = self._clock() - task.start_time
+        place = f", {row} in a row" if row > 1 else ""
+        self._tell_of(task, SILENT, f"no answer for {seconds:.0f} s{place}")
+        if banned:
+            self._tell_of_ban(task)
+
+    def _tell_of_ban(self, task: Task) -> None:
+        self._network.tell(f"node {task.node} is not asked any more", warn=True)
 
     def _tell_of(self, task: Task, cause: str, detail: str) -> None:
         self._network.tell(

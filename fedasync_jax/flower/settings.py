@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from fedasync_jax.experiment.method_names import list_fedasync
-from fedasync_jax.experiment.methods.asynchronous import FedAsyncRule, make_rule
+from fedasync_jax.experiment.methods.asynchronous import OnlineRule, make_online
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import PARTS, Settings
 from fedasync_jax.flower.limits import Limits
-from fedasync_jax.parts.bounds import check_value, one_of
 
 _NOT_HERE = {
     *PARTS["fleet"].hints(),
@@ -83,7 +81,8 @@ def read_settings(run_config: Mapping[str, Any]) -> NetworkSettings:
         if value != "" and not name.startswith("user-")
     }
     method = values.pop("method", "fedasync-polynomial")
-    check_value("method", Annotated[str, one_of(list_fedasync())], method)
+    if not isinstance(method, str):
+        raise ValueError(f"method must be of type str, got {method!r}")
     known = _fields()
     for name in values:
         if name not in known and name not in _LIMITS:
@@ -96,13 +95,18 @@ def read_settings(run_config: Mapping[str, Any]) -> NetworkSettings:
     fields = {k: _convert(k, known[k], v) for k, v in values.items() if k in known}
     # The simulated schedule is not used, but it is checked against the other fields.
     settings = make_settings(methods=(method,), concurrency=1, **fields)
+    rule_of(settings)  # refuses what cannot run over a network
     return NetworkSettings(settings, Limits(**limits))
 
 
-def rule_of(settings: Settings) -> FedAsyncRule:
-    """Return what the one method of a run over a network mixes by."""
+def rule_of(settings: Settings) -> OnlineRule:
+    """Return what the one method of a run over a network mixes by.
+
+    Raises:
+      ValueError: if it is a baseline, or needs to know clients or schedule beforehand.
+    """
     (method,) = settings.run.methods
-    return make_rule(settings.mixing, list_fedasync()[method])
+    return make_online(method, settings.mixing)
 
 
 def _convert(name: str, hint: Any, value: Any) -> Any:

@@ -38,8 +38,14 @@ class Updater:
     def __init__(self, mixer: Mixer, variables: Variables):
         """Begin with x_0."""
         variables = jax.tree.map(jnp.asarray, variables)
+        self._versions_every = mixer.versions_every
         self.newest = Newest(0, variables, mixer.init(variables))
         self._mix = jax.jit(functools.partial(_mix, mixer))
+
+    def count_staleness(self, start_version: int) -> int:
+        """Return d of an arrival that is mixed now, in versions of the rule."""
+        every = self._versions_every
+        return self.newest.version // every - start_version // every
 
     def mix(
         self, local: Variables, start: Variables, start_version: int, client: int
@@ -56,7 +62,8 @@ class Updater:
           The weight alpha_t and whether the rule applied it.
         """
         version, variables, state = self.newest
-        numbers = np.array([version - start_version, version, client], np.int32)
+        staleness = self.count_staleness(start_version)
+        numbers = np.array([staleness, version, client], np.int32)
         variables, state, alpha, applied = self._mix(
             local, state, variables, start, numbers
         )

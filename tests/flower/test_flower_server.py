@@ -5,12 +5,12 @@ import socket
 import threading
 import time
 
-import jax
 import numpy as np
 import pytest
 
 pytest.importorskip("flwr")
 
+from flower_grid import Grid, good, make_model, slow
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -20,93 +20,24 @@ from flwr.app import (
     MetricRecord,
     RecordDict,
 )
-from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax import mixing
-from fedasync_jax.base import Variables
-from fedasync_jax.flower import arrays, exposure
+from fedasync_jax.flower import exposure
 from fedasync_jax.flower.adapter import (
     NodeNetwork,
-    Report,
     Stamp,
-    make_reply,
     read_stamp,
 )
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.server import Server
-from fedasync_jax.flower.server_app import Problem, run_server
+from fedasync_jax.flower.server_app import run_server
+from fedasync_jax.flower.session import Problem
 from fedasync_jax.flower.settings import read_settings
 from fedasync_jax.flower.updater import Updater
 from fedasync_jax.mixing import staleness
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.models import load_model
-
-# What Flower sets in the process of a server.
-TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
-
-
-def make_model(value=0.0):
-    return Variables({"w": np.full(3, value, np.float32)})
-
-
-def good(message, number):
-    """Return the honest reply of a task: the model that was sent, plus one."""
-    model = arrays.decode(
-        {
-            name: arrays.RawArray(a.dtype, tuple(a.shape), a.data)
-            for name, a in message.content["model"].items()
-        },
-        make_model(),
-    )
-    trained = jax.tree.map(lambda leaf: leaf + np.float32(1), model)
-    report = Report(0.5, 3, 20, 0)
-    return make_reply(message, read_stamp(message), arrays.encode(trained), report)
-
-
-def slow(message, place):
-    """Return the honest reply after a while, so that others get their turns."""
-    time.sleep(0.01)
-    return good(message, place)
-
-
-class Grid:
-    """A network in memory: ``replies[node](message, place)`` answers, or None.
-
-    It speaks as Flower's grids do, as far as the server uses them.
-    """
-
-    def __init__(self, replies):
-        self.replies, self.asked = replies, []
-        self.answers, self.counts = {}, {}
-        self.lock = threading.Lock()
-
-    def get_node_ids(self):
-        return list(self.replies)
-
-    def push_messages(self, messages):
-        (message,) = messages
-        node = message.metadata.dst_node_id
-        with self.lock:
-            name = f"message {len(self.asked)}"
-            self.asked.append(node)
-            message.metadata.__dict__["_message_id"] = name
-            place = self.counts.get(node, 0)
-            self.counts[node] = place + 1
-            reply = self.replies[node](message, place)
-            if reply == "unknown":
-                return [""]
-            if reply is not None:
-                self.answers[name] = reply
-        return [name]
-
-    def pull_messages(self, names):
-        with self.lock:
-            found = [self.answers.pop(name) for name in names if name in self.answers]
-        for reply in found:
-            if isinstance(reply, Exception):
-                raise reply
-        return found
 
 
 def make_server(replies, rule=None, **limits):

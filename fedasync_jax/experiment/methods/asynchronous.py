@@ -28,23 +28,16 @@ from fedasync_jax.parts.registry import Setting
 _LABEL = "FedAsync"
 
 
-class FedAsyncRule(NamedTuple):
-    """How FedAsync mixes, wherever it runs.
+class OnlineRule(NamedTuple):
+    """A rule that mixes arrivals as they come, of whose schedule nothing is known.
 
     Attributes:
       name: as it is shown.
-      alpha: of an arrival that is not stale, or a schedule of it.
-      staleness_fn: s(d).
+      mixer: the Updater.
     """
 
     name: str
-    alpha: float | mixing.AlphaSchedule
-    staleness_fn: StalenessFn
-
-    @property
-    def mixer(self) -> Mixer:
-        """The Updater, for arrivals of any staleness."""
-        return mixing.fedasync(self.alpha, self.staleness_fn)
+    mixer: Mixer
 
 
 def make_async(line: str, context: Context) -> Method:
@@ -132,13 +125,23 @@ def _make_mixer(
     *,
     num_clients: int,
 ) -> Mixer:
-    offered: dict[str, Any] = {
+    offered = {
         "alpha": make_alpha(settings),
         "num_clients": num_clients,
         "arrivals": arrivals,
     }
+    return _offer(method, given, settings, staleness_fn, offered)
+
+
+def _offer(
+    method: AsyncMethod,
+    given: Mapping[str, Any],
+    settings: MixingSettings,
+    staleness_fn: StalenessFn | None,
+    offered: dict[str, Any],
+) -> Mixer:
     if staleness_fn is not None:
-        offered["staleness_fn"] = staleness_fn
+        offered = {**offered, "staleness_fn": staleness_fn}
     if method.rule in RULES:
         return RULES.make(method.rule, settings.of_choices, **offered)
     factory = find_factory(method.rule)
@@ -169,16 +172,35 @@ def _describe(method: AsyncMethod, settings: MixingSettings) -> str:
     return describe(f"{name} {staleness}", staleness, values) if staleness else name
 
 
-def make_rule(settings: MixingSettings, staleness: str) -> FedAsyncRule:
-    """Return what FedAsync mixes by.
+def make_online(line: str, settings: MixingSettings) -> OnlineRule:
+    """Return the rule of a method where arrivals come as they like.
 
     Args:
+      line: a method's, see ``parse_method``.
       settings: of the Updater.
-      staleness: name of the staleness function.
+
+    Raises:
+      ValueError: if it is a baseline, or needs to know clients or schedule beforehand.
     """
-    staleness_fn = STALENESS_FNS.make(staleness, settings.of_choices)
-    name = describe(f"{_LABEL} {staleness}", staleness, settings.of_choices)
-    return FedAsyncRule(name, make_alpha(settings), staleness_fn)
+    name, method, given = parse_method(line)
+    if method is None:
+        raise ValueError(f"method must be a mixing rule, got {name}, a baseline")
+    needed = inspect.signature(find_factory(method.rule)).parameters
+    for beforehand in ("num_clients", "arrivals"):
+        if beforehand in needed:
+            raise ValueError(
+                f"method must be a rule that knows nothing of the run beforehand, got "
+                f"{name}, which needs {beforehand}"
+            )
+    settings = _set(settings, method, given)
+    staleness_fn = None
+    if method.staleness is not None:
+        staleness_fn = STALENESS_FNS.make(method.staleness, settings.of_choices)
+    offered = {"alpha": make_alpha(settings)}
+    mixer = _offer(method, given, settings, staleness_fn, offered)
+    if "average" in given:
+        mixer = mixing.averaged(mixer, given["average"])
+    return OnlineRule(line if given else _describe(method, settings), mixer)
 
 
 def make_alpha(settings: MixingSettings) -> float | mixing.AlphaSchedule:

@@ -1,0 +1,81 @@
+"""How long an update may be: what the newest ones were says it, not a setting.
+
+With m the median norm ||x_new - x_tau|| of the newest updates that were mixed, and M
+the highest that m ever was, an update longer than c m is shortened to c m, and a reply
+with one longer than r M is bad. Blame is measured by what was ever usual: late in a run
+a node with new data makes steps as long as all did at the beginning, and may.
+
+Before the first few updates both bounds are those of ||x_0||, with c = 1: no honest
+task throws away more than all there is. Of a model of zeros, sqrt(n) is in its place, n
+the number of values.
+
+Reference: clipping, Sun et al., "Can You Really Backdoor Federated Learning?", arXiv
+1911.07963; to the median norm, Nguyen et al., "FLAME: Taming Backdoors in Federated
+Learning", USENIX Security 2022, where c is 1 and the median is that of a round.
+"""
+
+import collections
+import math
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+from fedasync_jax.base import Variables
+from fedasync_jax.flower.arrays import BadReply
+from fedasync_jax.flower.limits import Limits
+
+_NEWEST = 100  # updates whose median counts
+_FEW = 5  # before so many there is no median
+
+
+class NormBounds:
+    """Bounds on the norm of an update, which follow the updates."""
+
+    def __init__(self, limits: Limits, variables: Variables):
+        """Begin with x_0."""
+        self._limits = limits
+        leaves = jax.tree.leaves(variables)
+        norm = math.hypot(*(float(np.linalg.norm(np.ravel(a))) for a in leaves))
+        self._start = norm or math.sqrt(sum(np.size(a) for a in leaves))
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._norms: collections.deque[float] = collections.deque(maxlen=_NEWEST)
+        self._median = self._highest = 0.0
+
+    def shorten(self, norm: float) -> float:
+        """Return by what an update must be multiplied, 1 if it is short enough.
+
+        Args:
+          norm: of the update, finite.
+
+        Raises:
+          BadReply: if it is so long that its node is to blame.
+        """
+        limits = self._limits
+        has_median = self._median > 0
+        most = limits.max_norm_ratio * (self._highest if has_median else self._start)
+        if limits.max_update_norm is not None:
+            most = min(most, limits.max_update_norm)
+        if not norm <= most:
+            raise BadReply(
+                "update too large",
+                f"||x_new - x_tau|| must be <= {most:g}, got {norm:g}",
+            )
+        usual = limits.clip_norm_ratio * self._median if has_median else self._start
+        return min(1.0, usual / norm) if norm else 1.0
+
+    def note(self, norm: float) -> None:
+        """Note the norm of an update that was mixed, as it was mixed."""
+        self._norms.append(norm)
+        if len(self._norms) >= _FEW:
+            self._median = float(np.median(self._norms))
+            self._highest = max(self._highest, self._median)
+
+    def restore(self, norms: Iterable[float]) -> None:
+        """Begin with the norms of all updates that were mixed, in their order."""
+        self.forget()
+        for norm in norms:
+            self.note(norm)
