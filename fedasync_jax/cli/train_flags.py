@@ -112,6 +112,11 @@ def _resume(known: argparse.Namespace, args: Sequence[str]) -> TrainCommand:
             raise ValueError(f"resume must be a run of train.py, got {known.resume}")
         if known.preset != "digits" or known.fleet is not None:
             raise ValueError("preset and fleet must not be given to go on with a run")
+        if config.get("own"):
+            raise ValueError(
+                "resume must be a run of names alone, which fa.train goes on with in "
+                f"Python; it has objects of its own: {', '.join(config['own'])}"
+            )
         default = from_json(config["settings"], run_dir=Path(known.resume))
     except ValueError as error:
         fail(error)
