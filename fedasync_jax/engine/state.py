@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax.base import Array, ArrayLike, Mixer, PyTree, Variables
 from fedasync_jax.engine.history import Evaluation, Past, Updates
@@ -73,6 +74,15 @@ class RunResult(NamedTuple):
     state: RunState
     updates: Updates
     evaluations: list[Evaluation]
+
+    def __repr__(self) -> str:
+        """Return what it is in a line; the arrays in it would fill pages."""
+        last = self.evaluations[-1].metrics if self.evaluations else {}
+        metrics = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in last.items())
+        return (
+            f"RunResult(version {self.state.version:,}, "
+            f"{len(self.evaluations)} evaluations, the last: {metrics or 'none'})"
+        )
 
 
 def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:

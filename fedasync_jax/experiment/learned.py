@@ -103,18 +103,32 @@ def load_texts(source: Source) -> Texts:
 
 @functools.lru_cache(maxsize=1)
 def learn(
-    source: Source, settings: ModelSettings, convolution: models.Convolution | None
+    source: Source,
+    settings: ModelSettings,
+    convolution: models.Convolution | None,
+    model: Model | None = None,
 ) -> Learned:
-    """Return the model on its data; a text has no convolution."""
+    """Return the model on its data; a text has no convolution.
+
+    Args:
+      source: of the data.
+      settings: of the model.
+      convolution: with which it convolves.
+      model: one's own, in the place of that of the settings.
+    """
     if convolution is None:
-        return _learn_texts(load_texts(source), settings)
-    return _learn_images(load_images(source), settings, convolution)
+        return _learn_texts(load_texts(source), settings, model)
+    return learn_dataset(load_images(source), settings, convolution, model)
 
 
-def _learn_images(
-    dataset: Dataset, settings: ModelSettings, convolution: models.Convolution
+def learn_dataset(
+    dataset: Dataset,
+    settings: ModelSettings,
+    convolution: models.Convolution,
+    model: Model | None = None,
 ) -> Learned:
-    model = models.make_classifier(
+    """Return a model on samples that are at hand, see ``learn``."""
+    model = model or models.make_classifier(
         settings.model,
         dataset.x_train.shape[1:],
         dataset.num_classes,
@@ -152,8 +166,8 @@ def _note(dataset: Dataset) -> str:
     )
 
 
-def _learn_texts(texts: Texts, settings: ModelSettings) -> Learned:
-    model = models.LANGUAGE_MODELS.make(
+def _learn_texts(texts: Texts, settings: ModelSettings, model: Model | None) -> Learned:
+    model = model or models.LANGUAGE_MODELS.make(
         settings.model,
         settings.of_choices,
         vocab_size=texts.vocab_size,
