@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Array, Mixer, PyTree, Variables
+from fedasync_jax.engine.carried import init_mixer, mix_floats
 
 
 class Newest(NamedTuple):
@@ -38,7 +39,7 @@ class Updater:
     def __init__(self, mixer: Mixer, variables: Variables):
         """Begin with x_0."""
         variables = jax.tree.map(jnp.asarray, variables)
-        self.newest = Newest(0, variables, mixer.init(variables))
+        self.newest = Newest(0, variables, init_mixer(mixer, variables))
         self._mix = jax.jit(functools.partial(_mix, mixer))
 
     def mix(
@@ -73,7 +74,8 @@ def _mix(
     numbers: Array,
 ) -> tuple[Variables, PyTree, Array, Array]:
     staleness, version, client = numbers
-    mixed, state, info = mixer.update(
+    mixed, state, info = mix_floats(
+        mixer.update,
         local,
         state,
         current,
