@@ -186,7 +186,7 @@ def _pack(
     alone, since it would take a CPU far longer to pack them.
     """
     leaves, treedef = jax.tree.flatten(jax.eval_shape(fn, task))
-    is_small = [leaf.size <= _SMALL for leaf in leaves]
+    is_small = [leaf.size <= _SMALL and _fits_a_float(leaf.dtype) for leaf in leaves]
 
     def choose(leaves: list[Array], small: bool) -> list[Array]:
         return [x for x, s in zip(leaves, is_small, strict=True) if s == small]
@@ -207,6 +207,11 @@ def _pack(
         return treedef.unflatten(next(small if s else large) for s in is_small)
 
     return packed_fn, unpack
+
+
+def _fits_a_float(dtype: Any) -> bool:
+    """Return whether a float holds every number of the type; a counter may be large."""
+    return jnp.issubdtype(dtype, jnp.floating) or dtype == jnp.bool_
 
 
 def _in_chunks(
