@@ -1,6 +1,7 @@
 """FedAsync in JAX: asynchronous federated optimization, exact and batched.
 
-Every part is usable alone; ``run`` is Algorithm 1 over a ``Trace``. See the README.
+``train`` compares methods in one call. Every part is usable alone; ``run`` is
+Algorithm 1 over a ``Trace``. See the README.
 """
 
 from importlib.metadata import version
@@ -8,7 +9,11 @@ from importlib.metadata import version
 from fedasync_jax import base, data, engine, fleet, mixing, models, schedule, worker
 from fedasync_jax.base import Mixer, Model, Variables
 from fedasync_jax.engine import Batching, Run, run, run_many
+from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.fleet import make_fleet
+from fedasync_jax.jobs.results import TrainResults
+from fedasync_jax.jobs.training import train
 from fedasync_jax.mixing import staleness
 from fedasync_jax.schedule import (
     Immediate,
@@ -30,6 +35,8 @@ __all__ = [
     "Periodic",
     "Rounds",
     "Run",
+    "Settings",
+    "TrainResults",
     "Variables",
     "__version__",
     "add_proximal",
@@ -41,6 +48,7 @@ __all__ = [
     "make_evaluate",
     "make_fleet",
     "make_local_update",
+    "make_settings",
     "mixing",
     "models",
     "run",
@@ -50,5 +58,6 @@ __all__ = [
     "schedule",
     "simulate",
     "staleness",
+    "train",
     "worker",
 ]

@@ -1,8 +1,8 @@
 """Pytree verbs, so that the algorithms read as algebra."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,12 @@ import numpy as np
 from fedasync_jax.base import Array, ArrayLike, PyTree
 
 
+def _widen(dtype: Any) -> Any:
+    return jnp.float32 if dtype.itemsize < 4 else dtype
+
+
 def _at_least_float32(fn: Callable[..., Array], first: Array, *others: Array) -> Array:
-    wide = jnp.float32 if first.dtype.itemsize < 4 else first.dtype
+    wide = _widen(first.dtype)
     result = fn(first.astype(wide), *(other.astype(wide) for other in others))
     return result.astype(first.dtype)
 
@@ -34,13 +38,27 @@ def lerp(start: PyTree, end: PyTree, weight: ArrayLike) -> PyTree:
 
 
 def sub(left: PyTree, right: PyTree) -> PyTree:
-    """Return ``left - right``."""
-    return jax.tree.map(jnp.subtract, left, right)
+    """Return ``left - right``, in float32 or wider, so that nothing of it is lost."""
+    return jax.tree.map(jnp.subtract, widen(left), widen(right))
 
 
 def add_scaled(left: PyTree, scale: ArrayLike, right: PyTree) -> PyTree:
-    """Return ``left + scale * right``."""
-    return jax.tree.map(lambda x, y: x + jnp.asarray(scale, x.dtype) * y, left, right)
+    """Return ``left + scale * right``, rounded once to the types of ``left``."""
+
+    def add_leaf(x: Array, y: Array) -> Array:
+        return _at_least_float32(lambda x, y: x + jnp.asarray(scale, x.dtype) * y, x, y)
+
+    return jax.tree.map(add_leaf, left, right)
+
+
+def widen(tree: PyTree) -> PyTree:
+    """Return the leaves in float32 or wider."""
+    return jax.tree.map(lambda x: x.astype(_widen(x.dtype)), tree)
+
+
+def zeros(tree: PyTree) -> PyTree:
+    """Return zeros to add up leaves in, in float32 or wider."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, _widen(x.dtype)), tree)
 
 
 def scale(tree: PyTree, factor: ArrayLike) -> PyTree:
@@ -63,7 +81,8 @@ def norm(tree: PyTree) -> Array:
 
 def all_finite(tree: PyTree) -> Array:
     """Return bool []: no leaf holds a NaN or an infinity."""
-    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    floats = jax.tree.leaves(split_floats(tree)[0])
+    finite = [jnp.isfinite(leaf).all() for leaf in floats]
     return jnp.stack(finite).all() if finite else jnp.asarray(True)
 
 
@@ -77,6 +96,50 @@ def put(tree: PyTree, index: ArrayLike, rows: PyTree) -> PyTree:
     return jax.tree.map(
         lambda leaf, row: leaf.at[index].set(row, mode="drop"), tree, rows
     )
+
+
+def split_floats(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """Return the leaves that are floats, and the others; None in place of the rest."""
+    leaves, treedef = jax.tree.flatten(tree)
+    is_float = [jnp.issubdtype(jnp.result_type(x), jnp.floating) for x in leaves]
+    pairs = list(zip(leaves, is_float, strict=True))
+    floats = treedef.unflatten(x if yes else None for x, yes in pairs)
+    return floats, treedef.unflatten(None if yes else x for x, yes in pairs)
+
+
+def fill(tree: PyTree, whole: PyTree) -> PyTree:
+    """Return ``tree``, with the leaves of ``whole`` where it has None."""
+    leaves, treedef = jax.tree.flatten(whole)
+    pairs = zip(treedef.flatten_up_to(tree), leaves, strict=True)
+    return treedef.unflatten(y if x is None else x for x, y in pairs)
+
+
+class Split(NamedTuple):
+    """A pytree of functions without its arrays; equal to another of the same functions.
+
+    Attributes:
+      treedef: its structure.
+      rest: the leaves that are no arrays; None: there is one.
+    """
+
+    treedef: Any
+    rest: tuple[Any, ...]
+
+    def join(self, arrays: Sequence[Array]) -> PyTree:
+        """Return the pytree with its arrays."""
+        left = iter(arrays)
+        return self.treedef.unflatten(
+            next(left) if leaf is None else leaf for leaf in self.rest
+        )
+
+
+def split_arrays(tree: PyTree) -> tuple[Split, list[Array]]:
+    """Return a pytree of functions without its arrays, and these."""
+    leaves, treedef = jax.tree.flatten(tree)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    pairs = list(zip(leaves, is_array, strict=True))
+    rest = tuple(None if yes else leaf for leaf, yes in pairs)
+    return Split(treedef, rest), [leaf for leaf, yes in pairs if yes]
 
 
 def sha256(tree: PyTree) -> str:

@@ -10,7 +10,6 @@ command goes on.
 
 import dataclasses
 import json
-import logging
 import math
 import signal
 import sys
@@ -21,9 +20,9 @@ from typing import Any
 from rich.console import Console
 
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.jobs import cores
 from reproduction.central import (
     count_epochs,
     read_central,
@@ -70,6 +69,8 @@ class Flags:
     """Whether to train the network of CIFAR-10 centrally, too."""
     run: bool = True
     """Whether to run what is missing, or only to tell what is below --out."""
+    compile_cache: bool = True
+    """Whether to keep compiled programs on the disk for the next command."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -93,9 +94,9 @@ class Flags:
 
 def main() -> None:
     """Run what is missing, then tell what came of it."""
-    cores.use_all_cores()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    prepare_process()
     flags = parse_flags(Flags, __doc__ or "")
+    choose_compile_cache(flags.compile_cache)
     console = Console()
     scale, out = SCALES[flags.scale], flags.out / flags.scale
     figures = make_figures(scale)

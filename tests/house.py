@@ -14,7 +14,7 @@ from typing import NamedTuple
 PACKAGE = Path(__file__).resolve().parents[1] / "fedasync_jax"
 
 MAX_ROOT_FILES = 4
-MAX_ROOMS = 14
+MAX_ROOMS = 15
 MAX_CHAIN = 14
 
 

@@ -3,6 +3,7 @@
 import jax
 
 from fedasync_jax import tree
+from fedasync_jax.engine.carried import init_mixer, mix_floats
 
 
 def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None):
@@ -13,7 +14,7 @@ def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None)
     """
     models = [variables]
     scales = [step_scale_fn(models)] if step_scale_fn else []
-    mixer_state, every = mixer.init(variables), mixer.versions_every
+    mixer_state, every = init_mixer(mixer, variables), mixer.versions_every
     for t in range(trace.num_updates):
         tau = int(trace.start_version[t])
         client = trace.client[t]
@@ -25,7 +26,8 @@ def run_serially(trace, local_update, mixer, variables, key, step_scale_fn=None)
             models.append(models[-1])
             scales.extend([step_scale_fn(models)] if step_scale_fn else [])
             continue
-        mixed, mixer_state, _ = mixer.update(
+        mixed, mixer_state, _ = mix_floats(
+            mixer.update,
             local,
             mixer_state,
             models[-1],

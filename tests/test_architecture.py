@@ -49,10 +49,11 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "jobs": _BELOW_JOBS,
     "plotting": _BELOW_EDGE,
     "flower": _BELOW_EDGE,
-    "cli": _BELOW_EDGE | {"plotting"},
+    "leaderboard": _BELOW_EDGE,
+    "cli": _BELOW_EDGE | {"plotting", "leaderboard"},
 }
 _NUMPY_ONLY = {"fleet", "schedule"}
-_EDGE = {"cli", "plotting", "flower"}
+_EDGE = {"cli", "plotting", "flower", "leaderboard"}
 
 # Modules may be longer than 300 lines for a reason.
 _MAX_LINES = 300

@@ -25,6 +25,34 @@ def test_the_example_prints_what_it_says():
         assert abs(left - right) < 1e-5
 
 
+def test_the_examples_of_the_page_on_python_work_one_after_the_other(tmp_path):
+    text = (ROOT / "docs" / "python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 5
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(examples)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = re.search(r"^TrainResults of .*?^```", text, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    words, numbers = (re.split(r"\d+\.\d%", t) for t in (shown[0][:-4], done.stdout))
+    assert numbers[: len(words) - 1] == words[:-1]
+    assert numbers[len(words) - 1].startswith(words[-1])
+    names = re.search(r"print\(\*figures\)  # (.*) \.\.\.", text)
+    assert names is not None and names[1] in done.stdout
+    for line in done.stdout.splitlines()[-2:]:
+        found = [float(number) for number in line.strip("[]").split()]
+        assert all(abs(a - b) < 0.01 for a, b in zip(found, [1, -2, 3], strict=True))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "accuracy.png",
+        "my_model",
+        "two.png",
+    }
+
+
 def test_the_example_of_sweeps_works(tmp_path):
     text = (ROOT / "docs" / "sweeps.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -1,5 +1,6 @@
 """Pytree verbs: dtypes, exact ends, dropped rows."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -75,3 +76,43 @@ def test_take_and_put_rows():
     rows = {"w": jnp.full((2, 2), -1.0)}
     changed = tree.put(store, jnp.array([1, 3]), rows)  # row 3 is past the end
     np.testing.assert_array_equal(changed["w"], [[0, 1], [-1, -1], [4, 5]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_changes_of_narrow_floats_are_kept_in_float32(dtype):
+    values = np.random.default_rng(0).normal(size=(2, 50))
+    left, right = (_model(*row, dtype=dtype) for row in values)
+    change = tree.sub(left, right)
+    np.testing.assert_array_equal(
+        change["w"], np.float32(left["w"]) - np.float32(right["w"])
+    )
+    moved = tree.add_scaled(left, 0.3, change)
+    expected = np.float32(left["w"]) + np.float32(0.3) * change["w"]
+    np.testing.assert_array_equal(moved["w"], expected.astype(dtype))
+    assert tree.zeros(left)["w"].dtype == tree.widen(left)["w"].dtype == jnp.float32
+
+
+def test_leaves_that_are_no_floats_are_split_off_and_filled_in():
+    whole = {"w": jnp.ones(2), "n": jnp.int32(3), "k": (jnp.asarray(True), None)}
+    floats, others = tree.split_floats(whole)
+    assert floats["n"] is None and others["w"] is None
+    assert jax.tree.leaves(others) == [True, 3]
+    for part in (floats, others):
+        filled = tree.fill(part, whole)
+        assert jax.tree.structure(filled) == jax.tree.structure(whole)
+    changed = tree.fill({"w": None, "n": jnp.int32(4), "k": (None, None)}, whole)
+    assert int(changed["n"]) == 4 and changed["w"] is whole["w"]
+    assert bool(tree.all_finite({"n": jnp.int32(1), "key": jax.random.key(0)}))
+
+
+def test_functions_are_split_from_the_arrays_that_they_declare():
+    def plain(x):
+        return x
+
+    pair = (plain, jax.tree_util.Partial(jnp.add, jnp.ones(2)))
+    functions, arrays = tree.split_arrays(pair)
+    assert len(arrays) == 1 and hash(functions) == hash(tree.split_arrays(pair)[0])
+    assert functions == tree.split_arrays(pair)[0]
+    kept, added = functions.join([jnp.full(2, 5.0)])
+    assert kept is plain
+    np.testing.assert_array_equal(added(jnp.ones(2)), [6, 6])

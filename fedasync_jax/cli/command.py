@@ -32,6 +32,9 @@ COMMANDS = {
     "sweep": Command(
         "fedasync_jax.cli.sweep", "run a grid of settings with several seeds"
     ),
+    "leaderboard": Command(
+        "fedasync_jax.cli.leaderboard", "compare mixing rules, one of your own too"
+    ),
     "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs again"),
     "benchmark": Command(
         "benchmarks.command", "measure the speed of this machine", in_checkout=True

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedasync_jax.cli.flags import name_program
-from fedasync_jax.cli.results import describe_score
 from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs.scores import describe_score
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checksums import find_best, find_scores
 from fedasync_jax.storage.config import compare_origins, read_config

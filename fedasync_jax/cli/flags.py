@@ -92,6 +92,7 @@ class OwnParser(argparse.ArgumentParser):
     def __init__(self) -> None:
         """Leave ``--help`` and all that is unknown to whoever reads the rest."""
         super().__init__(add_help=False, allow_abbrev=False)
+        self.add_argument("--no-compile-cache", action="store_true")
 
     def error(self, message: str) -> NoReturn:
         """End the process."""

@@ -1,4 +1,4 @@
-"""Results as people read them: the final table, and the score of a model in words."""
+"""Results as people read them: the final table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +23,6 @@ def make_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def describe_score(row: dict[str, Any]) -> str:
-    """Return accuracy or perplexity of a line of metrics."""
-    if "test_perplexity" in row:
-        return f"perplexity {_format(row['test_perplexity'], ',.1f')}"
-    return f"accuracy {row['test_accuracy']:.1%}"
-
-
 def _choose_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what stands in each column, by its title."""
 
@@ -43,6 +36,9 @@ def _choose_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if "test_perplexity_mean" in rows[0]:
         columns["perplexity\nmean"] = show("test_perplexity_mean", ",.1f")
         columns["\nmax"] = show("test_perplexity_max", ",.1f")
+    elif "test_loss_mean" in rows[0]:
+        columns["loss\nmean"] = show("test_loss_mean", ",.4g")
+        columns["\nmax"] = show("test_loss_max", ",.4g")
     else:
         columns["accuracy\nmean"] = show("test_accuracy_mean", ".1%")
         columns["\nmin"] = show("test_accuracy_min", ".1%")

@@ -8,14 +8,14 @@ combinations. In a setting that is a list, + joins its entries: methods=fedavg+s
 other flags are those of scripts/train.py. ``--out FOLDER`` has a run folder for every
 combination and seed; those that are finished are not run again, so that a sweep goes
 on, and grows, by the same command. ``--together N`` runs share a compiled program where
-they can, ``--max-minutes M`` stops after a time.
+they can, ``--max-minutes M`` stops after a time, ``--no-compile-cache`` compiles every
+program anew.
 
 The table is ``table.csv`` and, with pyarrow, ``table.parquet``: a row for every
 setting, method, evaluation and metric, with mean, standard deviation and 95% interval
 over the seeds.
 """
 
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,10 +27,10 @@ from rich.table import Table
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import OwnParser, fail, parse_settings
 from fedasync_jax.cli.own_parts import load_parts
+from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import Settings, name_parts
-from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, select_last, tabulate, write_table
 from fedasync_jax.storage.ownership import check_owned, has_runs
@@ -49,6 +49,7 @@ class SweepCommand(NamedTuple):
       out: folder of the sweep.
       together: see ``run_all_points``.
       max_minutes: likewise.
+      compile_cache: whether to keep compiled programs on the disk.
     """
 
     settings: Settings
@@ -57,14 +58,15 @@ class SweepCommand(NamedTuple):
     out: Path
     together: int | None
     max_minutes: float | None
+    compile_cache: bool
 
 
 @clear_endings()
 def main() -> None:
     """Run the sweep."""
-    cores.use_all_cores()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    prepare_process()
     command = parse_sweep(sys.argv[1:])
+    choose_compile_cache(command.compile_cache)
     console = Console()
     try:
         combinations = make_grid(command.axes)
@@ -130,6 +132,7 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
             out=known.out,
             together=known.together and _parse_count("together", known.together, 1),
             max_minutes=known.max_minutes and _parse_minutes(known.max_minutes),
+            compile_cache=not known.no_compile_cache,
         )
     except ValueError as error:
         fail(error)

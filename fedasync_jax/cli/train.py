@@ -1,103 +1,44 @@
-"""Compare FedAsync with its baselines on one data set and one fleet of clients.
+"""Compare FedAsync with its baselines on one data set and one fleet of clients."""
 
-Without a flag: handwritten digits, 100 clients, slow and fast ones. The results go into
-a new folder under runs/. ``--preset NAME`` starts from other settings, ``--fleet NAME``
-replaces the devices, ``--check`` tests every schedule for what must always hold, and
-``--tensorboard`` writes the metrics for TensorBoard as well.
-``--resume RUN`` goes on with a run that was interrupted, or with more updates.
-``--summary RUN`` only says what a run is and how far it came. ``--load FILE.py`` first
-imports a file that registers parts of your own; what they declare become flags.
-"""
-
-import argparse
 import datetime
-import logging
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
 
 import jax
 from rich.console import Console
 
-from fedasync_jax.cli.describe import describe_run
 from fedasync_jax.cli.endings import clear_endings
-from fedasync_jax.cli.flags import (
-    OwnParser,
-    fail,
-    fit_line,
-    name_program,
-    parse_settings,
-)
-from fedasync_jax.cli.own_parts import load_parts
-from fedasync_jax.cli.progress import ProgressLine
+from fedasync_jax.cli.flags import fail, fit_line, name_program
 from fedasync_jax.cli.results import make_table
 from fedasync_jax.cli.signals import note_signals
+from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.cli.train_flags import TrainCommand, parse_train
 from fedasync_jax.data.partition.summary import summarize_label_counts
-from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.experiment import Experiment
-from fedasync_jax.experiment.presets import FLEETS, PRESETS, from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.jobs import cores, report, runner
-from fedasync_jax.jobs.callbacks import Callback
-from fedasync_jax.jobs.identity import identify, identify_settings
-from fedasync_jax.jobs.job import Results, run_job
-from fedasync_jax.jobs.machine import describe_origin, device_peak_mb, host_peak_mb
+from fedasync_jax.jobs import report, runner
+from fedasync_jax.jobs.machine import device_peak_mb, host_peak_mb
+from fedasync_jax.jobs.progress import ProgressLine
+from fedasync_jax.jobs.results import TrainResults
+from fedasync_jax.jobs.scores import name_score
 from fedasync_jax.jobs.tensorboard import TensorBoard
-from fedasync_jax.storage.config import read_config
-from fedasync_jax.storage.resume import check_goes_on
-from fedasync_jax.storage.run_folder import RunFolder
-
-
-class TrainCommand(NamedTuple):
-    """The command line.
-
-    Attributes:
-      preset: name of the settings it starts from.
-      fleet: name of the devices that replace those of the preset; None: none.
-      check: whether to test every schedule.
-      tensorboard: whether to write for TensorBoard.
-      load: files and modules with parts of the user's own.
-      settings: of the experiment.
-    """
-
-    preset: str
-    fleet: str | None
-    check: bool
-    tensorboard: bool
-    load: Sequence[str]
-    settings: Settings
+from fedasync_jax.jobs.training import run_settings
 
 
 @clear_endings()
 def main() -> None:
     """Run the job."""
-    cores.use_all_cores()
-    # What orbax tells of a full disk on a hundred lines is told below on one.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    prepare_process()
     command = parse_train(sys.argv[1:])
-    settings = command.settings
+    choose_compile_cache(command.compile_cache)
     console = Console()
-    path = settings.run.run_dir or _new_run_dir(settings)
-    config = _describe(command)
-    try:
-        check_goes_on(path, identify_settings(settings))
-        callbacks = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
-        with console.status("reading data, making schedules, warming up"):
-            built = build_experiment(settings)
-        folder = RunFolder(path, config, identify(built))
-    except (ValueError, ModuleNotFoundError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        console.print("stopped before anything was trained")
-        sys.exit(128 + signal.SIGINT)
-    with folder:
-        _print_header(console, built, folder.path)
-        results = _run_or_stop(console, built, folder, callbacks, command.load)
+    path = command.settings.run.run_dir or _new_run_dir(command.settings)
+    results = _run_or_stop(console, command, path)
     if results.outcomes:
-        _print_results(console, built, results)
-    _draw(console, folder.path)
+        _print_results(console, results)
+    _draw(console, path)
     for line in results.diverged:
         console.print(line, style="red", highlight=False, soft_wrap=True)
     if command.check:
@@ -106,107 +47,63 @@ def main() -> None:
         sys.exit(1)
 
 
-def parse_train(args: Sequence[str]) -> TrainCommand:
-    """Return the command line."""
-    parser = OwnParser()
-    parser.add_argument("--preset", default="digits", nargs="?")
-    parser.add_argument("--fleet", default=None, nargs="?", const="")
-    parser.add_argument("--resume", default=None, nargs="?", const="")
-    parser.add_argument("--summary", default=None, nargs="?", const="")
-    parser.add_argument("--load", default=[], nargs="*")
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--tensorboard", action="store_true")
-    known, rest = parser.parse_known_args(args)
-    load_parts(known.load)
-    if known.summary is not None:
-        _print_summary(Path(known.summary), rest)
-    if known.resume is not None:
-        return _resume(known, rest)
-    flags = {arg.split("=")[0].replace("_", "-") for arg in rest}
-    # A rho of the preset gives way to a gamma_rho of the user's, not one of the user's.
-    overrides = {"rho": None} if "--gamma-rho" in flags else {}
-    try:
-        default = make_settings(known.preset, known.fleet, **overrides)
-    except ValueError as error:
-        fail(error)
-    lines = [
-        f"{flag} {name}: {preset.description}"
-        for flag, presets in (("--preset", PRESETS), ("--fleet", FLEETS))
-        for name, preset in presets.items()
-    ]
-    description = "\n\n".join([__doc__ or "", *lines])
-    settings = parse_settings(description, args=rest, default=default)
-    if known.fleet is not None and settings.schedule.schedule == "sampled":
-        fail(
-            f"fleet must not be given for schedule sampled, which has no clock, got "
-            f"{known.fleet} (--schedule immediate has one)"
-        )
-    extras = known.check, known.tensorboard, known.load
-    return TrainCommand(known.preset, known.fleet, *extras, settings)
+class _Header:
+    """Says what is about to run, and notes signals from then on."""
+
+    def __init__(self, console: Console, path: Path):
+        self._console, self._path = console, path
+        self._status = console.status("reading data, making schedules, warming up")
+        self.asked: list[int] = []
+
+    def __enter__(self) -> "_Header":
+        self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._status.stop()
+
+    def show(self, experiment: Experiment) -> None:
+        self._status.stop()
+        _print_header(self._console, experiment, self._path)
+        self.asked = note_signals("wave")
 
 
-def _print_summary(run_dir: Path, rest: Sequence[str]) -> NoReturn:
-    """Say what a run is, and end the process."""
-    try:
-        if rest:
-            raise ValueError(f"summary must stand alone, got {' '.join(rest)}")
-        for line in describe_run(run_dir):
-            print(line)
-    except ValueError as error:
-        fail(error)
-    sys.exit(0)
-
-
-def _resume(known: argparse.Namespace, args: Sequence[str]) -> TrainCommand:
-    """Return the command line of a run that goes on."""
-    try:
-        config = read_config(known.resume)
-        if "preset" not in config:
-            raise ValueError(f"resume must be a run of train.py, got {known.resume}")
-        if known.preset != "digits" or known.fleet is not None:
-            raise ValueError("preset and fleet must not be given to go on with a run")
-        default = from_json(config["settings"], run_dir=Path(known.resume))
-    except ValueError as error:
-        fail(error)
-    settings = parse_settings(__doc__ or "", args=args, default=default)
-    extras = known.check, known.tensorboard, known.load
-    return TrainCommand(config["preset"], config["fleet"], *extras, settings)
-
-
-def _run_or_stop(
-    console: Console,
-    built: Experiment,
-    folder: RunFolder,
-    callbacks: Sequence[Callback],
-    load: Sequence[str],
-) -> Results:
+def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainResults:
     """Run all methods; when asked to stop or at an error, end the process."""
-    asked = note_signals("wave")
-    try:
-        with ProgressLine(console) as progress:
-            return run_job(
-                built,
-                folder,
-                callbacks=[progress, *callbacks],
-                should_stop=lambda: bool(asked),
+    with _Header(console, path) as header, ProgressLine(console) as progress:
+        try:
+            told = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
+            return run_settings(
+                command.settings,
+                run_dir=path,
+                config={"preset": command.preset, "fleet": command.fleet},
+                on_begin=header.show,
+                callbacks=[progress, *told],
+                should_stop=lambda: bool(header.asked),
             )
-    except runner.Stopped as stop:
-        again = f"--resume {folder.path}" + "".join(f" --load {name}" for name in load)
-        console.print(
-            f"{stop}; go on with: {name_program()} {again}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        sys.exit(128 + asked[0])
-    except BrokenPipeError:
-        raise  # its reader has gone: nobody is to be told
-    except (ValueError, OSError) as error:
-        fail(error)
+        except runner.Stopped as stop:
+            reason = str(stop)
+        except KeyboardInterrupt:
+            reason = ""
+        except BrokenPipeError:
+            raise  # its reader has gone: nobody is to be told
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            fail(error)
+    if not reason:
+        console.print("stopped before anything was trained")
+        sys.exit(128 + signal.SIGINT)
+    again = f"--resume {path}" + "".join(f" --load {name}" for name in command.load)
+    console.print(
+        f"{reason}; go on with: {name_program()} {again}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    sys.exit(128 + header.asked[0])
 
 
-def _print_results(console: Console, built: Experiment, results: Results) -> None:
-    console.print(make_table(results.summary))
-    what = "perplexity" if built.workload.is_text else "accuracy"
+def _print_results(console: Console, results: TrainResults) -> None:
+    console.print(make_table(results.table()))
+    what = name_score(results.outcomes[0].rows[-1])
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
     console.print(_describe_memory(), highlight=False)
 
@@ -275,15 +172,6 @@ def _draw(console: Console, path: Path) -> None:
         return
     for picture in pictures:
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _describe(command: TrainCommand) -> dict[str, Any]:
-    return {
-        "preset": command.preset,
-        "fleet": command.fleet,
-        "settings": command.settings.to_json(),
-        **describe_origin(),
-    }
 
 
 def _new_run_dir(settings: Settings) -> Path:

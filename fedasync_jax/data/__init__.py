@@ -6,6 +6,7 @@ from fedasync_jax.data.cifar10.tfds import load_cifar10_tfds
 from fedasync_jax.data.clients import make_client_data, pool_clients
 from fedasync_jax.data.dataset import Dataset, Texts
 from fedasync_jax.data.digits import load_digits
+from fedasync_jax.data.hold_out import hold_out, hold_out_texts
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.partition import (
     PARTITIONS,
@@ -26,6 +27,7 @@ from fedasync_jax.data.partition import (
     with_replacement,
 )
 from fedasync_jax.data.registry import DATASETS, TEXTS, load_dataset
+from fedasync_jax.data.synthetic import make_synthetic
 from fedasync_jax.data.text.shakespeare import Speakers, load_shakespeare
 from fedasync_jax.data.text.wikitext2 import (
     Text,
@@ -50,6 +52,8 @@ __all__ = [
     "dirichlet",
     "feature_skew",
     "fetch_cifar10",
+    "hold_out",
+    "hold_out_texts",
     "iid",
     "label_counts",
     "load_cifar10",
@@ -61,6 +65,7 @@ __all__ = [
     "load_wikitext2",
     "make_client_data",
     "make_partition",
+    "make_synthetic",
     "natural",
     "pool_clients",
     "power_law",

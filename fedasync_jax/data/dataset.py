@@ -21,6 +21,9 @@ class Dataset(NamedTuple):
         [...], for ``models.normalize_inputs``; None otherwise.
       client_train: where the data tell: whose each training sample is, int or string
         [N], keys for ``natural``; None otherwise.
+      x_valid: as ``x_train``, [V, ...], for decisions, see ``hold_out``; None: there
+        are none.
+      y_valid: int32 [V].
     """
 
     x_train: np.ndarray
@@ -30,6 +33,8 @@ class Dataset(NamedTuple):
     num_classes: int
     mean_image: np.ndarray | None = None
     client_train: np.ndarray | None = None
+    x_valid: np.ndarray | None = None
+    y_valid: np.ndarray | None = None
 
 
 class Texts(NamedTuple):

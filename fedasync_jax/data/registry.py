@@ -1,18 +1,23 @@
 """Names of settings become data: the registries of data sets and of texts.
 
 A new data set is a factory, here or anywhere, and an entry. It may ask for ``path``
-(``--data-path``), a text also for ``num_clients``.
+(``--data-path``) and ``num_clients``, and declare settings.
 """
 
+import inspect
 import os
+from typing import Annotated
 
 from fedasync_jax.data.cifar10.fetch_tfds import fetch_cifar10
-from fedasync_jax.data.cifar10.load import load_cifar10, prepare_cifar10
+from fedasync_jax.data.cifar10.load import load_cifar10, mean_of_images, prepare_cifar10
+from fedasync_jax.data.cifar10.pooling import pool_images
 from fedasync_jax.data.dataset import Dataset, Texts
 from fedasync_jax.data.digits import load_digits
 from fedasync_jax.data.npz import load_npz
+from fedasync_jax.data.synthetic import make_synthetic
 from fedasync_jax.data.text.shakespeare import deal_shakespeare
 from fedasync_jax.data.text.wikitext2 import deal_wikitext2
+from fedasync_jax.parts.bounds import Bounds, Free, at_least
 from fedasync_jax.parts.registry import Registry
 
 Path = str | os.PathLike[str]
@@ -30,21 +35,69 @@ def _load_npz(path: Path | None) -> Dataset:
     return load_npz(path)
 
 
-def _load_cifar10(path: Path | None) -> Dataset:
-    """Return CIFAR-10 as the paper prepares it; the images stay uint8."""
+def _load_cifar10(
+    path: Path | None, pool: Annotated[int, Bounds(1, 24)] = 1
+) -> Dataset:
+    """Return CIFAR-10 as the paper prepares it; the images stay uint8.
+
+    Args:
+      path: see ``load_dataset``.
+      pool: pixels are means over so many by so many of the 24 by 24.
+    """
     stored = fetch_cifar10() if path is None else load_cifar10(path)
-    dataset, mean_image = prepare_cifar10(stored)
-    return dataset._replace(mean_image=mean_image)
+    dataset, _ = prepare_cifar10(stored)
+    dataset = pool_images(dataset, pool)
+    return dataset._replace(mean_image=mean_of_images(dataset.x_train))
+
+
+def _make_synthetic(
+    path: Path | None,
+    num_clients: int,
+    alpha: Annotated[float, at_least(0)] = 1.0,
+    beta: Annotated[float, at_least(0)] = 1.0,
+    iid: Annotated[bool, Free()] = False,
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0,
+) -> Dataset:
+    """Return Synthetic(alpha, beta), see ``make_synthetic``.
+
+    Args:
+      path: must be None.
+      num_clients: C.
+      alpha: variance of a mean of weights; by definition it cancels in the labels.
+      beta: how much the inputs differ between clients, a variance.
+      iid: whether all clients share one labelling and one law of inputs.
+      seed: of the data only.
+    """
+    if path is not None:
+        raise ValueError(f"path must be None for data set 'synthetic', got {path!r}")
+    return make_synthetic(num_clients, alpha, beta, iid, seed)
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
 DATASETS.register("digits", _load_digits)
 DATASETS.register("npz", _load_npz)
-DATASETS.register("cifar10", _load_cifar10)
+DATASETS.register("cifar10", _load_cifar10, pool="cifar10_pool")
+DATASETS.register(
+    "synthetic",
+    _make_synthetic,
+    alpha="synthetic_alpha",
+    beta="synthetic_beta",
+    iid="synthetic_iid",
+    seed="synthetic_seed",
+)
+
+KEYED = ("npz", "synthetic")
+"""Data sets that tell, or may tell, whose each sample is."""
 
 TEXTS: Registry[Texts] = Registry("text")
 TEXTS.register("wikitext2", deal_wikitext2)
 TEXTS.register("shakespeare", deal_shakespeare)
+
+
+def asks_for_clients(name: str) -> bool:
+    """Return whether a data set or text is made for a number of clients."""
+    registry = DATASETS if name in DATASETS else TEXTS
+    return "num_clients" in inspect.signature(registry.find(name)).parameters
 
 
 def load_dataset(name: str, path: Path | None = None) -> Dataset:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fedasync_jax.data.registry import DATASETS, TEXTS
-from fedasync_jax.parts.bounds import one_of
+from fedasync_jax.parts.bounds import FRACTION, one_of
 from fedasync_jax.parts.registry import Setting
 from fedasync_jax.parts.settings import PartSettings
 
@@ -16,12 +16,15 @@ class DataSettings(PartSettings):
 
     Attributes:
       dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
-        cifar10, wikitext2 (a text by words) or shakespeare (a text by characters).
+        cifar10, synthetic (of the FedProx paper), wikitext2 (a text by words) or
+        shakespeare (a text by characters).
       data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
         folder with cifar10.npz, with the batches of its python or binary version, or
         prepared by tensorflow-datasets (default: there, in its own folder); of
         wikitext2: a folder with train, valid and test .txt or wiki.*.tokens; of
         shakespeare: one with input.txt. Texts may be .xz or .gz.
+      valid_share: Share of the training samples that is held out, in [0, 1), to choose
+        settings by; the same samples for every seed. wikitext2 has its own.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.
@@ -29,6 +32,7 @@ class DataSettings(PartSettings):
 
     dataset: Annotated[str, one_of(DATASETS, TEXTS)] = "digits"
     data_path: Path | None = None
+    valid_share: Annotated[float, FRACTION] = 0.0
 
     @classmethod
     def choices(cls) -> dict[str, Setting]:

@@ -34,6 +34,8 @@ class Batching:
         tasks chunk by chunk. None: all at once.
       mesh: one-dimensional mesh over whose devices the tasks are spread; None: the
         default device.
+      min_width: tasks that a call is padded to at the least, so that fewer programs are
+        compiled, for runs that are short.
       one_at_a_time: whether a wave starts when the one before it is done, which suits
         waves that are long and take much memory.
 
@@ -44,11 +46,13 @@ class Batching:
     max_width: int = 64
     chunk: int | None = None
     mesh: Mesh | None = None
+    min_width: int = 1
     one_at_a_time: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name, number in (("max_width", self.max_width), ("chunk", self.chunk)):
+        for name in ("max_width", "chunk", "min_width"):
+            number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be >= 1, got {number}")
         if self.mesh is not None and len(self.mesh.axis_names) != 1:
@@ -80,7 +84,7 @@ class Batching:
         W / D is a power of two, so that few programs are compiled; 1, 4, 16, 32, ..
         where a device works in chunks, so that padding costs next to nothing.
         """
-        per_device = -(-num_tasks // self.num_devices)
+        per_device = -(-max(num_tasks, self.min_width) // self.num_devices)
         bits = (per_device - 1).bit_length()
         if self.chunk is not None and bits in (1, 3):
             bits += 1
@@ -182,7 +186,7 @@ def _pack(
     alone, since it would take a CPU far longer to pack them.
     """
     leaves, treedef = jax.tree.flatten(jax.eval_shape(fn, task))
-    is_small = [leaf.size <= _SMALL for leaf in leaves]
+    is_small = [leaf.size <= _SMALL and _fits_a_float(leaf.dtype) for leaf in leaves]
 
     def choose(leaves: list[Array], small: bool) -> list[Array]:
         return [x for x, s in zip(leaves, is_small, strict=True) if s == small]
@@ -203,6 +207,11 @@ def _pack(
         return treedef.unflatten(next(small if s else large) for s in is_small)
 
     return packed_fn, unpack
+
+
+def _fits_a_float(dtype: Any) -> bool:
+    """Return whether a float holds every number of the type; a counter may be large."""
+    return jnp.issubdtype(dtype, jnp.floating) or dtype == jnp.bool_
 
 
 def _in_chunks(

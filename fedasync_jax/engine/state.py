@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedasync_jax.base import Array, ArrayLike, Mixer, PyTree, Variables
+from fedasync_jax.engine.carried import find_judged, init_mixer
 from fedasync_jax.engine.history import Evaluation, Past, Updates
 from fedasync_jax.schedule.trace import Trace
 
@@ -74,19 +76,31 @@ class RunResult(NamedTuple):
     updates: Updates
     evaluations: list[Evaluation]
 
+    def __repr__(self) -> str:
+        """Return what it is in a line; the arrays in it would fill pages."""
+        last = self.evaluations[-1].metrics if self.evaluations else {}
+        metrics = ", ".join(f"{k} {np.mean(v):.4g}" for k, v in last.items())
+        return (
+            f"RunResult(version {self.state.version:,}, "
+            f"{len(self.evaluations)} evaluations, the last: {metrics or 'none'})"
+        )
+
 
 def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
     """Return the state before the first update: x_0, which lies in slot 0.
 
     Raises:
-      ValueError: if a leaf of ``variables`` is not a float array.
+      ValueError: if a leaf of the params is not a float array, or one of the state is
+        complex. What else is no float in the state is carried, not mixed.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            name = jax.tree_util.keystr(path)
+        dtype = jnp.result_type(leaf)
+        is_state = isinstance(variables, Variables) and path[0].name == "state"
+        carried = is_state and not jnp.issubdtype(dtype, jnp.complexfloating)
+        if not (carried or jnp.issubdtype(dtype, jnp.floating)):
             raise ValueError(
-                f"variables{name} must be a float array to be mixed, "
-                f"got {jnp.result_type(leaf)}"
+                f"variables{jax.tree_util.keystr(path)} must be a float array to be "
+                f"mixed, got {dtype}"
             )
     # Copies: the engine donates its state, every array of it, and only once. The
     # caller's arrays stay the caller's, also those that the mixer remembers.
@@ -94,12 +108,12 @@ def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
     store = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (trace.num_slots, *leaf.shape)), variables
     )
-    return RunState(0, variables, store, copy_arrays(mixer.init(variables)))
+    return RunState(0, variables, store, copy_arrays(init_mixer(mixer, variables)))
 
 
 def find_evaluated(mixer: Mixer, state: RunState) -> Variables:
     """Return the model that is judged and exported: as a rule, the newest."""
-    return mixer.evaluated(state.variables, state.mixer_state)
+    return find_judged(mixer.evaluated, state.variables, state.mixer_state)
 
 
 def copy_arrays(values: PyTree) -> PyTree:

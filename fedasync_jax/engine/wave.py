@@ -26,6 +26,7 @@ from fedasync_jax.base import (
     Variables,
 )
 from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
+from fedasync_jax.engine.carried import find_judged, mix_floats
 from fedasync_jax.engine.history import Updates
 from fedasync_jax.engine.state import Models
 from fedasync_jax.schedule.trace import Trace
@@ -197,7 +198,8 @@ def work_through(
         allowed = finite & (i < count)
         variables, mixer_state = before = _pick(carry, one.run)
         _, _, update = _pick_inputs(plan, inputs, one.run)
-        mixed, next_state, info = update(
+        mixed, next_state, info = mix_floats(
+            update,
             local,
             mixer_state,
             variables,
@@ -208,7 +210,7 @@ def work_through(
         )
         after = tree.where(allowed, (mixed, next_state), before)
         carry = after if one.run is None else tree.put(carry, one.run, after)
-        judged = None if plan.evaluated is None else plan.evaluated(*after)
+        judged = plan.evaluated and find_judged(plan.evaluated, *after)
         applied = info.applied & allowed
         return carry, (after[0], judged, Updates(info.alpha, applied, loss))
 

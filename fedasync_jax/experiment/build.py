@@ -21,7 +21,9 @@ from fedasync_jax.experiment.memory import (
     check_task_memory,
 )
 from fedasync_jax.experiment.methods import make_method
+from fedasync_jax.experiment.methods.asynchronous import make_own
 from fedasync_jax.experiment.methods.context import Context
+from fedasync_jax.experiment.own import NOTHING_OWN, OwnParts, check_own, fit_settings
 from fedasync_jax.experiment.records import Method, Workload
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.experiment.workload import make_workload
@@ -32,20 +34,27 @@ from fedasync_jax.worker.sampling import steps_per_task
 from fedasync_jax.worker.settings import WorkerSettings
 
 
-def build_experiment(settings: Settings) -> Experiment:
+def build_experiment(settings: Settings, own: OwnParts = NOTHING_OWN) -> Experiment:
     """Build an experiment: read the data, make the schedules, warm up.
 
+    Args:
+      settings: names and numbers.
+      own: objects in the place of what the settings would make.
+
     Raises:
-      ValueError: if the data are bad or do not fit the settings, or all of it does not
-        fit into memory.
+      ValueError: if the data or the objects are bad or do not fit the settings, or all
+        of it does not fit into memory.
     """
+    check_own(own)
+    settings = fit_settings(settings, own)
+
     # Data, partition, model, judge.
     check_run_memory(settings)
-    workload = build_workload(settings)
+    workload = build_workload(settings, own)
     check_task_memory(settings, workload)
 
     # Fleet, schedules and rules: NumPy only.
-    methods = list(make_methods(settings, workload))
+    methods = list(make_methods(settings, workload, own))
     check_store_memory(settings, workload, methods)
 
     # x_0, the same for all methods.
@@ -58,7 +67,7 @@ def build_experiment(settings: Settings) -> Experiment:
     )
 
 
-def build_workload(settings: Settings) -> Workload:
+def build_workload(settings: Settings, own: OwnParts = NOTHING_OWN) -> Workload:
     """Read the data and make what is trained on them, see ``make_workload``."""
     return make_workload(
         settings.data,
@@ -66,10 +75,13 @@ def build_workload(settings: Settings) -> Workload:
         settings.model,
         settings.worker,
         settings.make_rng("partition"),
+        own,
     )
 
 
-def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
+def make_methods(
+    settings: Settings, workload: Workload, own: OwnParts = NOTHING_OWN
+) -> Iterator[Method]:
     """Yield the methods of the settings, in their order.
 
     All FedAsync methods share one trace; every baseline gets its number of gradients.
@@ -77,8 +89,9 @@ def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
     Args:
       settings: names and numbers.
       workload: what is learned from what.
+      own: devices in the place of those of the settings, and rules beside the names.
     """
-    fleet = build_fleet(
+    fleet = own.fleet or build_fleet(
         settings.fleet, settings.partition.num_clients, settings.make_rng
     )
     work = TaskWork(workload.steps, workload.num_bytes, workload.counts)
@@ -97,8 +110,9 @@ def make_methods(settings: Settings, workload: Workload) -> Iterator[Method]:
         make_rng=settings.make_rng,
     )
     bound = settings.mixing.max_update_norm
-    for name in settings.run.methods:
-        method = make_method(name, context)
+    for one in own.methods or settings.run.methods:
+        is_name = isinstance(one, str)
+        method = make_method(one, context) if is_name else make_own(*one, context)
         if bound is not None and method.counts_updates:
             method = method._replace(mixer=mixing.bound_update(method.mixer, bound))
         # Sampled staleness has no clock that the baselines could be compared by.

@@ -1,39 +1,41 @@
 """What the parts of an experiment must agree on, in one line where they do not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fedasync_jax.data.partition.settings import NATURAL
+from fedasync_jax.data.registry import KEYED
 from fedasync_jax.models.registry import CLASSIFIERS, LANGUAGE_MODELS
 from fedasync_jax.parts.bounds import Bounds, show_value
 from fedasync_jax.schedule.schedulers import SCHEDULES
 
 
-def check_together(settings: Any) -> None:
+def check_together(settings: Any, round_sizes: Sequence[int]) -> None:
     """Raise ValueError if settings of different parts do not fit.
 
     Args:
       settings: see ``Settings``.
+      round_sizes: clients per round of every method in rounds.
     """
-    _check_counts(settings)
+    _check_counts(settings, round_sizes)
     _check_steps(settings)
     _check_data(settings)
 
 
-def _check_counts(settings: Any) -> None:
+def _check_counts(settings: Any, round_sizes: Sequence[int]) -> None:
     """Check what may not be more than the clients."""
+    note = " (the number of clients)"
+    bounds = Bounds(1, settings.partition.num_clients, note=note)
     own = SCHEDULES.settings()
     counts = {
         name: settings.schedule.of_choices[name]
         for name in ("concurrency", "num_triggered")
         if settings.schedule.schedule in own[name].parts
     }
-    if {"fedavg", "fedprox"} & set(settings.run.methods):
-        counts["clients_per_round"] = settings.schedule.clients_per_round
+    if round_sizes:
+        counts["clients_per_round"] = max(round_sizes)
     if settings.worker.warmup_epochs:
         counts["warmup_clients"] = settings.worker.warmup_clients
-    note = " (the number of clients)"
-    bounds = Bounds(1, settings.partition.num_clients, note=note)
     for name, count in counts.items():
         if not bounds.holds(count):
             raise ValueError(f"{name} must be {bounds}, got {show_value(count)}")
@@ -58,8 +60,7 @@ def _check_data(settings: Any) -> None:
     wrong = {
         "model": (settings.model.is_language_model != data.is_text, model),
         "partition": (
-            data.is_text != (partition == NATURAL)
-            and (data.dataset != "npz" or data.is_text),
+            data.is_text != (partition == NATURAL) and data.dataset not in KEYED,
             partition,
         ),
         "batch_size": (is_words and worker.batch_size != 1, worker.batch_size),
@@ -70,14 +71,14 @@ def _check_data(settings: Any) -> None:
         "plateau_on": (
             worker.plateau_factor is not None
             and worker.plateau_on == "validation"
-            and not is_words,
+            and not (is_words or data.valid_share),
             worker.plateau_on,
         ),
     }
     allowed = {
         "model": _join(LANGUAGE_MODELS if data.is_text else CLASSIFIERS),
         "partition": "natural" if data.is_text else "another than natural",
-        "plateau_on": "test",
+        "plateau_on": "test, or valid_share > 0,",
     }
     for name, (is_wrong, value) in wrong.items():
         if is_wrong:

@@ -16,16 +16,18 @@ import numpy as np
 from fedasync_jax import models, tree
 from fedasync_jax.base import Array, Model, PyTree, Variables
 from fedasync_jax.data.dataset import Dataset, Texts
+from fedasync_jax.data.hold_out import hold_out, hold_out_texts
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.data.partition.settings import PartitionSettings
 from fedasync_jax.data.partition.summary import label_counts
-from fedasync_jax.data.registry import DATASETS, TEXTS
+from fedasync_jax.data.registry import DATASETS, TEXTS, asks_for_clients
 from fedasync_jax.data.settings import DataSettings
 from fedasync_jax.models.settings import ModelSettings
 from fedasync_jax.parts.settings import Values
 from fedasync_jax.worker.evaluation import make_evaluate
 
 _EVALUATED_TEXTS = 512  # at once, each of a window
+_OF_VALID = ("loss", "correct")
 
 Evaluate = Callable[[Variables], dict[str, Array]]
 
@@ -36,7 +38,8 @@ class Source(NamedTuple):
     name: str
     path: Path | None
     of_choices: Values
-    num_clients: int | None  # of texts, which are dealt when they are read
+    num_clients: int | None  # of what is made for its clients, such as texts
+    valid_share: float
     stamp: object
 
     @classmethod
@@ -46,7 +49,8 @@ class Source(NamedTuple):
             settings.dataset,
             settings.data_path,
             settings.of_choices,
-            partition.num_clients if settings.is_text else None,
+            partition.num_clients if asks_for_clients(settings.dataset) else None,
+            settings.valid_share,
             _stamp(settings.data_path),
         )
 
@@ -76,34 +80,55 @@ class Learned(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def load_images(source: Source) -> Dataset:
     """Load a data set of samples."""
-    return DATASETS.make(source.name, source.of_choices, path=source.path)
-
-
-@functools.lru_cache(maxsize=1)
-def load_texts(source: Source) -> Texts:
-    """Load a text."""
-    return TEXTS.make(
+    dataset = DATASETS.make(
         source.name,
         source.of_choices,
         path=source.path,
         num_clients=source.num_clients,
     )
+    return hold_out(dataset, source.valid_share)
+
+
+@functools.lru_cache(maxsize=1)
+def load_texts(source: Source) -> Texts:
+    """Load a text."""
+    texts = TEXTS.make(
+        source.name,
+        source.of_choices,
+        path=source.path,
+        num_clients=source.num_clients,
+    )
+    return hold_out_texts(texts, source.valid_share)
 
 
 @functools.lru_cache(maxsize=1)
 def learn(
-    source: Source, settings: ModelSettings, convolution: models.Convolution | None
+    source: Source,
+    settings: ModelSettings,
+    convolution: models.Convolution | None,
+    model: Model | None = None,
 ) -> Learned:
-    """Return the model on its data; a text has no convolution."""
+    """Return the model on its data; a text has no convolution.
+
+    Args:
+      source: of the data.
+      settings: of the model.
+      convolution: with which it convolves.
+      model: one's own, in the place of that of the settings.
+    """
     if convolution is None:
-        return _learn_texts(load_texts(source), settings)
-    return _learn_images(load_images(source), settings, convolution)
+        return _learn_texts(load_texts(source), settings, model)
+    return learn_dataset(load_images(source), settings, convolution, model)
 
 
-def _learn_images(
-    dataset: Dataset, settings: ModelSettings, convolution: models.Convolution
+def learn_dataset(
+    dataset: Dataset,
+    settings: ModelSettings,
+    convolution: models.Convolution,
+    model: Model | None = None,
 ) -> Learned:
-    model = models.make_classifier(
+    """Return a model on samples that are at hand, see ``learn``."""
+    model = model or models.make_classifier(
         settings.model,
         dataset.x_train.shape[1:],
         dataset.num_classes,
@@ -112,11 +137,15 @@ def _learn_images(
     )
     if dataset.mean_image is not None:
         model = models.normalize_inputs(model, dataset.mean_image)
+    evaluate = make_evaluate(model, {"x": dataset.x_test, "y": dataset.y_test})
+    if dataset.x_valid is not None:
+        held_out = {"x": dataset.x_valid, "y": dataset.y_valid}
+        evaluate = _join(evaluate, make_evaluate(model, held_out))
     counts = len(dataset.x_train), len(dataset.x_test)
     return Learned(
         model=model,
         samples=jax.device_put({"x": dataset.x_train, "y": dataset.y_train}),
-        evaluate=make_evaluate(model, {"x": dataset.x_test, "y": dataset.y_test}),
+        evaluate=evaluate,
         num_train=counts[0],
         description=f"{counts[0]} train and {counts[1]} test samples{_note(dataset)}",
         data_sha256=tree.sha256(dataset[:4]),
@@ -137,8 +166,8 @@ def _note(dataset: Dataset) -> str:
     )
 
 
-def _learn_texts(texts: Texts, settings: ModelSettings) -> Learned:
-    model = models.LANGUAGE_MODELS.make(
+def _learn_texts(texts: Texts, settings: ModelSettings, model: Model | None) -> Learned:
+    model = model or models.LANGUAGE_MODELS.make(
         settings.model,
         settings.of_choices,
         vocab_size=texts.vocab_size,
@@ -163,7 +192,9 @@ def _learn_texts(texts: Texts, settings: ModelSettings) -> Learned:
 
 def _join(test_fn: Evaluate, valid_fn: Evaluate) -> Evaluate:
     def evaluate(variables: Variables) -> dict[str, Array]:
-        return {**test_fn(variables), "valid_loss": valid_fn(variables)["loss"]}
+        of_valid = valid_fn(variables)
+        named = {f"valid_{n}": of_valid[n] for n in _OF_VALID if n in of_valid}
+        return {**test_fn(variables), **named}
 
     return evaluate
 

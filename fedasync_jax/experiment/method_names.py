@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
+from fedasync_jax.experiment.baselines import BASELINES
 from fedasync_jax.experiment.own_rules import find_own_rule
 from fedasync_jax.mixing.averaged import Decay
 from fedasync_jax.mixing.rules import (
@@ -20,8 +21,6 @@ from fedasync_jax.mixing.rules import (
 from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.parts.bounds import check_value, one_of
 from fedasync_jax.parts.registry import read_value
-
-BASELINES = ("fedavg", "fedprox", "sgd")
 
 
 class AsyncMethod(NamedTuple):
@@ -100,7 +99,10 @@ def parse_method(line: str) -> MethodLine:
             f"{name}: staleness", Annotated[str, one_of(STALENESS_FNS)], staleness
         )
         method = method._replace(staleness=staleness)
-    hints = _list_hints(method)
+    if method is None:
+        hints = {setting: place.hint for setting, place in BASELINES[name].items()}
+    else:
+        hints = _list_hints(method)
     given = {}
     for setting, text in texts.items():
         if setting not in hints:
@@ -123,6 +125,15 @@ def check_methods(lines: Collection[str]) -> None:
         raise ValueError(f"methods must be one or more different names, got {shown}")
 
 
+def list_round_sizes(lines: Collection[str], default: int) -> list[int]:
+    """Return the clients per round of every method that has rounds."""
+    return [
+        given.get("clients", default)
+        for name, _, given in _parse_all(lines)
+        if "clients" in BASELINES.get(name, ())
+    ]
+
+
 def describe_methods() -> str:
     """Return the methods and what they take, for help."""
     rules = []
@@ -130,10 +141,11 @@ def describe_methods() -> str:
         hints = _list_hints(list_async()[rule])
         own = [name for name in hints if name != "average"]
         rules.append(f"{rule} ({', '.join(own)})")
+    baselines = [f"{n} ({', '.join(takes)})" for n, takes in BASELINES.items()]
     return (
         f"Rules, and what they take, as in fedbuff:size=20,average=9: "
         f"{'; '.join(rules)}; all take average=P, to be judged by the average of their "
-        f"models. Baselines: {', '.join(BASELINES)}. A rule of your own: "
+        f"models. Baselines: {'; '.join(baselines)}. A rule of your own: "
         f"my_module.my_rule:step=0.1."
     )
 
@@ -170,10 +182,8 @@ def _split(name: str, rest: str) -> dict[str, str]:
     return texts
 
 
-def _list_hints(method: AsyncMethod | None) -> dict[str, Any]:
-    """Return what a method takes, by argument, with what is allowed."""
-    if method is None:
-        return {}
+def _list_hints(method: AsyncMethod) -> dict[str, Any]:
+    """Return what a rule takes, by argument, with what is allowed."""
     hints = dict(list_settings(find_factory(method.rule)))
     if "staleness" in hints and method.staleness is not None:
         of_function = list_settings(STALENESS_FNS.find(method.staleness))

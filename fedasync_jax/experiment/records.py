@@ -28,7 +28,7 @@ class Workload(NamedTuple):
       counts: int [C], samples of every client.
       label_counts: int [C, K], how many of each label; None of a text.
       evaluate: metrics of a model: ``loss`` and ``correct`` of the test set, and, if
-        there is a validation set, its ``valid_loss``.
+        there is a validation set, its ``valid_loss`` and ``valid_correct``.
       steps: H, as the scheduler takes it.
       unroll: whether the local steps must be written out.
       large_tasks: see ``choose_batching``.

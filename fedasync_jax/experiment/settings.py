@@ -17,7 +17,11 @@ from fedasync_jax.data.partition.settings import PartitionSettings
 from fedasync_jax.data.settings import DataSettings
 from fedasync_jax.experiment import seeds
 from fedasync_jax.experiment.checks import check_together
-from fedasync_jax.experiment.method_names import check_methods, describe_methods
+from fedasync_jax.experiment.method_names import (
+    check_methods,
+    describe_methods,
+    list_round_sizes,
+)
 from fedasync_jax.fleet.settings import FleetSettings
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.models.settings import ModelSettings
@@ -51,11 +55,10 @@ class RunSettings(PartSettings):
     """
 
     methods: tuple[Annotated[str, Explained(describe_methods)], ...] = (
-        "fedasync-constant",
         "fedasync-polynomial",
-        "fedasync-hinge",
+        "fedbuff",
+        "tethered:average=9",
         "fedavg",
-        "fedprox",
         "sgd",
     )
     num_updates: Annotated[int, at_least(1)] = 3000
@@ -100,7 +103,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check what the parts must agree on."""
-        check_together(self)
+        default = self.schedule.clients_per_round
+        check_together(self, list_round_sizes(self.run.methods, default))
 
     def __getitem__(self, name: str) -> Any:
         """Return a setting by its flat name."""

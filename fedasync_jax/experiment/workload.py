@@ -1,10 +1,13 @@
 """What is learned from what, in one pass: data, partition, model, judge."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
-from fedasync_jax import models
+from fedasync_jax import models, tree
 from fedasync_jax.data.clients import make_client_data
+from fedasync_jax.data.dataset import Dataset
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.data.partition.by_key import natural
 from fedasync_jax.data.partition.registry import PARTITIONS
@@ -14,12 +17,15 @@ from fedasync_jax.experiment.learned import (
     Learned,
     Source,
     learn,
+    learn_dataset,
     load_images,
     load_texts,
 )
+from fedasync_jax.experiment.own import NOTHING_OWN, OwnParts, check_dataset, count_rows
 from fedasync_jax.experiment.records import Workload
 from fedasync_jax.models.settings import ModelSettings
 from fedasync_jax.schedule.local_steps import Steps, TimeBudget
+from fedasync_jax.worker.evaluation import make_evaluate
 from fedasync_jax.worker.sampling import steps_per_task
 from fedasync_jax.worker.settings import WorkerSettings
 
@@ -33,6 +39,7 @@ def make_workload(
     model_settings: ModelSettings,
     worker_settings: WorkerSettings,
     rng: np.random.Generator,
+    own: OwnParts = NOTHING_OWN,
 ) -> Workload:
     """Read the data, deal them, and make what is trained on them and how it is judged.
 
@@ -42,24 +49,34 @@ def make_workload(
       model_settings: which model.
       worker_settings: how many steps a task has.
       rng: source of the partition.
+      own: objects in the place of data and model.
 
     Raises:
       ValueError: if the data are bad or do not fit the settings.
     """
-    is_text = data_settings.is_text
+    if own.clients is not None:
+        return _take_over(own, worker_settings)
+    data = None if own.data is None else check_dataset(own.data)
+    is_text = data_settings.is_text and data is None
     source = Source.of(data_settings, partition_settings)
 
     # Data and partition.
     if is_text:
         partition = load_texts(source).partition
     else:
-        partition = _deal(partition_settings, source, rng)
+        dataset = data or load_images(source)
+        partition = _deal(partition_settings, dataset, source.path, rng)
     steps = _choose_steps(worker_settings, partition.counts)
 
     # Model and judge.
     convolution = None if is_text else _choose_convolution(model_settings, steps)
-    learned = learn(source, model_settings, convolution)
+    if data is None or convolution is None:
+        learned = learn(source, model_settings, convolution, own.model)
+    else:
+        learned = learn_dataset(data, model_settings, convolution, own.model)
     unroll = convolution is not None and convolution.unroll
+    if own.model is not None:
+        unroll = own.unroll and _are_few_and_equal(steps)
 
     # The data lie on the device once; a client is a row of an index.
     rows = np.zeros(learned.num_train, bool)  # the samples stay where they are
@@ -74,7 +91,7 @@ def make_workload(
         unroll=unroll,
         large_tasks=unroll or is_text,
         is_text=is_text,
-        description=f"{source.name}: {learned.description}",
+        description=f"{'own data' if own.data else source.name}: {learned.description}",
         data_sha256=learned.data_sha256,
     )
 
@@ -94,15 +111,39 @@ def learn_images(
     return learn(source, model_settings, convolution)
 
 
+def _take_over(own: OwnParts, settings: WorkerSettings) -> Workload:
+    """Return what is learned of samples that have their owners."""
+    assert own.clients is not None and own.model is not None  # see ``check_own``
+    counts = np.asarray(own.clients.counts)
+    steps = _choose_steps(settings, counts)
+    unroll = own.unroll and _are_few_and_equal(steps)
+    num_train, num_test = map(count_rows, (own.clients.arrays, own.test))
+    return Workload(
+        model=own.model,
+        clients=jax.device_put(own.clients),
+        counts=counts,
+        label_counts=None,
+        evaluate=make_evaluate(own.model, own.test),
+        steps=steps,
+        unroll=unroll,
+        large_tasks=unroll,
+        is_text=False,
+        description=f"own data: {num_train} train and {num_test} test samples",
+        data_sha256=tree.sha256((own.clients.arrays, own.test)),
+    )
+
+
 def _deal(
-    settings: PartitionSettings, source: Source, rng: np.random.Generator
+    settings: PartitionSettings,
+    dataset: Dataset,
+    path: Path | None,
+    rng: np.random.Generator,
 ) -> Partition:
-    dataset = load_images(source)
     if settings.partition == NATURAL:
         if dataset.client_train is None:
             raise ValueError(
                 f"partition natural needs an array client_train in "
-                f"{source.path}, got none"
+                f"{path or 'the data'}, got none"
             )
         return natural(dataset.client_train, num_clients=settings.num_clients)
     return PARTITIONS.make(
@@ -131,11 +172,14 @@ def _choose_steps(settings: WorkerSettings, counts: np.ndarray) -> Steps:
 def _choose_convolution(settings: ModelSettings, steps: Steps) -> models.Convolution:
     """Return the convolution; steps that are many or differ are not written out."""
     name, platform = settings.convolution, jax.default_backend()
-    few_and_equal = (
-        not isinstance(steps, TimeBudget)
-        and np.min(steps) == np.max(steps) <= _MAX_UNROLLED
-    )
-    if name == "auto" and not (settings.model == "paper-cnn" and few_and_equal):
+    is_paper_cnn = settings.model == "paper-cnn"
+    if name == "auto" and not (is_paper_cnn and _are_few_and_equal(steps)):
         name = "patches"
     chosen = models.choose_convolution(name, platform)
     return chosen._replace(unroll=chosen.unroll and settings.convolves)
+
+
+def _are_few_and_equal(steps: Steps) -> bool:
+    if isinstance(steps, TimeBudget):
+        return False
+    return bool(np.min(steps) == np.max(steps) <= _MAX_UNROLLED)

@@ -9,6 +9,7 @@ from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.flower import adapter, arrays, work
 from fedasync_jax.flower.adapter import ClientApp, Context, Message
 from fedasync_jax.flower.settings import read_settings
+from fedasync_jax.jobs.compile_cache import keep_compiled_programs
 
 _MAX_KEPT = 64  # clients whose data and programs one process keeps
 
@@ -46,7 +47,7 @@ def make_client_app(
         return settings, work.make_work(settings, make_model(settings), samples)
 
     def train(message: Message, context: Context) -> Message:
-        work.keep_compiled_programs()
+        keep_compiled_programs()
         client = context.run_id, context.node_id
         if client not in kept:
             if len(kept) >= _MAX_KEPT:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Array, Mixer, PyTree, Variables
+from fedasync_jax.engine.carried import init_mixer, mix_floats
 
 
 class Newest(NamedTuple):
@@ -39,7 +40,7 @@ class Updater:
         """Begin with x_0."""
         variables = jax.tree.map(jnp.asarray, variables)
         self._versions_every = mixer.versions_every
-        self.newest = Newest(0, variables, mixer.init(variables))
+        self.newest = Newest(0, variables, init_mixer(mixer, variables))
         self._mix = jax.jit(functools.partial(_mix, mixer))
 
     def count_staleness(self, start_version: int) -> int:
@@ -80,7 +81,8 @@ def _mix(
     numbers: Array,
 ) -> tuple[Variables, PyTree, Array, Array]:
     staleness, version, client = numbers
-    mixed, state, info = mixer.update(
+    mixed, state, info = mix_floats(
+        mixer.update,
         local,
         state,
         current,

@@ -6,9 +6,7 @@ in a new process by jax's cache on the disk.
 """
 
 import functools
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -121,22 +119,6 @@ def make_work(
 def task_key(settings: Settings, number: int) -> Array:
     """Return the random key of a task, the one that a simulation gives it."""
     return jax.random.fold_in(settings.make_key("tasks"), number)
-
-
-@functools.cache
-def keep_compiled_programs() -> Path:
-    """Let jax keep all compiled programs on the disk, from process to process.
-
-    They lie in ``$JAX_COMPILATION_CACHE_DIR`` or, by default, in
-    ``~/.cache/fedasync-jax``.
-    """
-    default = Path.home() / ".cache" / "fedasync-jax"
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", default))
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder
 
 
 def _take_client(data: ClientData, client: int) -> PyTree:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from fedasync_jax.engine.state import RunResult
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.metrics import Row
+from fedasync_jax.jobs.scores import describe_score
 
 
 class Outcome(NamedTuple):
@@ -22,6 +23,14 @@ class Outcome(NamedTuple):
     result: RunResult
     rows: list[Row]
     wall_seconds: float
+
+    def __repr__(self) -> str:
+        """Return what it is in a line; the arrays in it would fill pages."""
+        last = self.rows[-1]
+        return (
+            f"Outcome({self.method.name!r}, version {last['version']:,}, "
+            f"{describe_score(last)})"
+        )
 
 
 class Callback:

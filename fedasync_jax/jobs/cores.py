@@ -3,6 +3,7 @@
 Call ``use_all_cores`` before the first use of a device.
 """
 
+import contextlib
 import functools
 import os
 
@@ -27,13 +28,14 @@ def use_all_cores() -> None:
     XLA computes small models on one core; the engine fills the cores with tasks, one
     device each. Nothing that the user has set in ``XLA_FLAGS`` or
     ``JAX_NUM_CPU_DEVICES`` is overridden. Accelerators are not affected. Only the
-    first call does anything.
+    first call does anything, and nothing if JAX has already used a device.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     missing = [f"{name}={s}" for name, s in _PATIENCE.items() if name not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
     if _NUM_DEVICES_FLAG not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", count_usable_cores())
+        with contextlib.suppress(RuntimeError):  # it is too late to choose
+            jax.config.update("jax_num_cpu_devices", count_usable_cores())
 
 
 def count_usable_cores() -> int:

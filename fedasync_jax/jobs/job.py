@@ -16,7 +16,6 @@ from fedasync_jax.jobs.callbacks import Callback, Callbacks, Outcome
 from fedasync_jax.jobs.metrics import Row
 from fedasync_jax.jobs.runner import Stopped, can_run_together, run_together
 from fedasync_jax.jobs.session import Diverged, Entry
-from fedasync_jax.schedule.trace import UNFINISHED
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.models import save_model
 from fedasync_jax.storage.run_folder import RunFolder
@@ -51,6 +50,11 @@ class Results(NamedTuple):
     summary: list[Row]
     diverged: list[str]
 
+    def __repr__(self) -> str:
+        """Return the outcomes, a line each; the arrays in them would fill pages."""
+        lines = [*map(repr, self.outcomes), *self.diverged]
+        return "\n  ".join([f"Results of {len(self.outcomes)} methods", *lines])
+
 
 def run_job(
     experiment: Experiment,
@@ -73,6 +77,35 @@ def run_job(
         jobs, together=1, callbacks=callbacks, should_stop=should_stop
     )
     return results
+
+
+def run_in_memory(
+    experiment: Experiment,
+    *,
+    callbacks: Sequence[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Results:
+    """Run all methods of an experiment as ``run_job`` does, and write nothing.
+
+    Raises:
+      Stopped: if it was asked to; what was done until then is lost.
+    """
+    told = Callbacks(callbacks)
+    ended: list[Outcome | Diverged] = []
+    for method in experiment.methods:
+        told.on_start(method)
+        entry = Entry(experiment, method, told)
+        try:
+            (outcome,) = run_together([entry], callback=told, should_stop=should_stop)
+        except Stopped as stop:
+            told.on_stop(method, str(stop))
+            raise
+        if isinstance(outcome, Outcome):
+            told.on_end(outcome)
+        else:
+            told.on_stop(method, str(outcome))
+        ended.append(outcome)
+    return _sum_up(experiment, ended)
 
 
 def run_jobs(
@@ -215,32 +248,31 @@ def _run_group(
 
 def _finish(job: Job, ended: list[Outcome | Diverged]) -> Results:
     """Write the table of a job, if a method ran to its end."""
+    results = _sum_up(job.experiment, ended)
+    if results.summary:
+        job.folder.write_summary(results.summary)
+    return results
+
+
+def _sum_up(experiment: Experiment, ended: list[Outcome | Diverged]) -> Results:
     outcomes = [outcome for outcome in ended if isinstance(outcome, Outcome)]
-    order = [method.name for method in job.experiment.methods]
+    order = [method.name for method in experiment.methods]
     outcomes.sort(key=lambda outcome: order.index(outcome.method.name))
     diverged = [str(error) for error in ended if isinstance(error, Diverged)]
     summary = report.summarize_all(outcomes) if outcomes else []
-    if summary:
-        job.folder.write_summary(summary)
     return Results(outcomes, summary, diverged)
 
 
 def _write_clients(folder: RunFolder, experiment: Experiment) -> None:
-    """Write who has what data."""
-    workload = experiment.workload
-    arrays = {"num_samples": workload.counts}
-    if workload.label_counts is not None:
-        arrays["label_counts"] = workload.label_counts
-    folder.write_arrays("clients.npz", arrays)
+    folder.write_arrays("clients.npz", report.describe_clients(experiment))
 
 
 def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:
     """Write what a method leaves: its arrivals, its timeline and its model."""
-    method, lost = outcome.method, outcome.method.trace.lost
-    is_lost = lost.reason != UNFINISHED
+    method = outcome.method
     archives: dict[str, Any] = {
         "updates": report.arrivals(outcome),
-        "lost": {name: column[is_lost] for name, column in lost._asdict().items()},
+        "lost": report.lost_tasks(method),
     }
     timeline = report.sample_timeline(experiment, method)
     if timeline is not None:

@@ -9,6 +9,7 @@ from fedasync_jax.base import ArrayLike
 from fedasync_jax.engine.history import Evaluation, Updates
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.experiment.records import Method
+from fedasync_jax.jobs.scores import name_score
 from fedasync_jax.schedule.trace import UNFINISHED, Trace
 
 Row = dict[str, Any]
@@ -89,7 +90,8 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
 
     Args:
       metrics: means over the test set: "loss", "correct" of a classifier, and
-        "valid_loss" where there is a validation set; None where one is unknown.
+        "valid_loss" and "valid_correct" where there is a validation set; None where one
+        is unknown.
       is_text: whether there is a perplexity, exp(loss).
     """
     loss = float(metrics.get("loss", np.nan))
@@ -100,6 +102,8 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
     }
     if "valid_loss" in metrics:
         row["valid_loss"] = finite(float(metrics["valid_loss"]))
+    if "valid_correct" in metrics:
+        row["valid_accuracy"] = float(metrics["valid_correct"])
     if is_text:
         with np.errstate(over="ignore"):
             row["test_perplexity"] = finite(float(np.exp(loss)))
@@ -109,15 +113,15 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
 def score(row: Row) -> float:
     """Return how good a model is, more is better: to choose one, not to publish.
 
-    Minus the validation loss where there is one, else the accuracy on the test set, of
-    texts minus the test perplexity. What is not known or not finite counts as minus
-    infinity.
+    Minus the validation loss where there is one, else the accuracy on the test set;
+    minus the test perplexity of texts, minus the test loss where there is no accuracy.
+    What is not known or not finite counts as minus infinity.
     """
-    name = next((n for n in ("valid_loss", "test_perplexity") if n in row), None)
-    value = row[name or "test_accuracy"]
+    name = "valid_loss" if "valid_loss" in row else f"test_{name_score(row)}"
+    value = row[name]
     if value is None:
         return -np.inf
-    return value if name is None else -value
+    return value if name == "test_accuracy" else -value
 
 
 def finite(value: float) -> float | None:

@@ -1,6 +1,6 @@
 """What is told of the methods that have run: tables, arrays, notes, checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,10 @@ from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Outcome
 from fedasync_jax.jobs.metrics import finite
+from fedasync_jax.jobs.scores import NUM_LAST, last_trained, name_score
 from fedasync_jax.schedule.invariants import find_violations
 from fedasync_jax.schedule.timeline import Timeline, make_timeline
+from fedasync_jax.schedule.trace import UNFINISHED
 
 _TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts
 _VANISHES = 1e-30  # a weight below which float32 is no measure
@@ -27,6 +29,8 @@ def summarize_all(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     method reaches.
     """
     rows = [summarize(outcome) for outcome in outcomes]
+    if any(name_score(outcome.rows[-1]) == "loss" for outcome in outcomes):
+        return rows
     best = [max(row["test_accuracy"] for row in outcome.rows) for outcome in outcomes]
     target = np.floor(100 * min(best) + 1e-6) / 100  # 0.57 * 100 is below 57
     for row, outcome in zip(rows, outcomes, strict=True):
@@ -40,29 +44,26 @@ def summarize_all(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def summarize(outcome: Outcome, num_last: int = 10) -> dict[str, Any]:
+def summarize(outcome: Outcome, num_last: int = NUM_LAST) -> dict[str, Any]:
     """Return a method's line of the final table.
 
     Args:
       outcome: the method that has run.
-      num_last: last evaluations that are summed up.
+      num_last: last evaluations that are summed up; the untrained model is not one.
     """
     last = outcome.rows[-1]
-    tail = outcome.rows[-num_last:]
-    accuracy = [row["test_accuracy"] for row in tail]
-    perplexity = [
-        np.nan if row["test_perplexity"] is None else row["test_perplexity"]
-        for row in tail
-        if "test_perplexity" in row
-    ]
+    tail = last_trained(outcome.rows, num_last)
+    scores: dict[str, float | None] = {}
+    if last["test_accuracy"] is not None:
+        scores |= _sum_up(tail, "test_accuracy", "min")
+    if name_score(last) != "accuracy":
+        scores |= _sum_up(tail, f"test_{name_score(last)}", "max")
     is_async = outcome.method.is_async
     return {
         "method": outcome.method.name,
         "gradients": last["gradients"],
         "virtual_time": last["virtual_time"],
-        "test_accuracy_mean": float(np.mean(accuracy)),
-        "test_accuracy_min": float(np.min(accuracy)),
-        **(_sum_up_perplexity(perplexity) if perplexity else {}),
+        **scores,
         "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
         "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
         "rejected": last["rejected"],
@@ -78,6 +79,25 @@ def arrivals(outcome: Outcome) -> dict[str, np.ndarray]:
     for name in ("task", "read_slot", "write_slot"):
         del columns[name]
     return {**columns, "staleness": outcome.method.staleness, **updates._asdict()}
+
+
+def lost_tasks(method: Method) -> dict[str, np.ndarray]:
+    """Return what is saved of the tasks that never arrived, arrays [L] by name.
+
+    A task that only the end of the run cut off is not lost.
+    """
+    lost = method.trace.lost
+    is_lost = lost.reason != UNFINISHED
+    return {name: column[is_lost] for name, column in lost._asdict().items()}
+
+
+def describe_clients(experiment: Experiment) -> dict[str, np.ndarray]:
+    """Return who has what data: ``num_samples`` and, of classes, ``label_counts``."""
+    workload = experiment.workload
+    arrays = {"num_samples": workload.counts}
+    if workload.label_counts is not None:
+        arrays["label_counts"] = workload.label_counts
+    return arrays
 
 
 def sample_timeline(experiment: Experiment, method: Method) -> Timeline | None:
@@ -146,8 +166,12 @@ def warn_of_staleness(method: Method) -> str | None:
     )
 
 
-def _sum_up_perplexity(values: list[float]) -> dict[str, float | None]:
+def _sum_up(
+    rows: Sequence[Mapping[str, Any]], name: str, worst: str
+) -> dict[str, float | None]:
+    """Return mean and worst, ``min`` or ``max``; None where one is not finite."""
+    values = np.array([row[name] for row in rows], float)
     return {
-        "test_perplexity_mean": finite(float(np.mean(values))),
-        "test_perplexity_max": finite(float(np.max(values))),
+        f"{name}_mean": finite(float(np.mean(values))),
+        f"{name}_{worst}": finite(float(getattr(np, worst)(values))),
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.estimates import estimate
+from fedasync_jax.jobs.scores import NUM_LAST, last_trained
 from fedasync_jax.storage.ownership import write_owned
 from fedasync_jax.storage.read_run import read_metrics, read_models
 from fedasync_jax.storage.run_folder import Row, slugify
@@ -16,10 +17,10 @@ _METRICS = (
     "test_accuracy",
     "test_loss",
     "test_perplexity",
+    "valid_accuracy",
     "valid_loss",
     "train_loss",
 )
-_NUM_LAST = 10
 
 
 class FinishedRun(NamedTuple):
@@ -164,8 +165,8 @@ def _collect(
         for metric in metrics:
             yield _place(found), metric, _finite(row.get(metric) for row in found)
     for metric in metrics:
-        means = [_mean([row.get(metric) for row in rows[-_NUM_LAST:]]) for rows in ends]
-        yield _place(places[-1]), f"{metric}_last_{_NUM_LAST}", _finite(means)
+        last = [[row.get(metric) for row in last_trained(rows)] for rows in ends]
+        yield _place(places[-1]), f"{metric}_last_{NUM_LAST}", _finite(map(_mean, last))
 
 
 def _place(rows: Sequence[Row]) -> Row:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from fedasync_jax import tree
@@ -26,7 +25,7 @@ class Buffer(NamedTuple):
 
 def empty(model: PyTree) -> Buffer:
     """Return an empty buffer."""
-    return Buffer(jax.tree.map(jnp.zeros_like, model), jnp.int32(0))
+    return Buffer(tree.zeros(model), jnp.int32(0))
 
 
 def put_in(

@@ -56,7 +56,7 @@ def ca2fl(
     """
 
     def init(model: PyTree) -> CachedState:
-        zeros = jax.tree.map(jnp.zeros_like, model)
+        zeros = tree.zeros(model)
         last = keep_per_client("ca2fl", zeros, num_clients)
         return CachedState(empty(model), last, zeros, zeros)
 

@@ -89,7 +89,7 @@ def fadas(
 
 
 def _begin(model: PyTree) -> FadasState:
-    zeros = jax.tree.map(jnp.zeros_like, split(model)[0])
+    zeros = tree.zeros(split(model)[0])
     return FadasState(empty(model), jnp.zeros((), float), zeros, zeros, zeros)
 
 
@@ -111,8 +111,8 @@ def _mix(
     rate = step / jnp.maximum(1.0, largest / usual)
     stepped = jax.tree.map(
         lambda x, m, w: (
-            x + jnp.asarray(rate, x.dtype) * m / (jnp.sqrt(w) + _as(eps, w))
-        ),
+            x.astype(m.dtype) + _as(rate, m) * m / (jnp.sqrt(w) + _as(eps, w))
+        ).astype(x.dtype),
         params,
         first,
         highest,

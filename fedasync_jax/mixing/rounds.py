@@ -12,7 +12,7 @@ Decentralized Data", AISTATS 2017; Li et al., "Federated Optimization in Heterog
 Networks", MLSys 2020.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,10 @@ import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Guarded, Mixer, MixInfo, PyTree, Schedule
+from fedasync_jax.parts.bounds import one_of
+
+RoundWeights = Annotated[str, one_of(("equal", "samples"))]
+"""What a client counts in a round: all the same, or its number of samples."""
 
 
 class RoundState(NamedTuple):

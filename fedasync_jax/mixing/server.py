@@ -116,7 +116,7 @@ def _make_server(
 
     def init(model: PyTree) -> ServerState:
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
-            optimizer = make(*numbers).init(split(model)[0])
+            optimizer = make(*numbers).init(tree.widen(split(model)[0]))
         return ServerState(empty(model), optimizer)
 
     return make_weighted_rule(
@@ -143,7 +143,7 @@ def _step_with(make: Callable[..., optax.GradientTransformation]) -> MixWeighted
         up, rest_up = split(total)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
             updates, optimizer = make(*of_optimizer).update(
-                tree.scale(up, -1.0), state.optimizer, params
+                tree.scale(up, -1.0), state.optimizer, tree.widen(params)
             )
             stepped = optax.apply_updates(params, updates)
         made = join(stepped, tree.add_scaled(rest, 1.0, rest_up), arrival.current)

@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Annotated
 
+from fedasync_jax.mixing.rounds import RoundWeights
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.staleness import STALENESS_FNS
-from fedasync_jax.parts.bounds import Bounds, above, at_least, one_of
+from fedasync_jax.parts.bounds import Bounds, above, at_least
 from fedasync_jax.parts.registry import Setting, merge_settings
 from fedasync_jax.parts.settings import PartSettings
 
@@ -33,7 +34,7 @@ class MixingSettings(PartSettings):
     alpha_drop_at: Annotated[int, at_least(0)] | None = None
     alpha_drop: Weight = 0.5
     max_update_norm: Annotated[float, above(0)] | None = None
-    fedavg_weights: Annotated[str, one_of(("equal", "samples"))] = "equal"
+    fedavg_weights: RoundWeights = "equal"
 
     @classmethod
     def choices(cls) -> dict[str, Setting]:

@@ -7,10 +7,14 @@ from fedasync_jax.models.convolution import (
     choose_convolution,
     conv_as_matmul,
 )
+from fedasync_jax.models.eqx import from_eqx
+from fedasync_jax.models.frozen import Frozen, freeze
 from fedasync_jax.models.functions import make_model
 from fedasync_jax.models.linen import from_linen
 from fedasync_jax.models.lstm import make_lstm_lm
 from fedasync_jax.models.mlp import MLP
+from fedasync_jax.models.nnx import from_nnx
+from fedasync_jax.models.outputs import from_apply, squared_error
 from fedasync_jax.models.paper_cnn import (
     PaperCNN,
     make_paper_cnn,
@@ -29,13 +33,19 @@ __all__ = [
     "LANGUAGE_MODELS",
     "MLP",
     "Convolution",
+    "Frozen",
     "PaperCNN",
     "choose_convolution",
     "conv_as_matmul",
+    "freeze",
+    "from_apply",
+    "from_eqx",
     "from_linen",
+    "from_nnx",
     "make_classifier",
     "make_lstm_lm",
     "make_model",
     "make_paper_cnn",
     "normalize_inputs",
+    "squared_error",
 ]

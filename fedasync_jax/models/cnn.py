@@ -1,12 +1,14 @@
 """A small convolutional network for images from 8 by 8 to 32 by 32."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from fedasync_jax.base import Array
 from fedasync_jax.models.convolution import conv_as_matmul
+from fedasync_jax.parts.bounds import at_least
 
 
 class CNN(nn.Module):
@@ -57,8 +59,15 @@ def make_cnn(
     sample_shape: Sequence[int],
     num_classes: int,
     conv_general_dilated: Callable[..., Array],
+    features: Sequence[Annotated[int, at_least(1)]] = (16, 32),
 ) -> nn.Module:
     """Return the checked network for images of a shape.
+
+    Args:
+      sample_shape: (height, width, channels).
+      num_classes: K.
+      conv_general_dilated: see ``CNN``.
+      features: channels of the convolutions of cnn.
 
     Raises:
       ValueError: if the shape is not that of an image of 4 by 4 or more.
@@ -68,4 +77,4 @@ def make_cnn(
             "sample_shape of cnn must be (height, width, channels) with height and "
             f"width >= 4, got {tuple(sample_shape)}"
         )
-    return CNN(num_classes, conv_general_dilated=conv_general_dilated)
+    return CNN(num_classes, tuple(features), conv_general_dilated)

@@ -1,50 +1,63 @@
-"""A ``Model`` from a flax linen classifier."""
+"""A ``Model`` from a flax linen module."""
 
 import inspect
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import optax
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
+from fedasync_jax.models.outputs import OutputLossFn, OutputMetricsFn, from_apply
+
+# What modules call the argument that says whether they train, and its meaning.
+_MODES = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
 
-def from_linen(module: nn.Module, sample_input: PyTree) -> Model:
-    """Make a model from a linen module that maps inputs to the logits of K classes.
+def from_linen(
+    module: nn.Module,
+    sample_input: PyTree,
+    *,
+    loss_fn: OutputLossFn | None = None,
+    metrics_fn: OutputMetricsFn | None = None,
+) -> Model:
+    """Make a model from a linen module; by default, a classifier.
 
-    A batch is ``{"x": [B, ...], "y": int [B]}``; ``x`` may be a dictionary of arrays.
-    The module is called as ``module.apply(variables, x, train=bool)``, or without
-    ``train`` if it takes none, and returns float [B, K]. In training it may draw from
-    any stream, each with a key of its own that follows from the key of the step, and
-    change any of its collections. An integer in a collection, such as a counter of
-    steps, cannot be mixed, and the engine refuses it by name.
+    A batch is ``{"x": [B, ...], "y": [B, ...]}``; ``x`` may be a dictionary of arrays.
+    The module is called as ``module.apply(variables, x, train=bool)``; the argument may
+    also be called ``training``, ``is_training`` or ``deterministic``, or be missing. In
+    training it may draw from any stream, each with a key of its own that follows from
+    the key of the step, and change any of its collections. What is no float in a
+    collection, such as a counter of steps, is not mixed but taken over from the newest
+    model that was.
 
     What a module sows is not kept: it would grow from step to step. Sown losses would
     have to be added to the loss, which this model does not do, and are refused.
 
-    The loss is the mean cross-entropy of the softmax. The metrics, in evaluation mode,
-    are float sums over the batch: ``"loss"``, ``"correct"`` and ``"count"``. Labels may
-    have more axes than one, such as [B, L] for the tokens of a text with logits
-    [B, L, K]; then means and counts are over all B L labels.
+    By default the loss is the mean cross-entropy of the softmax of the outputs, logits
+    [B, K], with the labels ``y``, int [B]. The metrics, in evaluation mode, are float
+    sums over the batch: ``"loss"``, ``"correct"`` and ``"count"``. Labels may have more
+    axes than one, such as [B, L] for the tokens of a text with logits [B, L, K]; then
+    means and counts are over all B L labels.
 
     Args:
-      module: linen module whose ``__call__`` takes ``(x, train)`` or ``(x)``.
+      module: linen module whose ``__call__`` takes ``x`` and, if it likes, the mode.
       sample_input: [1, ...], one input of the right structure, shapes and dtypes;
         values unused.
+      loss_fn: see ``from_apply``; ``squared_error`` for regression.
+      metrics_fn: see ``from_apply``.
 
     Raises:
-      ValueError: by ``init``, if the module sows losses.
+      ValueError: by ``init``, if the module sows losses; when it is traced, if the
+        outputs have another shape than the loss expects.
 
     Returns:
       The model; ``Variables.state`` holds every collection but ``"params"``, such as
       ``batch_stats``, and is ``()`` when there is none.
     """
-    takes_train = _takes_train(module)
+    name = _find_mode(module)
 
     def mode(train: bool) -> dict[str, Any]:
-        return {"train": train} if takes_train else {}
+        return {} if name is None else {name: train == _MODES[name]}
 
     def init(key: Array) -> Variables:
         collections = dict(module.init(key, sample_input, **mode(False)))
@@ -58,30 +71,31 @@ def from_linen(module: nn.Module, sample_input: PyTree) -> Model:
         params = collections.pop("params", {})
         return Variables(params, collections or ())
 
-    def loss(variables: Variables, batch: PyTree, key: Array) -> tuple[Array, PyTree]:
-        logits, state = module.apply(
-            _join_collections(variables),
-            batch["x"],
+    def apply(variables: Variables, x: PyTree, key: Array | None) -> tuple[Any, PyTree]:
+        collections = _join_collections(variables)
+        if key is None:
+            return module.apply(collections, x, **mode(False)), variables.state
+        outputs, state = module.apply(
+            collections,
+            x,
             **mode(True),
             mutable=list(variables.state),
             rngs=_make_streams(key),
         )
-        return jnp.mean(cross_entropy(logits, batch["y"])), state or ()
+        return outputs, state or ()
 
-    def metrics(variables: Variables, batch: PyTree) -> dict[str, Array]:
-        logits = module.apply(_join_collections(variables), batch["x"], **mode(False))
-        return sum_metrics(jnp.asarray(logits), batch["y"])
-
-    return Model(init, loss, metrics)
+    return from_apply(init, apply, loss_fn=loss_fn, metrics_fn=metrics_fn)
 
 
-def _takes_train(module: nn.Module) -> bool:
+def _find_mode(module: nn.Module) -> str | None:
+    """Return the name of the argument that says whether the module trains, if any."""
     if isinstance(module, nn.Sequential):  # hands everything to its first layer
         first = module.layers[0] if module.layers else None
-        return isinstance(first, nn.Module) and _takes_train(first)
+        return _find_mode(first) if isinstance(first, nn.Module) else None
     parameters = inspect.signature(type(module).__call__).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
-    return "train" in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+    default = "train" if inspect.Parameter.VAR_KEYWORD in kinds else None
+    return next((name for name in _MODES if name in parameters), default)
 
 
 def _find_sown(
@@ -121,23 +135,3 @@ def _make_streams(key: Array) -> dict[str, Array]:
 
 def _join_collections(variables: Variables) -> dict[str, Any]:
     return {"params": variables.params, **dict(variables.state)}
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Return the cross-entropy of each label, of the shape of ``labels``."""
-    return optax.softmax_cross_entropy_with_integer_labels(_widen(logits), labels)
-
-
-def sum_metrics(logits: Array, labels: Array) -> dict[str, Array]:
-    """Return float sums over all labels: ``"loss"``, ``"correct"``, ``"count"``."""
-    losses = cross_entropy(logits, labels)  # a sum in bfloat16 ends at 256
-    correct = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
-    return {
-        "loss": jnp.sum(losses),
-        "correct": jnp.sum(correct, dtype=losses.dtype),
-        "count": jnp.asarray(losses.size, losses.dtype),
-    }
-
-
-def _widen(logits: Array) -> Array:
-    return logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits

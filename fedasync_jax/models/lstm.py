@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedasync_jax.base import Array, Model, PyTree, Variables
-from fedasync_jax.models.linen import sum_metrics
 from fedasync_jax.models.output_layer import compute_logits, mean_cross_entropy
+from fedasync_jax.models.outputs import sum_metrics
 from fedasync_jax.parts.bounds import FRACTION, Bounds, at_least
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fedasync_jax.base import Array
-from fedasync_jax.models.linen import cross_entropy
+from fedasync_jax.models.outputs import cross_entropy
 
 _MAX_BLOCK = 128  # tokens; more or fewer were slower
 

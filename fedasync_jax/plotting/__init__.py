@@ -1,14 +1,20 @@
 """Pictures of run folders: how good the models are, and how the fleet behaved."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.compare import draw_comparison
-from fedasync_jax.plotting.contents import Arrays, Contents, read_contents
+from fedasync_jax.plotting.contents import (
+    Arrays,
+    Contents,
+    RunRecord,
+    read_contents,
+    take_contents,
+)
 from fedasync_jax.plotting.curves import draw_scores
 from fedasync_jax.plotting.labels import draw_labels
 from fedasync_jax.plotting.looks import STYLE
@@ -20,36 +26,66 @@ from fedasync_jax.plotting.timeline import draw_timeline
 from fedasync_jax.plotting.weights import draw_alpha
 from fedasync_jax.storage.ownership import write_owned
 
-__all__ = ["compare_runs", "draw_run"]
+__all__ = ["compare_runs", "draw_run", "make_comparison", "make_figures"]
+
+
+def make_figures(run: str | Path | RunRecord) -> dict[str, Figure]:
+    """Draw a run, and return its pictures by name.
+
+    A picture is drawn if the run has what it shows:
+
+    * ``accuracy``, of language models ``perplexity``, without both ``loss``: always.
+    * ``staleness``, ``alpha``, ``staleness_over_time``: the arrivals of asynchronous
+      methods; the last one also has the tasks that got lost.
+    * ``lost``: lost tasks, of methods with rounds, too.
+    * ``timeline``: what some clients did.
+    * ``participation``: arrivals against the clients' numbers of samples.
+    * ``labels``: the labels of the clients' samples.
+
+    Args:
+      run: a run folder, or what ``train`` returned.
+
+    Raises:
+      ValueError: if there are no metrics, or a file cannot be read.
+    """
+    contents = _open(run)
+    with matplotlib.rc_context(STYLE):
+        return dict(_draw_all(contents))
 
 
 def draw_run(run_dir: str | Path) -> list[Path]:
     """Draw a run folder and write the pictures into its folder ``plots``.
 
-    A picture is drawn if the run folder has what it shows:
-
-    * ``accuracy.png``, or ``perplexity.png`` of language models: always.
-    * ``staleness.png``, ``alpha.png``, ``staleness_over_time.png``: the arrivals of
-      asynchronous methods; the last one also has the tasks that got lost.
-    * ``lost.png``: lost tasks, of methods with rounds, too.
-    * ``timeline.png``: what some clients did.
-    * ``participation.png``: arrivals against the clients' numbers of samples.
-    * ``labels.png``: the labels of the clients' samples.
-
     Args:
       run_dir: the run folder.
 
     Raises:
-      ValueError: if the folder has no metrics, or a file in it cannot be read.
+      ValueError: see ``make_figures``.
 
     Returns:
       Paths of the pictures, PNG at 150 dots per inch.
     """
-    run = read_contents(run_dir)
+    contents = read_contents(run_dir)
     with matplotlib.rc_context(STYLE):
         return [
-            _save(fig, Path(run_dir) / "plots", name) for name, fig in _draw_all(run)
+            _save(fig, Path(run_dir) / "plots", name)
+            for name, fig in _draw_all(contents)
         ]
+
+
+def make_comparison(runs: Mapping[str, str | Path | RunRecord]) -> Figure:
+    """Draw several runs on the same scales.
+
+    Args:
+      runs: run folders, or what ``train`` returned, by the name that they are shown
+        under.
+
+    Raises:
+      ValueError: if there are no metrics, or a file cannot be read.
+    """
+    contents = {name: _open(run) for name, run in runs.items()}
+    with matplotlib.rc_context(STYLE):
+        return draw_comparison(contents)
 
 
 def compare_runs(run_dirs: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -67,11 +103,22 @@ def compare_runs(run_dirs: Sequence[str | Path], out: str | Path | None = None) 
       Path of the picture.
     """
     paths = [Path(run_dir) for run_dir in run_dirs]
-    names = _name_runs(paths)
-    runs = {name: read_contents(path) for name, path in zip(names, paths, strict=True)}
+    fig = make_comparison(dict(zip(_name_runs(paths), paths, strict=True)))
     with matplotlib.rc_context(STYLE):
-        fig = draw_comparison(runs)
         return _save(fig, Path(out or paths[0] / "plots"), "compare")
+
+
+def _open(run: str | Path | RunRecord) -> Contents:
+    """Return what can be drawn of a run.
+
+    Raises:
+      ValueError: see ``read_contents``, or if no method ran to its end.
+    """
+    if isinstance(run, str | Path):
+        return read_contents(run)
+    if not run.methods:
+        raise ValueError("results must have a method that ran to its end, got none")
+    return take_contents(run)
 
 
 def _draw_all(run: Contents) -> Iterator[tuple[str, Figure]]:

@@ -1,8 +1,8 @@
 """What a run folder has that can be drawn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,8 +14,51 @@ from fedasync_jax.storage.run_folder import Row
 Arrays = Mapping[str, np.ndarray]
 
 
+class MethodRecord(Protocol):
+    """What is drawn of one method in memory, see ``jobs.results.MethodResults``."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Its metrics."""
+        ...
+
+    @property
+    def arrivals(self) -> Arrays:
+        """See ``read_run.read_updates``."""
+        ...
+
+    @property
+    def lost(self) -> Arrays:
+        """See ``read_run.read_lost``."""
+        ...
+
+    @property
+    def timeline(self) -> Arrays | None:
+        """See ``read_run.read_timeline``."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its arrivals may be stale."""
+        ...
+
+
+class RunRecord(Protocol):
+    """What is drawn of a run in memory, see ``jobs.results.TrainResults``."""
+
+    @property
+    def methods(self) -> Mapping[str, MethodRecord]:
+        """What became of every method, by name."""
+        ...
+
+    @property
+    def clients(self) -> Arrays:
+        """Who has what data, see ``read_run.read_clients``."""
+        ...
+
+
 class Contents(NamedTuple):
-    """A run folder in memory; its archives by method, where a method has them.
+    """What a run has left; its archives by method, where a method has them.
 
     Attributes:
       rows: the metrics of every method.
@@ -27,7 +70,7 @@ class Contents(NamedTuple):
       is_async: whether arrivals of a method may be stale, where the folder says so.
     """
 
-    rows: Mapping[str, list[Row]]
+    rows: Mapping[str, Sequence[Row]]
     updates: Mapping[str, Arrays]
     lost: Mapping[str, Arrays]
     timelines: Mapping[str, Arrays]
@@ -93,6 +136,21 @@ class Contents(NamedTuple):
             return True
         # Folders without method.json were written when FedAsync was the only one.
         return run_folder.slugify(method).startswith("fedasync")
+
+
+def take_contents(run: RunRecord) -> Contents:
+    """Return what can be drawn of results in memory."""
+    results = run.methods
+    lost = {name: result.lost for name, result in results.items()}
+    timelines = {name: result.timeline for name, result in results.items()}
+    return Contents(
+        rows={name: result.rows for name, result in results.items()},
+        updates={name: result.arrivals for name, result in results.items()},
+        lost={name: arrays for name, arrays in lost.items() if arrays["reason"].size},
+        timelines={n: arrays for n, arrays in timelines.items() if arrays is not None},
+        clients=run.clients,
+        is_async={name: result.is_async for name, result in results.items()},
+    )
 
 
 def read_contents(run_dir: str | Path) -> Contents:

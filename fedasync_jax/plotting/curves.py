@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fedasync_jax.jobs.scores import name_score
 from fedasync_jax.plotting.looks import LineStyle, add_legend, percent, scale_counts
 from fedasync_jax.storage.run_folder import Row
 
@@ -19,7 +20,7 @@ _AXES = {
 
 
 def draw_scores(rows: Rows, styles: Mapping[str, LineStyle]) -> tuple[str, Figure]:
-    """Draw the accuracy, or of language models the perplexity; return which, too."""
+    """Draw accuracy, perplexity or loss, whichever there is; return which, too."""
     score = choose_score(rows.values())
     axes = {  # sampled staleness has no clock
         field: label
@@ -41,9 +42,11 @@ def draw_scores(rows: Rows, styles: Mapping[str, LineStyle]) -> tuple[str, Figur
 
 
 def choose_score(methods: Collection[Sequence[Row]]) -> str:
-    """Return ``perplexity`` if all methods have one, or else ``accuracy``."""
-    is_text = all("test_perplexity" in rows[-1] for rows in methods)
-    return "perplexity" if is_text else "accuracy"
+    """Return ``perplexity``, ``accuracy`` or ``loss``: what all methods have."""
+    names = {name_score(rows[-1]) for rows in methods}
+    if len(names) == 1:
+        return names.pop()
+    return "loss" if "loss" in names else "accuracy"
 
 
 def read_curve(
@@ -65,10 +68,11 @@ def draw_curve(
 
 
 def scale_scores(ax: Axes, score: str) -> None:
-    """Set the scale of y: logarithmic for perplexity, per cent for accuracy."""
+    """Set the scale of y: per cent for accuracy, logarithmic for all else."""
+    if score == "accuracy":
+        ax.yaxis.set_major_formatter(percent)
+        return
+    ax.set_yscale("log")
     if score == "perplexity":
-        ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_minor_formatter("{x:,.0f}")
-    else:
-        ax.yaxis.set_major_formatter(percent)

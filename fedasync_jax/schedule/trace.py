@@ -7,7 +7,7 @@ Shapes: T updates. Row t of a trace is the arrival that makes version t + 1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +122,22 @@ class Trace:
         """Return the arrays by name."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return {k: v for k, v in arrays.items() if isinstance(v, np.ndarray)}
+
+
+def widen_store(trace: Trace, num_slots: int) -> Trace:
+    """Return the same schedule with a store of ``num_slots`` start models.
+
+    What is compiled depends on the size of the store; schedules with stores of one size
+    can share it.
+
+    Raises:
+      ValueError: if that is less than the trace needs.
+    """
+    if num_slots < trace.num_slots:
+        raise ValueError(f"num_slots must be >= {trace.num_slots}, got {num_slots}")
+    nobody = trace.write_slot == trace.num_slots
+    write_slot = np.where(nobody, num_slots, trace.write_slot).astype(np.int32)
+    return replace(trace, num_slots=num_slots, write_slot=write_slot)
 
 
 def make_trace(

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedasync_jax.storage.writing import open_own
 
 
-def lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path, name: str = "run_dir") -> int:
     """Take the lock of a folder, which is held until it is closed or the process ends.
 
     The system lets go of it however the process ends, so that nothing is left behind.
@@ -15,6 +15,7 @@ def lock_folder(folder: Path) -> int:
 
     Args:
       folder: it must exist.
+      name: of the setting that says where it is, for errors.
 
     Raises:
       OSError: if the folder cannot be written to.
@@ -28,7 +29,7 @@ def lock_folder(folder: Path) -> int:
     if holder:
         os.close(lock)
         raise ValueError(
-            f"run_dir must not be in use, got {folder}, which {holder} writes to"
+            f"{name} must not be in use, got {folder}, which {holder} writes to"
         )
     os.truncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -81,6 +81,7 @@ class MetricsLine(msgspec.Struct):
     lost: Count = 0
     test_accuracy: float | None = None
     test_loss: float | None = None
+    valid_accuracy: float | None = None
     valid_loss: float | None = None
     test_perplexity: float | None = None
     step_size: float | None = None

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedasync_jax import tree
 from fedasync_jax.base import Array, Model, PyTree, Variables
 
 
@@ -42,11 +43,17 @@ def make_evaluate(
             "evaluation needs at least 1 sample and batch_size >= 1, got "
             f"{num_samples} samples and batch_size {batch_size}"
         )
-    sum_metrics = jax.jit(model.metrics)
+    functions, constants = tree.split_arrays(model)  # such as frozen parameters
+
+    @jax.jit
+    def metrics(
+        constants: list[Array], variables: Variables, batch: PyTree
+    ) -> dict[str, Array]:
+        return functions.join(constants).metrics(variables, batch)
 
     @functools.lru_cache(maxsize=1)
-    def place(devices: tuple[Any, ...]) -> list[list[PyTree]]:
-        """Return every device's share of the batches."""
+    def place(devices: tuple[Any, ...]) -> list[tuple[list[Array], list[PyTree]]]:
+        """Return every device's copy of the constants and its share of the batches."""
         turns = -(-num_samples // (batch_size * len(devices)))
         size = -(-num_samples // (turns * len(devices)))  # about equal: few programs
         batches = [
@@ -54,7 +61,7 @@ def make_evaluate(
             for b in range(0, num_samples, size)
         ]
         return [
-            [jax.device_put(batch, device) for batch in batches[i :: len(devices)]]
+            jax.device_put((constants, batches[i :: len(devices)]), device)
             for i, device in enumerate(devices)
         ]
 
@@ -62,8 +69,8 @@ def make_evaluate(
         models = _split_devices(variables)
         shares = place(tuple(models))
         sums = [
-            _add([sum_metrics(local, batch) for batch in share])
-            for local, share in zip(models.values(), shares, strict=True)
+            _add([metrics(copies, local, batch) for batch in share])
+            for local, (copies, share) in zip(models.values(), shares, strict=True)
             if share
         ]
         # To one device by copies, not by a collective: those may wait for one another
@@ -82,6 +89,9 @@ def _split_devices(variables: Variables) -> dict[Any, Variables]:
     """Return the copy of a replicated model that lies on each device of this host."""
     variables = jax.tree.map(jnp.asarray, variables)
     leaves, treedef = jax.tree.flatten(variables)
+    # A leaf that was joined from elsewhere, such as a frozen one, may lie on fewer.
+    widest = max(leaves, key=lambda leaf: len(leaf.sharding.device_set)).sharding
+    leaves = [jax.device_put(leaf, widest) for leaf in leaves]
     shards = [leaf.addressable_shards for leaf in leaves]
     return {
         each[0].device: treedef.unflatten([shard.data for shard in each])

@@ -65,6 +65,8 @@ def make_local_update(
 
     Args:
       model: what is trained; only ``params`` sees the optimizer, ``state`` is carried.
+        What a function of it declares as the arrays of a ``jax.tree_util.Partial``,
+        such as frozen parameters, are arguments of the compiled program, as ``data``.
       data: samples of all clients; they become arguments of the compiled program, so
         that they lie on the device once.
       optimizer: any optax transformation that takes the gradient of a batch; one that
@@ -100,11 +102,12 @@ def make_local_update(
     check_rho(rho)
     make = check_optimizer(optimizer, numbers)
     numbers = () if is_constant(make) else numbers
-    plan = _Plan(
-        model, make, batch_size, max_steps, sampling, unroll, find_max_count(data)
-    )
+    functions, arrays = tree.split_arrays(model)
+    # Draws do not depend on it, so runs with other partitions share a program.
+    max_count = find_max_count(data) if sampling == "epochs" else 0
+    plan = _Plan(functions, make, batch_size, max_steps, sampling, unroll, max_count)
     weight = np.asarray(rho, jnp.result_type(float)) if rho else None
-    return jax.tree_util.Partial(_Train(plan), data, numbers, weight)
+    return jax.tree_util.Partial(_Train(plan), data, numbers, weight, arrays)
 
 
 def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
@@ -129,7 +132,7 @@ def match_sizes(local_updates: Sequence[LocalUpdate]) -> list[LocalUpdate]:
 class _Plan(NamedTuple):
     """What a compiled local update is specialized to."""
 
-    model: Model
+    model: tree.Split
     optimizer: MakeOptimizer
     batch_size: int
     max_steps: int
@@ -156,6 +159,7 @@ class _Train(NamedTuple):
         data: ClientData,
         numbers: PyTree,
         rho: Array | None,
+        arrays: list[Array],
         variables: Variables,
         client: Array,
         key: Array,
@@ -166,8 +170,9 @@ class _Train(NamedTuple):
         optimizer = make_optimizer(self.plan.optimizer, numbers)
         if is_constant(self.plan.optimizer):
             check_order(optimizer, variables.params)
+        model = self.plan.model.join(arrays)
         task = data, variables, client, key, num_steps, step_scale
-        return _train(self.plan, optimizer, rho, *task)
+        return _train(self.plan, model, optimizer, rho, *task)
 
     def check_schedule(
         self, schedule: Schedule, data: ClientData, *numbers: PyTree
@@ -184,6 +189,7 @@ class _Train(NamedTuple):
 
 def _train(
     plan: _Plan,
+    model: Model,
     optimizer: optax.GradientTransformation,
     rho: Array | None,
     data: ClientData,
@@ -209,10 +215,10 @@ def _train(
     def step(h: int | Array, carry: _Carry) -> _Carry:
         batch = tree.take(data.arrays, rows[h])
         step_h_key = jax.random.fold_in(step_key, h)
-        objective = Objective(plan.model, rho, variables.params, batch, step_h_key)
+        objective = Objective(model, rho, variables.params, batch, step_h_key)
         return _step(objective, optimizer, carry, step_scale)
 
-    received = variables._replace(state=plan.model.start_task(variables.state))
+    received = variables._replace(state=model.start_task(variables.state))
     optimizer_state = make_random(optimizer.init(variables.params), key)
     start = _Carry(received, optimizer_state, jnp.zeros(()))
     if plan.unroll:
@@ -220,7 +226,7 @@ def _train(
     else:
         carry = jax.lax.fori_loop(0, num_steps, step, start)
     trained = carry.variables
-    trained = trained._replace(state=plan.model.end_task(trained.state))
+    trained = trained._replace(state=model.end_task(trained.state))
     return trained, LocalInfo(
         loss=carry.loss_sum / jnp.asarray(num_steps, carry.loss_sum.dtype)
     )

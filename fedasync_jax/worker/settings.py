@@ -49,7 +49,7 @@ class WorkerSettings(PartSettings):
 
     num_steps: Annotated[int, at_least(1)] = 5
     batch_size: Annotated[int, at_least(1)] = 10
-    step_size: Annotated[float, above(0)] = 0.2
+    step_size: Annotated[float, above(0)] = 0.4
     rho: Annotated[float, at_least(0)] | None = None
     gamma_rho: Annotated[float, at_least(0)] | None = None
     max_steps: int | None = None

@@ -605,6 +605,9 @@ def test_padded_widths_are_few_and_large_enough(num_devices):
     in_chunks = fa.Batching(max_width=64, mesh=mesh, chunk=8)
     per_device = {in_chunks.padded(count) // num_devices for count in range(1, 65)}
     assert per_device == {1, 4, 16, 32, 64} - ({64} if num_devices == 2 else set())
+    at_least_16 = fa.Batching(max_width=64, mesh=mesh, min_width=16)
+    assert {at_least_16.padded(count) for count in range(1, 17)} == {16}
+    assert at_least_16.padded(17) == 32
 
 
 def test_large_tasks_are_one_to_a_device_and_one_wave_at_a_time():

@@ -98,6 +98,7 @@ def different_runs():
 
 BATCHINGS = {
     "narrow": lambda: Batching(max_width=2),
+    "one width": lambda: Batching(max_width=16, chunk=3, min_width=16),
     "wide": lambda: Batching(max_width=64),
     "in chunks": lambda: Batching(max_width=16, chunk=3),
     "two devices": lambda: Batching(

@@ -21,7 +21,7 @@ TRACE = fa.sampled_staleness(
     CLIENTS, UPDATES, max_staleness=5, rng=np.random.default_rng(3)
 )
 CENTERS = np.random.default_rng(1).normal(size=(CLIENTS, 3)).astype(np.float32)
-START = fa.Variables({"w": jnp.ones(3)}, {"mean": jnp.zeros(2)})
+START = fa.Variables({"w": jnp.ones(3)}, {"mean": jnp.zeros(2), "steps": jnp.int32(0)})
 BATCHING = fa.Batching(max_width=4)
 KEY = jax.random.key(7)
 
@@ -32,8 +32,9 @@ def train(variables, client, key, num_steps):
     local = w - 0.5 * (w - jnp.asarray(CENTERS)[client])
     broken = (client == 5) & (jax.random.uniform(key) < 0.7)
     local = jnp.where(broken, jnp.nan, local)
-    mean = variables.state["mean"] + 0.1
-    return fa.Variables({"w": local}, {"mean": mean}), fa.base.LocalInfo(jnp.zeros(()))
+    mean, steps = variables.state["mean"] + 0.1, variables.state["steps"] + num_steps
+    state = {"mean": mean, "steps": steps}
+    return fa.Variables({"w": local}, state), fa.base.LocalInfo(jnp.zeros(()))
 
 
 def make(name, wrapped):

@@ -175,7 +175,7 @@ def test_a_rule_is_used_by_its_import_path(own, workload):
             "fedasync:staleness=hinge,b=-1",
             "fedasync: b must be finite and >= 0, got -1",
         ),
-        ("sgd:step=1", "sgd takes no settings, got step"),
+        ("sgd:step=1", "sgd takes batch_size, step_size, got step"),
         ("no_such_module.rule", r"import paths, got 'no_such_module.rule' \(ModuleNot"),
     ],
 )

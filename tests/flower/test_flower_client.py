@@ -15,6 +15,7 @@ from fedasync_jax import models
 from fedasync_jax.flower import adapter, arrays, work
 from fedasync_jax.flower.client_app import make_client_app
 from fedasync_jax.flower.settings import read_settings
+from fedasync_jax.jobs.compile_cache import keep_compiled_programs
 
 # What Flower sets in the process of a client.
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
@@ -41,9 +42,9 @@ def own_cache(tmp_path, monkeypatch):
     )
     before = {name: getattr(jax.config, name) for name in names}
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    work.keep_compiled_programs.cache_clear()
+    keep_compiled_programs.cache_clear()
     yield
-    work.keep_compiled_programs.cache_clear()
+    keep_compiled_programs.cache_clear()
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()

@@ -103,7 +103,8 @@ _TWICE = """
 import sys, jax
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.flower import work
-work.keep_compiled_programs()
+from fedasync_jax.jobs.compile_cache import keep_compiled_programs
+keep_compiled_programs()
 settings = make_settings(methods=("fedasync-constant",), num_clients=4, concurrency=1)
 own = work.load_partition(settings, int(sys.argv[1]))
 own.train(own.like, work.task_key(settings, 0))

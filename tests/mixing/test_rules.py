@@ -155,7 +155,7 @@ def _on_quadratic(rule, delay, *, solved=1.0, num_updates=400):
 
 
 def test_only_the_guard_keeps_the_tethered_rule_stable():
-    assert _on_quadratic(mixing.tethered(guard=0.0), 9) > 1e3
+    assert _on_quadratic(mixing.tethered(reach=6.0, guard=0.0), 9) > 1e3
     for delay in (0, 5, 9):
         assert _on_quadratic(mixing.tethered(), delay) < 0.1
 
@@ -330,3 +330,50 @@ def test_a_rejected_arrival_leaves_the_buffer_as_it_is():
     rule = mixing.bound_update(mixing.fedbuff(2, 1.0, fa.staleness.constant()), 5.0)
     models, _ = mix(rule, [(0, 4, 0, 0), (0, 9, 0, 0), (0, 2, 0, 0)])
     assert models == [0, 0, 3]
+
+
+@pytest.mark.parametrize("name", mixing.RULES)
+def test_bfloat16_is_mixed_in_float32_and_rounded_once(name):
+    """What a rule remembers is float32; the model is its float32 result, rounded."""
+    rng = np.random.default_rng(0)
+    local, start, current = (
+        fa.Variables({"w": jnp.asarray(x, jnp.bfloat16)}, {"m": jnp.bfloat16(x[0])})
+        for x in rng.normal(size=(3, 50))
+    )
+    rule = mixing.RULES.make(
+        name,
+        {f"{name}_size": 1},
+        alpha=0.6,
+        staleness_fn=LINEAR,
+        num_clients=2,
+    )
+
+    def mix_one(*models):
+        local, start, current = models
+        return jax.jit(rule.update)(
+            local,
+            rule.init(current),
+            current,
+            start=start,
+            staleness=jnp.int32(1),
+            version=jnp.int32(0),
+            client=jnp.int32(1),
+        )
+
+    models = local, start, current
+    narrow, state, info = mix_one(*models)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), models)
+    expected, wide_state, wide_info = mix_one(*wide)
+    assert np.array_equal(info.alpha, wide_info.alpha)
+    assert narrow.params["w"].dtype == jnp.bfloat16
+    assert not np.array_equal(narrow.params["w"], current.params["w"])
+    rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16), expected)
+    jax.tree.map(np.testing.assert_array_equal, narrow, rounded)
+    # AREA remembers models as they were sent.
+    kept = state.buffer if name == "area" else state
+    for one, other in zip(
+        jax.tree.leaves(kept),
+        jax.tree.leaves(wide_state.buffer if name == "area" else wide_state),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedasync_jax.models import from_linen
-from fedasync_jax.models.linen import sum_metrics
+from fedasync_jax.models import from_linen, squared_error
+from fedasync_jax.models.outputs import sum_metrics
 
 X = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
 BATCH = {"x": X, "y": np.arange(4, dtype=np.int32) % 2}
@@ -118,3 +118,80 @@ def test_metrics_of_bfloat16_are_summed_in_float32():
     assert {value.dtype.name for value in sums.values()} == {"float32"}
     assert (float(sums["count"]), float(sums["correct"])) == (1001, 1001)
     np.testing.assert_allclose(sums["loss"], 1001 * np.log(2), rtol=1e-6)
+
+
+def raise_first(x, train):
+    """Add 1 to the logits of class 0 in training."""
+    return x + jnp.asarray([[1.0 if train else 0.0, 0.0]])
+
+
+class Train(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return raise_first(nn.Dense(2)(x), train)
+
+
+class Training(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, training=False):
+        return raise_first(nn.Dense(2)(x), training)
+
+
+class IsTraining(nn.Module):
+    @nn.compact
+    def __call__(self, x, is_training):
+        return raise_first(nn.Dense(2)(x), is_training)
+
+
+class Deterministic(nn.Module):
+    @nn.compact
+    def __call__(self, x, deterministic=True):
+        return raise_first(nn.Dense(2)(x), not deterministic)
+
+
+@pytest.mark.parametrize("module", [Train, Training, IsTraining, Deterministic])
+def test_the_mode_has_many_names(module):
+    plain = from_linen(Plain(), jnp.zeros((1, 5)))
+    model = from_linen(module(), jnp.zeros((1, 5)))
+    variables = model.init(jax.random.key(0))
+    assert model.metrics(variables, BATCH) == plain.metrics(variables, BATCH)
+    losses = [m.loss(variables, BATCH, jax.random.key(0))[0] for m in (model, plain)]
+    assert losses[0] != losses[1]
+
+
+class Count(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        steps = self.variable("counters", "steps", lambda: jnp.zeros((), jnp.int32))
+        if train:
+            steps.value = steps.value + 1
+        return nn.Dense(2)(x)
+
+
+def test_a_counter_of_steps_is_part_of_the_model():
+    _, _, state = _loss(from_linen(Count(), jnp.zeros((1, 5))))
+    assert state["counters"]["steps"] == 1
+
+
+def test_regression_by_any_loss_and_metrics():
+    y = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
+    batch = {"x": X, "y": y, "weight": np.arange(4, dtype=np.float32)}
+
+    def weighted(outputs, batch):
+        return batch["weight"] * squared_error(outputs, batch)
+
+    def mean_absolute(outputs, batch):
+        error = jnp.abs(outputs - batch["y"])
+        return {"mae": jnp.sum(error) / 2, "count": jnp.asarray(len(error), float)}
+
+    model = from_linen(
+        Plain(), jnp.zeros((1, 5)), loss_fn=weighted, metrics_fn=mean_absolute
+    )
+    variables = model.init(jax.random.key(0))
+    outputs = np.asarray(Plain().apply({"params": variables.params}, X))
+    expected = np.mean(np.arange(4) * np.mean((outputs - y) ** 2, axis=1))
+    loss, _ = model.loss(variables, batch, jax.random.key(0))
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    sums = model.metrics(variables, batch)
+    assert sums.keys() == {"mae", "count"}
+    np.testing.assert_allclose(sums["mae"] / 4, np.abs(outputs - y).mean(), rtol=1e-6)

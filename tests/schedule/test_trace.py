@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedasync_jax.schedule.trace import assign_slots, make_trace, make_waves
+from fedasync_jax.schedule.trace import (
+    assign_slots,
+    make_trace,
+    make_waves,
+    widen_store,
+)
 
 _REPEATABLE = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -187,3 +192,26 @@ def test_the_ends_of_all_waves_are_found_in_one_search(monkeypatch):
     starts = np.maximum(np.arange(1000) - 2, 0).astype(np.int32)
     assert len(list(make_waves(starts))) > 300
     assert len(searches) == 1
+
+
+def test_a_wider_store_changes_nothing_but_the_mark_of_what_nobody_reads():
+    start = np.array([0, 0, 1, 1, 3])
+    last_reader = np.array([1, 3, -1, 4, -1, -1])
+    trace = make_trace(
+        client=np.arange(5),
+        task=np.arange(5),
+        start_version=start,
+        start_time=np.zeros(5),
+        arrival_time=np.arange(5.0),
+        num_steps=np.ones(5),
+        last_reader=last_reader,
+    )
+    wide = widen_store(trace, trace.num_slots + 3)
+    nobody = trace.write_slot == trace.num_slots
+    assert nobody.any() and not nobody.all()
+    assert np.array_equal(wide.write_slot == wide.num_slots, nobody)
+    assert np.array_equal(wide.write_slot[~nobody], trace.write_slot[~nobody])
+    assert wide.write_slot.dtype == trace.write_slot.dtype
+    assert np.array_equal(wide.read_slot, trace.read_slot)
+    with pytest.raises(ValueError, match=f"num_slots must be >= {trace.num_slots}"):
+        widen_store(trace, trace.num_slots - 1)

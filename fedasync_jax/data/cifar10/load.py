@@ -104,9 +104,14 @@ def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
         np.ascontiguousarray(x[:, _CROP, _CROP])
         for x in (dataset.x_train, dataset.x_test)
     )
-    mean_image = x_train.sum(axis=0, dtype=np.int64) / len(x_train)
     cropped = dataset._replace(x_train=x_train, x_test=x_test)
-    return cropped, mean_image.astype(np.float32)
+    return cropped, mean_of_images(x_train)
+
+
+def mean_of_images(images: np.ndarray) -> np.ndarray:
+    """Return the mean of uint8 [N, ...], float32 [...] in 0..255."""
+    mean_image = images.sum(axis=0, dtype=np.int64) / len(images)
+    return mean_image.astype(np.float32)
 
 
 class _Layout(NamedTuple):

@@ -55,7 +55,7 @@ def make_async(line: str, context: Context) -> Method:
     """
     _, method, given = parse_method(line)
     assert method is not None  # it is no baseline
-    trace, settings = context.trace, _set(context.mixing, method, given)
+    settings = _set(context.mixing, method, given)
     staleness_fn = None
     if method.staleness is not None:
         staleness_fn = STALENESS_FNS.make(method.staleness, settings.of_choices)
@@ -75,20 +75,44 @@ def make_async(line: str, context: Context) -> Method:
         mixer = make(arrivals)
     if "average" in given:
         mixer = mixing.averaged(mixer, given["average"])
+    name = line if given else _describe(method, settings)
+    return _complete(name, mixer, arrivals, context, staleness_fn)
 
-    # What it knows of its weights.
+
+def make_own(name: str, mixer: Mixer, context: Context) -> Method:
+    """Return the method of a rule that is no name but an object.
+
+    Args:
+      name: as it is shown.
+      mixer: the rule.
+      context: what else it is made from.
+
+    Raises:
+      ValueError: if the rule refuses the schedule or the model.
+    """
+    return _complete(name, mixer, _gather(context, mixer.versions_every), context)
+
+
+def _complete(
+    name: str,
+    mixer: Mixer,
+    arrivals: Arrivals,
+    context: Context,
+    staleness_fn: StalenessFn | None = None,
+) -> Method:
+    """Return the method of a rule, which is asked what it knows of its weights."""
     weights = expected = None
     if mixer.weights is not None and mixer.with_weights is not None:
         weights = mixer.weights(arrivals)
         expected = weights if mixer.shows_weights else None
         mixer = mixer.with_weights(weights)
-    check_schedule(mixer.update, trace)
+    check_schedule(mixer.update, context.trace)
     shapes = jax.eval_shape(context.workload.model.init, jax.random.key(0))
     jax.eval_shape(mixer.init, shapes)  # refuses what takes too much memory
     return Method(
-        name=line if given else _describe(method, settings),
+        name=name,
         fleet=context.fleet,
-        trace=trace,
+        trace=context.trace,
         staleness=arrivals.staleness,
         local_update=make_worker(
             context.worker, context.workload, rho=context.worker.proximal_weight

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from fedasync_jax.cli.results import describe_score
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Callback, Outcome
+from fedasync_jax.jobs.scores import describe_score
 
 _WINDOW = 10.0  # seconds over which updates/s is taken
 _LOG_EVERY = 10.0  # seconds between lines of a log
@@ -31,9 +31,7 @@ class ProgressLine(Callback):
         self._progress = Progress(spinner, line, console=console)
 
     def __enter__(self) -> "ProgressLine":
-        """Begin to move."""
-        if self._console.is_terminal:
-            self._progress.start()
+        """Stand ready."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -53,6 +51,7 @@ class ProgressLine(Callback):
         self._total = method.trace.num_updates
         self._is_async = method.is_async
         if self._console.is_terminal:
+            self._progress.start()
             line = f"{method.name:<24}  compiling"
             self._task = self._progress.add_task("", total=self._total, line=line)
 

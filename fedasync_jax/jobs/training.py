@@ -1,0 +1,139 @@
+"""One call for everything: from settings, and objects of one's own, to results."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedasync_jax.base import ClientData, Mixer, Model, PyTree
+from fedasync_jax.data.dataset import Dataset
+from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.experiment import Experiment
+from fedasync_jax.experiment.own import NOTHING_OWN, OwnParts, check_own, fit_settings
+from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.fleet.devices import Fleet
+from fedasync_jax.jobs.callbacks import Callback
+from fedasync_jax.jobs.cores import use_all_cores
+from fedasync_jax.jobs.identity import identify, identify_settings
+from fedasync_jax.jobs.job import run_in_memory, run_job
+from fedasync_jax.jobs.machine import describe_origin
+from fedasync_jax.jobs.results import TrainResults
+from fedasync_jax.storage.resume import check_goes_on
+from fedasync_jax.storage.run_folder import RunFolder
+
+
+def train(
+    settings: Settings | None = None,
+    *,
+    model: Model | None = None,
+    data: Dataset | None = None,
+    clients: ClientData | None = None,
+    test: PyTree | None = None,
+    methods: Sequence[str | tuple[str, Mixer]] | None = None,
+    fleet: Fleet | None = None,
+    unroll: bool = False,
+    progress: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> TrainResults:
+    """Compare methods on one problem and one fleet, as ``fedasync train`` does.
+
+    Everything that is not given comes from the settings. Nothing is written, unless
+    ``settings.run.run_dir`` names a folder: a run that was interrupted goes on there.
+    If JAX has used no device yet, all cores of the CPU become devices (see
+    ``jobs.cores.use_all_cores``).
+
+    Args:
+      settings: names and numbers, see ``make_settings``; default: its default.
+      model: what is trained, with its loss and its metrics. ``metrics`` must return
+        the sums ``"loss"`` and ``"count"``, and ``"correct"`` where there is an
+        accuracy.
+      data: train and test samples, dealt to clients as the settings say.
+      clients: train samples that have their owners already; together with ``model``
+        and ``test``. Their number replaces ``num_clients``.
+      test: pytree of arrays [N, ...], the test set of ``clients``.
+      methods: what is run, in this order: names as in the settings, and rules of one's
+        own, each a name with a ``Mixer``, such as ``("mine", my_rule)``.
+      fleet: the devices. Their number replaces ``num_clients``.
+      unroll: whether the local steps of ``model`` are written out, as convolutions on
+        a CPU must be to be fast; where all tasks have the same 20 steps or fewer.
+      progress: whether to tell on stdout how it goes: a moving line on a terminal,
+        lines now and then in a notebook or a file.
+      callbacks: who else is told, see ``Callback``.
+
+    Raises:
+      OSError: if something cannot be written.
+      ValueError: in one line, if settings, data and objects do not go together, or
+        the folder holds another run.
+
+    Returns:
+      The results by method; methods whose arrivals were all rejected are not among
+      them, but in ``diverged``.
+    """
+    use_all_cores()
+    settings = settings or Settings()
+    own = OwnParts(model, data, clients, test, methods, fleet, unroll)
+    with contextlib.ExitStack() as stack:
+        if progress:
+            line = stack.enter_context(_make_progress())
+            callbacks = [line, *callbacks]
+        return run_settings(
+            settings, own, run_dir=settings.run.run_dir, callbacks=callbacks
+        )
+
+
+def run_settings(
+    settings: Settings,
+    own: OwnParts = NOTHING_OWN,
+    *,
+    run_dir: Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    on_begin: Callable[[Experiment], None] = lambda experiment: None,
+    callbacks: Sequence[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResults:
+    """Build an experiment and run its methods, in a folder or without.
+
+    Args:
+      settings: names and numbers.
+      own: objects in the place of what the settings would make.
+      run_dir: where to write to; None: nowhere.
+      config: what else goes into ``config.json``: ``preset`` and ``fleet``, the names
+        that the settings began with.
+      on_begin: called when everything is built and nothing is trained yet.
+      callbacks: who is told.
+      should_stop: asked after every call of the device.
+
+    Raises:
+      OSError: if something cannot be written.
+      Stopped: if it was asked to, after a checkpoint if there is a folder.
+      ValueError: see ``train``.
+    """
+    check_own(own)
+    settings = fit_settings(settings, own)
+    if run_dir is None:
+        built = build_experiment(settings, own)
+        on_begin(built)
+        ended = run_in_memory(built, callbacks=callbacks, should_stop=should_stop)
+        return TrainResults(built, *ended)
+    check_goes_on(run_dir, identify_settings(settings))
+    built = build_experiment(settings, own)
+    about = {
+        "preset": "digits",
+        "fleet": None,
+        **(config or {}),
+        "settings": built.settings.to_json(),
+        **({"own": own.names} if own.names else {}),
+        **describe_origin(),
+    }
+    with RunFolder(run_dir, about, identify(built)) as folder:
+        on_begin(built)
+        ended = run_job(built, folder, callbacks=callbacks, should_stop=should_stop)
+    return TrainResults(built, *ended, folder.path)
+
+
+def _make_progress() -> Any:
+    from rich.console import Console
+
+    from fedasync_jax.jobs.progress import ProgressLine
+
+    return ProgressLine(Console(force_jupyter=False))
