@@ -59,8 +59,10 @@ class Arrival(NamedTuple):
         return Task(self.task, node, self.client, self.start_version, start, deadline)
 
 
-def arrival_columns(arrivals: Sequence[Arrival]) -> dict[str, np.ndarray]:
-    """Return the arrivals as arrays [T] by name."""
+def arrival_columns(
+    arrivals: Sequence[Arrival], names: Sequence[str] = Arrival._fields
+) -> dict[str, np.ndarray]:
+    """Return the arrivals as arrays [T] by name, or some of their columns."""
     types = {
         **dict.fromkeys(Arrival._fields, np.int32),
         **dict.fromkeys(("alpha", "loss", "norm", "scale"), np.float32),
@@ -69,7 +71,7 @@ def arrival_columns(arrivals: Sequence[Arrival]) -> dict[str, np.ndarray]:
     }
     return {
         name: np.array([getattr(arrival, name) for arrival in arrivals], types[name])
-        for name in Arrival._fields
+        for name in names
     }
 
 

@@ -197,8 +197,8 @@ class ServerSession:
     def _save(self) -> None:
         """Write a checkpoint, in the background."""
         server = self.server
-        columns = record.arrival_columns(server.arrivals)
-        updates = Updates(*(columns[name] for name in Updates._fields))
+        columns = record.arrival_columns(server.arrivals, Updates._fields)
+        updates = Updates(**columns)
         state = _as_state(server.updater.newest)
         lost = [[*row.task, row.end_time, row.cause] for row in server.books()[0]]
         arrivals_file, lost_file = self._ledgers

@@ -303,15 +303,13 @@ def test_what_is_too_stale_is_lost_without_blame():
     def hold(message, place):
         """Answer only when many others have."""
         held.append(message)
-        return None
 
-    server, grid = make_server({5: slow, 6: hold}, max_staleness=3)
-    timer = threading.Timer(
-        0.3,
-        lambda: grid.answers.update({held[0].metadata.message_id: good(held[0], 0)}),
-    )
-    timer.start()
+    def release(message, place):
+        if place == 10:
+            grid.answers[held[0].metadata.message_id] = good(held[0], 0)
+        return slow(message, place)
 
+    server, grid = make_server({5: release, 6: hold}, max_staleness=3)
     run(server, 80)
     assert server.books()[1]["too stale"] == 1
     assert max(arrival.staleness for arrival in server.arrivals) <= 3
