@@ -32,12 +32,18 @@ COMMANDS = {
     "sweep": Command(
         "fedasync_jax.cli.sweep", "run a grid of settings with several seeds"
     ),
-    "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs again"),
+    "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs or sweeps"),
+    "summary": Command(
+        "fedasync_jax.cli.summary", "say what runs are, and how far they came"
+    ),
     "benchmark": Command(
         "benchmarks.command", "measure the speed of this machine", in_checkout=True
     ),
     "reproduce": Command(
         "reproduction.command", "make the paper's figures again", in_checkout=True
+    ),
+    "completion": Command(
+        "fedasync_jax.cli.completion", "print what a shell completes the rest by"
     ),
 }
 

@@ -20,8 +20,12 @@ def check_together(settings: Any) -> None:
     _check_data(settings)
 
 
-def _check_counts(settings: Any) -> None:
-    """Check what may not be more than the clients."""
+def count_asked_clients(settings: Any) -> dict[str, int]:
+    """Return the settings in use that may not be more than the clients, by name.
+
+    Args:
+      settings: see ``Settings``; its parts need not fit one another.
+    """
     own = SCHEDULES.settings()
     counts = {
         name: settings.schedule.of_choices[name]
@@ -32,9 +36,13 @@ def _check_counts(settings: Any) -> None:
         counts["clients_per_round"] = settings.schedule.clients_per_round
     if settings.worker.warmup_epochs:
         counts["warmup_clients"] = settings.worker.warmup_clients
+    return counts
+
+
+def _check_counts(settings: Any) -> None:
     note = " (the number of clients)"
     bounds = Bounds(1, settings.partition.num_clients, note=note)
-    for name, count in counts.items():
+    for name, count in count_asked_clients(settings).items():
         if not bounds.holds(count):
             raise ValueError(f"{name} must be {bounds}, got {show_value(count)}")
 
