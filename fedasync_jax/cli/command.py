@@ -35,12 +35,18 @@ COMMANDS = {
     "leaderboard": Command(
         "fedasync_jax.cli.leaderboard", "compare mixing rules, one of your own too"
     ),
-    "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs again"),
+    "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs or sweeps"),
+    "summary": Command(
+        "fedasync_jax.cli.summary", "say what runs are, and how far they came"
+    ),
     "benchmark": Command(
         "benchmarks.command", "measure the speed of this machine", in_checkout=True
     ),
     "reproduce": Command(
         "reproduction.command", "make the paper's figures again", in_checkout=True
+    ),
+    "completion": Command(
+        "fedasync_jax.cli.completion", "print what a shell completes the rest by"
     ),
 }
 

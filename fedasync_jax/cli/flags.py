@@ -1,6 +1,5 @@
 """Flags from records of settings, and errors in one line."""
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -28,16 +27,13 @@ _CHOICE = re.compile(
 )
 
 
-def parse_settings(
-    description: str, *, args: Sequence[str], default: Settings
-) -> Settings:
+def parse_settings(*, args: Sequence[str], default: Settings) -> Settings:
     """Return the settings of a command line; a bad one ends the process.
 
-    Flags are flat, in a group for each part; what may be chosen is read from the
-    registries.
+    Flags are flat; what may be chosen is read from the registries. Settings that are
+    not given follow those that are (see ``Settings.replace``).
 
     Args:
-      description: first words of ``--help``.
       args: the command line.
       default: values of flags that are not given.
     """
@@ -45,13 +41,19 @@ def parse_settings(
     values = {p: of(**getattr(default, p).flat()) for p, of in parts.items()}
     fields = [(p, of, dataclasses.field(default=values[p])) for p, of in parts.items()]
     flags = dataclasses.make_dataclass("Flags", fields, frozen=True, kw_only=True)
-    parsed = parse_flags(flags, description, args=args)
+    parsed = parse_flags(flags, "", args=args)
+    named = {k: v for part in parts for k, v in vars(getattr(parsed, part)).items()}
+    given = given_names(args)
     try:
-        return default.replace(
-            **{k: v for part in parts for k, v in vars(getattr(parsed, part)).items()}
-        )
+        return default.replace(**{k: v for k, v in named.items() if k in given})
     except ValueError as error:
         fail(error)
+
+
+def given_names(args: Sequence[str]) -> set[str]:
+    """Return the names of the flags among the words of a command line."""
+    flags = (word.split("=")[0] for word in args if word.startswith("--"))
+    return {flag[2:].replace("-", "_") for flag in flags}
 
 
 def parse_flags(
@@ -84,19 +86,6 @@ def parse_flags(
         if stop.code in (0, None):
             raise
         fail(_read_box(said.getvalue()))
-
-
-class OwnParser(argparse.ArgumentParser):
-    """A parser of the flags that are no settings; its errors are one line."""
-
-    def __init__(self) -> None:
-        """Leave ``--help`` and all that is unknown to whoever reads the rest."""
-        super().__init__(add_help=False, allow_abbrev=False)
-        self.add_argument("--no-compile-cache", action="store_true")
-
-    def error(self, message: str) -> NoReturn:
-        """End the process."""
-        fail(message)
 
 
 def make_flags(record: type[PartSettings]) -> type:

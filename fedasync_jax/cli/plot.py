@@ -1,4 +1,7 @@
-"""Draw the pictures of run folders again; of several, one more that compares them."""
+"""Draw the pictures of run folders again; of several, one more that compares them.
+
+Of the folder of a sweep, draw the curves of all settings, means over the seeds.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -9,6 +12,7 @@ import tyro
 from fedasync_jax import plotting
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.summary import is_sweep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Flags:
     run_dirs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")
     ]
-    """Folders that scripts/train.py wrote."""
+    """Folders that fedasync train or fedasync sweep wrote."""
     out: Path | None = None
     """Folder for the comparison of several runs; default: plots/ of the first."""
 
@@ -35,11 +39,15 @@ def main() -> None:
     """Draw."""
     flags = parse_flags(Flags, __doc__ or "")
     try:
-        for run_dir in flags.run_dirs:
+        sweeps = [path for path in flags.run_dirs if is_sweep(path)]
+        runs = [path for path in flags.run_dirs if path not in sweeps]
+        for sweep in sweeps:
+            print(f"wrote {plotting.draw_sweep(sweep)}")
+        for run_dir in runs:
             for picture in plotting.draw_run(run_dir):
                 print(f"wrote {picture}")
-        if len(flags.run_dirs) > 1:
-            print(f"wrote {plotting.compare_runs(flags.run_dirs, flags.out)}")
+        if len(runs) > 1:
+            print(f"wrote {plotting.compare_runs(runs, flags.out)}")
     except ValueError as error:
         fail(error)
 

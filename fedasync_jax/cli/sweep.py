@@ -3,14 +3,6 @@
     python scripts/sweep.py --grid alpha=0.3,0.6,0.9 concentration=0.1,1 --seeds 0 1 2
     python scripts/sweep.py --preset cifar10-small --grid max-staleness=4,16
 
-``--grid NAME=VALUE,VALUE`` may name any setting but seed and run_dir; several make all
-combinations. In a setting that is a list, + joins its entries: methods=fedavg+sgd. All
-other flags are those of scripts/train.py. ``--out FOLDER`` has a run folder for every
-combination and seed; those that are finished are not run again, so that a sweep goes
-on, and grows, by the same command. ``--together N`` runs share a compiled program where
-they can, ``--max-minutes M`` stops after a time, ``--no-compile-cache`` compiles every
-program anew.
-
 The table is ``table.csv`` and, with pyarrow, ``table.parquet``: a row for every
 setting, method, evaluation and metric, with mean, standard deviation and 95% interval
 over the seeds.
@@ -22,20 +14,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from fedasync_jax.cli.endings import clear_endings
-from fedasync_jax.cli.flags import OwnParser, fail, parse_settings
-from fedasync_jax.cli.own_parts import load_parts
+from fedasync_jax.cli.flag_list import SWEEP_FLAGS
+from fedasync_jax.cli.flags import fail, given_names, parse_settings
+from fedasync_jax.cli.own_flags import parse_rest, read_start
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
-from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs.sweep import Point, make_grid
-from fedasync_jax.jobs.tables import read_finished, select_last, tabulate, write_table
+from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
 from fedasync_jax.storage.ownership import check_owned, has_runs
 from fedasync_jax.storage.run_folder import Row
 
+_DESCRIPTION = """\
+Run a grid of settings with several seeds, side by side, and make one table: table.csv
+and, with pyarrow, table.parquet, with a row for every setting, method, evaluation and
+metric: mean, standard deviation and 95% interval over the seeds.
+
+fedasync sweep --grid alpha=0.3,0.6,0.9 concentration=0.1,1 --seeds 0 1 2"""
 _NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
 
 
@@ -104,35 +102,26 @@ def main() -> None:
 
 def parse_sweep(args: Sequence[str]) -> SweepCommand:
     """Return the command line."""
-    parser = OwnParser()
-    parser.add_argument("--preset", default="digits")
-    parser.add_argument("--fleet", default=None)
-    parser.add_argument("--grid", nargs="*", default=[])
-    parser.add_argument("--seeds", nargs="*", default=["0", "1", "2"])
-    parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
-    parser.add_argument("--together", default=None)
-    parser.add_argument("--max-minutes", default=None)
-    parser.add_argument("--load", default=[], nargs="*")
-    known, rest = parser.parse_known_args(args)
-    load_parts(known.load)
-    try:
-        default = make_settings(known.preset, known.fleet)
-    except ValueError as error:
-        fail(error)
-    given = {word.split("=")[0].strip("-").replace("-", "_") for word in rest}
+    start = read_start("sweep", _DESCRIPTION, SWEEP_FLAGS, args)
+    own = start.own
+    given = given_names(start.rest)
     for name in _NOT_SWEPT:
         if name in given:
             fail(f"{name} must not be given, as --seeds and --out are, got {name}")
-    settings = parse_settings(__doc__ or "", args=rest, default=default)
+    try:
+        default = start.make_default()
+    except ValueError as error:
+        fail(error)
+    settings = parse_rest(start, default)
     try:
         return SweepCommand(
             settings=settings,
-            axes=_parse_grid(known.grid, settings),
-            seeds=_parse_seeds(known.seeds),
-            out=known.out,
-            together=known.together and _parse_count("together", known.together, 1),
-            max_minutes=known.max_minutes and _parse_minutes(known.max_minutes),
-            compile_cache=not known.no_compile_cache,
+            axes=_parse_grid(own.grid or [], settings),
+            seeds=_parse_seeds(["0", "1", "2"] if own.seeds is None else own.seeds),
+            out=Path("runs/sweep" if own.out is None else own.out),
+            together=own.together and _parse_count("together", own.together, 1),
+            max_minutes=own.max_minutes and _parse_minutes(own.max_minutes),
+            compile_cache=not own.no_compile_cache,
         )
     except ValueError as error:
         fail(error)
@@ -146,7 +135,7 @@ def make_sweep_point(
     Raises:
       ValueError: if settings do not go together.
     """
-    parts = [f"{name}-{_show(value)}" for name, value in combination.items()]
+    parts = [f"{name}-{show_setting(value)}" for name, value in combination.items()]
     folder = "_".join(parts) or "all"
     settings = command.settings.replace(**combination, seed=seed)
     return Point(command.out / folder / f"seed-{seed}", settings)
@@ -210,7 +199,7 @@ def _parse_values(
     args = []
     for name, words in combination.items():
         args += [f"--{name.replace('_', '-')}", *words]
-    return parse_settings("", args=args, default=settings)
+    return parse_settings(args=args, default=settings)
 
 
 def _parse_count(name: str, text: str, least: int) -> int:
@@ -237,37 +226,14 @@ def _parse_minutes(text: str) -> float:
     return minutes
 
 
-def _show(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _print_table(console: Console, table: Sequence[Row], axes: Sequence[str]) -> None:
     """Print the last numbers of every setting and method."""
-    metrics = {row["metric"] for row in table}
-    is_text = "test_perplexity_last_10" in metrics
-    metric = f"test_{'perplexity' if is_text else 'accuracy'}_last_10"
-    spec = ",.2f" if is_text else ".2%"
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    for title in (*axes, "method"):
-        shown.add_column(title, no_wrap=True)
-    for title in ("runs", "mean", "sd", "95% interval"):
-        shown.add_column(title, justify="right", no_wrap=True)
-    for row in select_last(table, metric):
-        numbers = [_format(row[name], spec) for name in ("mean", "sd")]
-        ends = [_format(row[name], spec) for name in ("low", "high")]
-        interval = "-" if "-" in ends else " to ".join(ends)
-        settings = [_show(row[name]) for name in (*axes, "method")]
-        counted = f"{row['n']} of {row['runs']}"
-        shown.add_row(*settings, counted, *numbers, interval)
+    shown, notes = make_sweep_table(table, axes)
     # Elsewhere than on a terminal nobody would see what does not fit 80 columns.
     wide = console if console.is_terminal else Console(width=200)
     wide.print(shown)
-    what = "perplexity" if is_text else "accuracy"
-    console.print(f"{what} on the test set, mean of the last ten evaluations")
-
-
-def _format(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,13 @@ def check_together(settings: Any, round_sizes: Sequence[int]) -> None:
     _check_data(settings)
 
 
-def _check_counts(settings: Any, round_sizes: Sequence[int]) -> None:
-    """Check what may not be more than the clients."""
-    note = " (the number of clients)"
-    bounds = Bounds(1, settings.partition.num_clients, note=note)
+def count_asked_clients(settings: Any, round_sizes: Sequence[int]) -> dict[str, int]:
+    """Return the settings in use that may not be more than the clients, by name.
+
+    Args:
+      settings: see ``Settings``; its parts need not fit one another.
+      round_sizes: clients per round of every method in rounds.
+    """
     own = SCHEDULES.settings()
     counts = {
         name: settings.schedule.of_choices[name]
@@ -36,7 +39,13 @@ def _check_counts(settings: Any, round_sizes: Sequence[int]) -> None:
         counts["clients_per_round"] = max(round_sizes)
     if settings.worker.warmup_epochs:
         counts["warmup_clients"] = settings.worker.warmup_clients
-    for name, count in counts.items():
+    return counts
+
+
+def _check_counts(settings: Any, round_sizes: Sequence[int]) -> None:
+    note = " (the number of clients)"
+    bounds = Bounds(1, settings.partition.num_clients, note=note)
+    for name, count in count_asked_clients(settings, round_sizes).items():
         if not bounds.holds(count):
             raise ValueError(f"{name} must be {bounds}, got {show_value(count)}")
 

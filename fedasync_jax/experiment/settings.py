@@ -6,6 +6,7 @@ holds no objects; ``build`` turns it into them.
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,7 +17,7 @@ import numpy as np
 from fedasync_jax.data.partition.settings import PartitionSettings
 from fedasync_jax.data.settings import DataSettings
 from fedasync_jax.experiment import seeds
-from fedasync_jax.experiment.checks import check_together
+from fedasync_jax.experiment.checks import check_together, count_asked_clients
 from fedasync_jax.experiment.method_names import (
     check_methods,
     describe_methods,
@@ -121,6 +122,9 @@ class Settings:
     def replace(self, **settings: Any) -> Self:
         """Return these settings, some of them replaced by their flat names.
 
+        What is not given and may not be more than the clients, such as
+        ``concurrency``, follows a lower ``num_clients``.
+
         Raises:
           ValueError: if one is unknown or out of range.
         """
@@ -130,7 +134,16 @@ class Settings:
             if name not in names:
                 raise ValueError(f"settings must be known names, got {name}")
             of_part.setdefault(names[name], {})[name] = value
-        parts = {p: getattr(self, p).replace(**of) for p, of in of_part.items()}
+        parts = {p: getattr(self, p) for p in PARTS}
+        parts |= {p: parts[p].replace(**of) for p, of in of_part.items()}
+        most = parts["partition"].num_clients
+        default = parts["schedule"].clients_per_round
+        sizes = list_round_sizes(parts["run"].methods, default)
+        asked = count_asked_clients(types.SimpleNamespace(**parts), sizes)
+        for name, count in asked.items():
+            if name not in settings and count > most:
+                part = names[name]
+                parts[part] = parts[part].replace(**{name: most})
         return dataclasses.replace(self, **parts)
 
     def make_rng(self, purpose: str) -> np.random.Generator:

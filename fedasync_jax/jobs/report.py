@@ -17,6 +17,7 @@ from fedasync_jax.schedule.trace import UNFINISHED
 _TOO_LITTLE = 0.05  # a weight s(d) below which an arrival hardly counts
 _VANISHES = 1e-30  # a weight below which float32 is no measure
 _SAMPLE = 30  # clients whose timelines are kept
+_ROUNDS_SHOWN = 5  # whose slowest clients are among them
 _LARGE = 1_000  # clients
 _TASKS_SHOWN = 40  # of a client in the mean, at most
 
@@ -103,8 +104,9 @@ def describe_clients(experiment: Experiment) -> dict[str, np.ndarray]:
 def sample_timeline(experiment: Experiment, method: Method) -> Timeline | None:
     """Return what some clients did in the first part of a run; None without a clock.
 
-    The clients are the same ones for all methods; of a fleet so large that most never
-    take part, some that do.
+    The clients are the same ones for all methods: those for whom the first rounds of
+    a synchronous method wait, and others at random; of a fleet so large that most
+    never take part, some that do.
     """
     trace = method.trace
     if not (method.has_clock and method.counts_updates):
@@ -113,11 +115,23 @@ def sample_timeline(experiment: Experiment, method: Method) -> Timeline | None:
     if len(clients) > _LARGE:
         clients = np.unique(np.concatenate([trace.client, trace.lost.client]))
     rng = experiment.settings.make_rng("timeline")
-    sample = rng.choice(clients, min(_SAMPLE, len(clients)), replace=False)
+    sample = list(
+        dict.fromkeys([*_find_slowest(experiment), *rng.permutation(clients).tolist()])
+    )[:_SAMPLE]
     tasks_per_client = trace.num_updates / len(clients)
     share = min(1.0, _TASKS_SHOWN / tasks_per_client)
     until = float(trace.arrival_time[-1]) * share
-    return make_timeline(trace, method.fleet, np.sort(sample).tolist(), until=until)
+    return make_timeline(trace, method.fleet, sorted(sample), until=until)
+
+
+def _find_slowest(experiment: Experiment) -> list[int]:
+    """Return the clients that end the first rounds of the synchronous methods."""
+    ends = [
+        method.trace.client[method.models[:_ROUNDS_SHOWN] - 1].tolist()
+        for method in experiment.methods
+        if method.models is not None and method.counts_updates
+    ]
+    return [client for clients in ends for client in clients]
 
 
 def check(outcome: Outcome) -> list[str]:

@@ -7,20 +7,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fedasync_jax.jobs.estimates import estimate
 from fedasync_jax.jobs.scores import NUM_LAST, last_trained
 from fedasync_jax.storage.ownership import write_owned
 from fedasync_jax.storage.read_run import read_metrics, read_models
 from fedasync_jax.storage.run_folder import Row, slugify
 
-_METRICS = (
-    "test_accuracy",
-    "test_loss",
-    "test_perplexity",
-    "valid_accuracy",
-    "valid_loss",
-    "train_loss",
-)
+# Metrics, and what they can be: an interval goes no further.
+_BOUNDS = {
+    "test_accuracy": (0.0, 1.0),
+    "test_loss": (0.0, math.inf),
+    "test_perplexity": (1.0, math.inf),
+    "valid_accuracy": (0.0, 1.0),
+    "valid_loss": (0.0, math.inf),
+    "train_loss": (0.0, math.inf),
+}
 
 
 class FinishedRun(NamedTuple):
@@ -64,10 +67,10 @@ def tabulate(runs: Iterable[FinishedRun]) -> list[Row]:
     the evaluation, means over the seeds, which need not have the same (None if the
     method has no clock); ``metric``; ``runs``, how many seeds there are; ``n``, how
     many of them came so far with a finite value; over these ``mean``, ``sd``, ``low``
-    and ``high``, the 95% interval of the mean (see ``estimates``; None of a single
-    value). The last evaluation is that of all runs that came to their end, if one did.
-    A metric that ends in ``_last_10`` is the mean of their last ten evaluations: its
-    ``n`` is how many seeds came to the end.
+    and ``high``, the 95% interval of the mean as far as the metric can go (see
+    ``estimates``; None of a single value). The last evaluation is that of all runs that
+    came to their end, if one did. A metric that ends in ``_last_10`` is the mean of
+    their last ten evaluations: its ``n`` is how many seeds came to the end.
 
     Args:
       runs: see ``read_finished``.
@@ -84,7 +87,7 @@ def tabulate(runs: Iterable[FinishedRun]) -> list[Row]:
     for key, seeds in groups.items():
         fixed = dict.fromkeys(names) | dict(key)
         for where, metric, values in _collect(seeds):
-            numbers = _sum_up(values, len(seeds))
+            numbers = _sum_up(values, len(seeds), _BOUNDS[metric.split("_last_")[0]])
             table.append({**fixed, **where, "metric": metric, **numbers})
     return table
 
@@ -153,7 +156,7 @@ def _collect(
 ) -> Iterator[tuple[Row, str, list[float]]]:
     """Yield place, metric, and its finite values of all seeds."""
     rows = [row for seed in seeds for row in seed.rows]
-    metrics = [m for m in _METRICS if any(m in row for row in rows)]
+    metrics = [m for m in _BOUNDS if any(m in row for row in rows)]
     ends = [seed.rows for seed in seeds if seed.finished]
     length = max(len(seed.way) for seed in seeds)
     places = [
@@ -187,7 +190,9 @@ def _finite(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _sum_up(values: list[float], num_runs: int) -> dict[str, Any]:
+def _sum_up(
+    values: list[float], num_runs: int, bounds: tuple[float, float]
+) -> dict[str, Any]:
     if not values:
         return {
             "runs": num_runs,
@@ -195,6 +200,8 @@ def _sum_up(values: list[float], num_runs: int) -> dict[str, Any]:
             **dict.fromkeys(("mean", "sd", "low", "high")),
         }
     numbers = estimate(values)._asdict()
+    for name in ("low", "high"):
+        numbers[name] = float(np.clip(numbers[name], *bounds))
     return {
         "runs": num_runs,
         **{n: None if math.isnan(value) else value for n, value in numbers.items()},

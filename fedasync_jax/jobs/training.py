@@ -1,6 +1,7 @@
 """One call for everything: from settings, and objects of one's own, to results."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,4 +137,6 @@ def _make_progress() -> Any:
 
     from fedasync_jax.jobs.progress import ProgressLine
 
-    return ProgressLine(Console(force_jupyter=False))
+    # A notebook says that it has colours, and rich takes it for a terminal.
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return ProgressLine(Console(force_jupyter=False, force_terminal=is_terminal))

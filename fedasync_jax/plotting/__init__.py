@@ -22,11 +22,12 @@ from fedasync_jax.plotting.lost import draw_lost
 from fedasync_jax.plotting.over_time import draw_staleness_over_time
 from fedasync_jax.plotting.participation import draw_participation
 from fedasync_jax.plotting.staleness import draw_staleness
+from fedasync_jax.plotting.sweep import draw_sweep_curves
 from fedasync_jax.plotting.timeline import draw_timeline
 from fedasync_jax.plotting.weights import draw_alpha
 from fedasync_jax.storage.ownership import write_owned
 
-__all__ = ["compare_runs", "draw_run", "make_comparison", "make_figures"]
+__all__ = ["compare_runs", "draw_run", "draw_sweep", "make_comparison", "make_figures"]
 
 
 def make_figures(run: str | Path | RunRecord) -> dict[str, Figure]:
@@ -71,6 +72,23 @@ def draw_run(run_dir: str | Path) -> list[Path]:
             _save(fig, Path(run_dir) / "plots", name)
             for name, fig in _draw_all(contents)
         ]
+
+
+def draw_sweep(folder: str | Path) -> Path:
+    """Draw the curves of a sweep, and write ``plots/sweep.png`` into its folder.
+
+    Args:
+      folder: of the sweep.
+
+    Raises:
+      ValueError: see ``sweep.draw_sweep_curves``.
+
+    Returns:
+      Path of the picture.
+    """
+    with matplotlib.rc_context(STYLE):
+        fig = draw_sweep_curves(Path(folder))
+        return _save(fig, Path(folder) / "plots", "sweep")
 
 
 def make_comparison(runs: Mapping[str, str | Path | RunRecord]) -> Figure:

@@ -12,6 +12,7 @@ from fedasync_jax.plotting.looks import (
     LineStyle,
     add_legend,
     assign_styles,
+    columns_of,
     scale_counts,
 )
 
@@ -46,7 +47,8 @@ def draw_bands(panels: Mapping[str, Sequence[Band]], score: str) -> Figure:
         _draw_all(ax, bands, styles)
         ax.set_xlabel("Gradients")
         scale_counts(ax, [band.x[-1] for band in bands])
-    _finish(fig, axes, score)
+    drawn = [row for bands in panels.values() for band in bands for row in band.values]
+    _finish(fig, axes, score, drawn)
     return fig
 
 
@@ -87,8 +89,14 @@ def _make_panels(
 ) -> tuple[Figure, list[Axes], dict[str, LineStyle]]:
     bands = {band.label: band for lines in panels.values() for band in lines}
     asynchronous = {label for label, band in bands.items() if band.is_async}
-    fig = Figure(figsize=(0.8 + 3.4 * len(panels), 3.6), layout="constrained")
-    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0].tolist()
+    columns = columns_of(len(panels))
+    rows = -(-len(panels) // columns)
+    size = 0.8 + 3.4 * columns, 0.6 + 3.0 * rows
+    fig = Figure(figsize=size, layout="constrained")
+    axes = fig.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    axes = axes[: len(panels)]
     for ax, title in zip(axes, panels, strict=True):
         ax.set_title(title, loc="left")
     return fig, axes, assign_styles(list(bands), asynchronous)
@@ -114,7 +122,9 @@ def _draw(ax: Axes, band: Band, style: LineStyle, width: float) -> None:
     ax.plot(band.x, mean, **look, markevery=max(1, band.x.size // 8))
 
 
-def _finish(fig: Figure, axes: Sequence[Axes], score: str) -> None:
+def _finish(
+    fig: Figure, axes: Sequence[Axes], score: str, curves: Sequence[np.ndarray] = ()
+) -> None:
     axes[0].set_ylabel(f"Test {score}")
-    scale_scores(axes[0], score)
+    scale_scores(axes[0], score, curves)
     add_legend(fig, 2 if len(axes) == 1 else 5)

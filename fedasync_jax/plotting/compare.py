@@ -60,7 +60,8 @@ def draw_comparison(runs: Mapping[str, Contents]) -> Figure:
     of_runs = _compare_runs(curves)
     blocks += [of_runs] if of_runs.panels else []
     fig = _draw_blocks(blocks, x_label, f"Test {score}")
-    scale_scores(fig.axes[0], score)
+    drawn = [y for lines in curves.values() for _, y in lines.values()]
+    scale_scores(fig.axes[0], score, drawn)
     scale_counts(
         fig.axes[0], [x[-1] for lines in curves.values() for x, _ in lines.values()]
     )

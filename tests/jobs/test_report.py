@@ -160,8 +160,10 @@ def test_timelines_show_the_same_clients_for_all_methods():
     asynchronous, rounds, sgd = built.methods
     timelines = [report.sample_timeline(built, m) for m in (asynchronous, rounds)]
     assert timelines[0] is not None and timelines[1] is not None
-    rng = built.settings.make_rng("timeline")
-    sample = set(rng.choice(50, 30, replace=False).tolist())
+    assert rounds.models is not None
+    ends = rounds.trace.client[rounds.models[:5] - 1].tolist()
+    others = built.settings.make_rng("timeline").permutation(50).tolist()
+    sample = set(list(dict.fromkeys([*ends, *others]))[:30])
     for timeline in filter(None, timelines):
         shown = set(timeline.client.tolist())
         assert shown <= sample
@@ -363,3 +365,16 @@ def test_language_models_are_not_timed_by_their_accuracy(outcomes):
     for row in report.summarize_all(told):
         assert row["test_perplexity_mean"] == 9.0
         assert "time_to_target" not in row
+
+
+def test_a_timeline_has_those_for_whom_the_first_rounds_wait():
+    built = _build(num_clients=60, methods=("fedasync-constant", "fedavg"))
+    rounds = built.methods[1]
+    assert rounds.models is not None
+    ends = rounds.models[:5]
+    waited_for = set(rounds.trace.client[ends - 1].tolist())
+    for method in built.methods:
+        timeline = report.sample_timeline(built, method)
+        assert timeline is not None
+        shown = set(timeline.client.tolist())
+        assert waited_for & set(method.trace.client.tolist()) <= shown

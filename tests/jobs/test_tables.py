@@ -14,6 +14,8 @@ from fedasync_jax.jobs.tables import (
 )
 from fedasync_jax.storage.run_folder import RunFolder
 
+ENDS = ((0.99, 1.1), (0.9, 3.0), (0.95, 2.0))  # accuracy, perplexity of each seed
+
 
 def _rows(accuracies, step=10, **others):
     return [
@@ -52,7 +54,7 @@ def test_seeds_of_one_setting_are_one_row():
     row = _find(table, alpha=0.6, gradients=10, metric="test_accuracy")
     assert (row["runs"], row["n"], row["mean"]) == (2, 2, pytest.approx(0.6))
     assert row["sd"] == pytest.approx(0.1 * 2**0.5)
-    assert row["high"] - row["mean"] == pytest.approx(12.7062 * 0.1, rel=1e-4)
+    assert (row["low"], row["high"]) == (0.0, 1.0)  # 0.6 ± 12.7 * 0.1
     single = _find(table, alpha=0.9, gradients=10, metric="test_accuracy")
     assert (single["runs"], single["n"], single["mean"]) == (1, 1, 0.9)
     assert single["sd"] is single["low"] is single["high"] is None
@@ -68,6 +70,22 @@ def test_what_is_not_known_does_not_count():
     ]
     row = _find(tabulate(runs), gradients=0, metric="test_perplexity")
     assert (row["runs"], row["n"], row["mean"]) == (2, 1, 3.0)
+
+
+def test_an_interval_goes_no_further_than_the_metric():
+    table = tabulate(
+        [_run({}, {"SGD": _rows([0.1, a], test_perplexity=p)}) for a, p in ENDS]
+    )
+    row = _find(table, gradients=10, metric="test_accuracy")
+    assert row["high"] == 1.0 and 0 < row["low"] < row["mean"] < 1
+    row = _find(table, gradients=10, metric="test_perplexity")
+    assert row["low"] == 1.0 and row["high"] > row["mean"] > 1
+
+
+def test_the_mean_of_the_last_has_no_untrained_model():
+    table = tabulate([_run({}, {"SGD": _rows([0.1, 0.5])})])
+    (row,) = [r for r in table if r["metric"] == "test_accuracy_last_10"]
+    assert row["mean"] == 0.5
 
 
 def test_a_run_that_ended_early_does_not_count_at_the_end():

@@ -86,12 +86,14 @@ def test_what_is_printed_of_results_is_short(results):
     assert results._repr_html_().count("<tr>") == 1 + len(METHODS)
 
 
-def test_it_is_silent_unless_it_is_asked(capfd):
+def test_it_is_silent_unless_it_is_asked(capfd, monkeypatch):
     settings = small(methods=("fedavg",))
     fa.train(settings)
     assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a notebook
     fa.train(settings, progress=True)
-    assert capfd.readouterr().out.startswith("FedAvg  40/40  accuracy ")
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.startswith("FedAvg  40/40  accuracy ") and "\x1b" not in line
 
 
 def test_an_unknown_method_is_told_what_there_is(results):

@@ -66,3 +66,31 @@ def test_final_metrics_against_a_setting():
     assert _heights(ax, "FedAvg") == pytest.approx([0.6, 0.6])
     np.testing.assert_array_equal(level.get_xdata(), [2, 50])
     assert ax.get_xlabel() == "Max staleness" and ax.get_ylabel() == "Test accuracy"
+
+
+def test_the_second_halves_of_curves_get_most_of_the_height():
+    start = np.linspace(0.1, 0.9, 5)
+    values = np.array([[*start, *np.linspace(0.93, top, 5)] for top in (0.95, 0.98)])
+    fig = draw_bands({"one": [Band("A", np.arange(10), values)]}, "accuracy")
+    bottom, top = fig.axes[0].get_ylim()
+    assert top > 0.98 and 0.1 < bottom < 0.93
+    assert (0.98 - 0.93) / (top - bottom) > 0.6
+    whole = draw_bands({"one": [Band("A", np.arange(5), start[None])]}, "accuracy")
+    assert whole.axes[0].get_ylim()[0] < 0.1  # nothing of it is worth more
+
+
+def test_the_second_halves_get_most_of_a_logarithmic_height():
+    start = np.geomspace(5000.0, 130.0, 5)
+    values = np.array([[*start, *np.linspace(120.0, end, 5)] for end in (100.0, 110.0)])
+    fig = draw_bands({"one": [Band("A", np.arange(10), values)]}, "perplexity")
+    bottom, top = np.log(fig.axes[0].get_ylim())
+    assert np.log(120.0 / 100.0) / (top - bottom) > 0.6
+    assert bottom <= np.log(100.0) and top >= np.log(120.0)
+
+
+def test_many_panels_stand_in_rows():
+    band = Band("A", X, np.ones((1, 3)))
+    fig = draw_bands({str(n): [band] for n in range(5)}, "accuracy")
+    assert len(fig.axes) == 5
+    fig.draw_without_rendering()
+    assert len({round(ax.get_position().y0, 2) for ax in fig.axes}) == 2

@@ -1,0 +1,170 @@
+"""Flags that are read before the settings: where these start from, and what is done."""
+
+import argparse
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from fedasync_jax.cli.flag_list import Flag, list_groups
+from fedasync_jax.cli.flags import fail, given_names, parse_settings
+from fedasync_jax.cli.help import format_help, format_names
+from fedasync_jax.cli.own_parts import load_parts
+from fedasync_jax.experiment.presets import FLEETS, PRESETS, make_settings
+from fedasync_jax.experiment.settings import Settings, name_parts
+
+_STARTS = ("preset", "fleet")
+_MAY_BE_BARE = (*_STARTS, "resume", "summary")  # what they may be is told below
+
+
+class Start(NamedTuple):
+    """What a command line starts from.
+
+    Attributes:
+      own: values of the command's own flags.
+      rest: the words of the settings.
+      preset: name of the settings.
+      fleet: name of the devices that replace those of the preset; None: none.
+      config: settings of a file, by name.
+    """
+
+    own: argparse.Namespace
+    rest: Sequence[str]
+    preset: str
+    fleet: str | None
+    config: Mapping[str, Any]
+
+    def make_default(self) -> Settings:
+        """Return the settings without those of the command line.
+
+        A rho of the preset gives way to a gamma_rho of the user's, not one of the
+        user's.
+
+        Raises:
+          ValueError: if a name is unknown or a setting out of range.
+        """
+        gives_way = "gamma_rho" in given_names(self.rest) and "rho" not in self.config
+        overrides = {**self.config, **({"rho": None} if gives_way else {})}
+        return make_settings(self.preset, self.fleet, **overrides)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        fail(message)
+
+
+def read_start(
+    name: str, description: str, own: Sequence[Flag], args: Sequence[str]
+) -> Start:
+    """Return what a command line starts from, or print help and end the process.
+
+    Args:
+      name: of the command.
+      description: first words of its help.
+      own: its flags that are no settings.
+      args: the command line.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for flag in (*own, Flag("help", "", ""), Flag("help_all", "", "")):
+        words = ["-h", "--help"] if flag.name == "help" else [flag.word]
+        if not flag.metavar:
+            parser.add_argument(*words, action="store_true")
+        elif flag.takes_many:
+            parser.add_argument(*words, nargs="*")
+        elif flag.name in _MAY_BE_BARE:
+            parser.add_argument(*words, nargs="?", const="")
+        else:
+            parser.add_argument(*words)
+    known, rest = parser.parse_known_args(args)
+    if known.version:
+        print(f"fedasync-jax {version('fedasync-jax')}")
+        raise SystemExit(0)
+    load_parts(known.load or [])
+    if known.help or known.help_all:
+        _print_help(name, description, own, show_all=known.help_all)
+    refuse_unknown(rest, own)
+    try:
+        config = {} if known.config is None else read_settings_file(known.config)
+    except ValueError as error:
+        fail(error)
+    preset, fleet = (
+        getattr(known, one) if getattr(known, one) is not None else config.get(one)
+        for one in _STARTS
+    )
+    settings = {k: v for k, v in config.items() if k not in _STARTS}
+    return Start(known, rest, "digits" if preset is None else preset, fleet, settings)
+
+
+def parse_rest(start: Start, default: Settings) -> Settings:
+    """Return the settings of a command line; a bad one ends the process."""
+    return parse_settings(args=start.rest, default=default)
+
+
+def read_settings_file(path: str) -> dict[str, Any]:
+    """Read settings by their names, and ``preset`` and ``fleet``, from a file.
+
+    Args:
+      path: ``.toml``, or JSON; the ``config.json`` of a run gives its settings.
+
+    Raises:
+      ValueError: if it cannot be read, is no such file, or a name is unknown.
+    """
+    allowed = "config must be a file of JSON or, named .toml, of TOML with settings"
+    try:
+        content = Path(path).read_bytes()
+        loads = tomllib.loads if path.lower().endswith(".toml") else json.loads
+        found = loads(content.decode())
+    except OSError as error:
+        raise ValueError(f"{allowed}, got {path!r} ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{allowed}, got {path} ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{allowed}, got {path} with a {type(found).__name__}")
+    if isinstance(found.get("settings"), dict):  # of a run
+        starts = {k: found[k] for k in _STARTS if found.get(k) is not None}
+        found = {**starts, **found["settings"]}
+        found.pop("run_dir", None)
+    settings = {str(name).replace("-", "_"): value for name, value in found.items()}
+    known = [*_STARTS, *name_parts()]
+    for name in settings:
+        if name not in known:
+            raise ValueError(
+                f"config must have names of settings, got {name!r} in {path}"
+                f"{_nearest(name, known)}"
+            )
+    return settings
+
+
+def refuse_unknown(args: Sequence[str], own: Sequence[Flag]) -> None:
+    """End the process if a flag is none, with the nearest ones."""
+    known = [*name_parts(), *(flag.name for flag in own)]
+    for word in args:
+        flag = word.split("=")[0]
+        name = flag[2:].replace("-", "_")
+        if flag.startswith("--") and name and name not in known:
+            near = _nearest(name, known, lambda one: f"--{one.replace('_', '-')}")
+            fail(f"flags must be those that --help-all lists, got {flag}{near}")
+
+
+def _nearest(name: str, known: Sequence[str], show: Any = str) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f" (nearest: {', '.join(map(show, near))})" if near else ""
+
+
+def _print_help(
+    name: str, description: str, own: Sequence[Flag], *, show_all: bool
+) -> NoReturn:
+    usage = f"fedasync {name} [OPTIONS]"
+    groups = list_groups(own, Settings())
+    print(format_help(usage, description, groups, show_all=show_all))
+    if show_all:
+        for title, presets in (("presets", PRESETS), ("fleets", FLEETS)):
+            names = {preset: about for preset, (about, _) in presets.items()}
+            print(f"\n{format_names(title, names)}")
+    raise SystemExit(0)
