@@ -58,8 +58,7 @@ def _check_data(settings: Any) -> None:
     wrong = {
         "model": (settings.model.is_language_model != data.is_text, model),
         "partition": (
-            data.is_text != (partition == NATURAL)
-            and (data.dataset != "npz" or data.is_text),
+            data.is_text != (partition == NATURAL) and not data.tells_owners,
             partition,
         ),
         "batch_size": (is_words and worker.batch_size != 1, worker.batch_size),

@@ -101,8 +101,8 @@ def _deal(
     if settings.partition == NATURAL:
         if dataset.client_train is None:
             raise ValueError(
-                f"partition natural needs an array client_train in "
-                f"{source.path}, got none"
+                "partition natural needs an array client_train, or table_client for a "
+                f"table, got none for {source.path}"
             )
         return natural(dataset.client_train, num_clients=settings.num_clients)
     return PARTITIONS.make(
