@@ -23,7 +23,13 @@ from fedasync_jax.schedule import (
     simulate,
 )
 from fedasync_jax.storage.models import load_model, save_model
-from fedasync_jax.worker import add_proximal, make_evaluate, make_local_update
+from fedasync_jax.worker import (
+    add_proximal,
+    make_client_evaluate,
+    make_evaluate,
+    make_local_update,
+    spread_over_clients,
+)
 
 __version__ = version("fedasync-jax")
 
@@ -45,6 +51,7 @@ __all__ = [
     "engine",
     "fleet",
     "load_model",
+    "make_client_evaluate",
     "make_evaluate",
     "make_fleet",
     "make_local_update",
@@ -57,6 +64,7 @@ __all__ = [
     "save_model",
     "schedule",
     "simulate",
+    "spread_over_clients",
     "staleness",
     "train",
     "worker",

@@ -125,7 +125,7 @@ def _for_tyro(hint: Any) -> Any:
     """Return an annotation whose names are choices that the parser checks."""
     if typing.get_origin(hint) is Annotated:
         for note in hint.__metadata__:
-            if isinstance(note, OneOf):
+            if isinstance(note, OneOf) and not note.families:
                 return Literal[note.names]
         return _for_tyro(hint.__origin__)
     inner = typing.get_args(hint)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import ClientData, PyTree
+from fedasync_jax.data.columns import is_table, read_columns
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.parts.bounds import shorten
 from fedasync_jax.parts.convert import converted
@@ -21,7 +22,9 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
     ([2, 0, 1], [0, 1], [1, 2])
 
     Args:
-      arrays: pytree of arrays [N, ...]; one sample is one row of every leaf.
+      arrays: pytree of arrays [N, ...]; one sample is one row of every leaf. Or a
+        table, such as a split of Hugging Face's ``datasets`` or a data frame of pandas,
+        whose columns of numbers become such arrays by their names (``read_columns``).
       partition: of the N rows over C clients. Clients may share rows and leave rows
         out; none may be empty.
 
@@ -36,7 +39,7 @@ def make_client_data(arrays: PyTree, partition: Partition) -> ClientData:
       Leaves as NumPy arrays [N, ...], indices int32 [M], offsets int32 [C], counts
       int32 [C].
     """
-    arrays = _to_arrays(arrays)
+    arrays = _to_arrays(read_columns(arrays) if is_table(arrays) else arrays)
     num_samples = _count_samples(arrays)
     indices = _as_integers("indices", partition.indices)
     counts = _as_integers("counts", partition.counts)

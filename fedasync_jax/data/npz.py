@@ -55,7 +55,7 @@ def load_npz(
     if num_classes is not None and not 1 <= num_classes <= _MAX_CLASSES:
         raise ValueError(f"num_classes must be in 1..{_MAX_CLASSES}, got {num_classes}")
     try:
-        return _make_dataset(read_arrays(path, optional=(_KEYS,)), num_classes)
+        return make_dataset(read_arrays(path, optional=(_KEYS,)), num_classes)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
@@ -123,7 +123,7 @@ def _one_line(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}")
 
 
-def _make_dataset(stored: dict[str, np.ndarray], num_classes: int | None) -> Dataset:
+def make_dataset(stored: dict[str, np.ndarray], num_classes: int | None) -> Dataset:
     """Check every array alone, then against the others."""
     x_train, x_test = (_to_samples(n, stored[n]) for n in ("x_train", "x_test"))
     limit = num_classes or _MAX_CLASSES

@@ -8,15 +8,18 @@ import inspect
 import os
 from typing import Annotated
 
-from fedasync_jax.data.cifar10.fetch_tfds import fetch_cifar10
 from fedasync_jax.data.cifar10.load import load_cifar10, mean_of_images, prepare_cifar10
 from fedasync_jax.data.cifar10.pooling import pool_images
+from fedasync_jax.data.cifar10.tfds import fetch_cifar10
 from fedasync_jax.data.dataset import Dataset, Texts
 from fedasync_jax.data.digits import load_digits
+from fedasync_jax.data.leaf import deal_leaf_text, load_leaf
 from fedasync_jax.data.npz import load_npz
 from fedasync_jax.data.synthetic import make_synthetic
+from fedasync_jax.data.tables import load_table
 from fedasync_jax.data.text.shakespeare import deal_shakespeare
 from fedasync_jax.data.text.wikitext2 import deal_wikitext2
+from fedasync_jax.data.tfds.load import PREFIX, load_tfds
 from fedasync_jax.parts.bounds import Bounds, Free, at_least
 from fedasync_jax.parts.registry import Registry
 
@@ -76,6 +79,8 @@ def _make_synthetic(
 DATASETS: Registry[Dataset] = Registry("data set")
 DATASETS.register("digits", _load_digits)
 DATASETS.register("npz", _load_npz)
+DATASETS.register("table", load_table, label="table_label", client="table_client")
+DATASETS.register("leaf", load_leaf)
 DATASETS.register("cifar10", _load_cifar10, pool="cifar10_pool")
 DATASETS.register(
     "synthetic",
@@ -85,18 +90,17 @@ DATASETS.register(
     iid="synthetic_iid",
     seed="synthetic_seed",
 )
-
-KEYED = ("npz", "synthetic")
-"""Data sets that tell, or may tell, whose each sample is."""
+DATASETS.register_family(PREFIX, load_tfds)
 
 TEXTS: Registry[Texts] = Registry("text")
 TEXTS.register("wikitext2", deal_wikitext2)
 TEXTS.register("shakespeare", deal_shakespeare)
+TEXTS.register("leaf-text", deal_leaf_text)
 
 
 def asks_for_clients(name: str) -> bool:
     """Return whether a data set or text is made for a number of clients."""
-    registry = DATASETS if name in DATASETS else TEXTS
+    registry = TEXTS if name in TEXTS else DATASETS
     return "num_clients" in inspect.signature(registry.find(name)).parameters
 
 
@@ -104,10 +108,11 @@ def load_dataset(name: str, path: Path | None = None) -> Dataset:
     """Load the data set called ``name``.
 
     Args:
-      name: one of ``DATASETS``: "digits", "npz" for a file of one's own, or "cifar10"
-        (see ``load_cifar10`` and ``prepare_cifar10``).
-      path: the file of "npz"; the folder of "cifar10", or None for what
-        tensorflow-datasets has (see ``fetch_cifar10``); None otherwise.
+      name: one of ``DATASETS``: "digits", "npz" for a file of one's own, "table" (see
+        ``load_table``), "leaf" (see ``load_leaf``), "cifar10" (see ``load_cifar10`` and
+        ``prepare_cifar10``), or "tfds:NAME" (see ``load_tfds``).
+      path: the file or folder of the data; None for "digits", and for "cifar10" and
+        "tfds:NAME" where tensorflow-datasets has its own.
 
     Raises:
       ValueError: if the name is unknown, or ``path`` does not belong to it.

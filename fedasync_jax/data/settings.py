@@ -9,16 +9,22 @@ from fedasync_jax.parts.bounds import FRACTION, one_of
 from fedasync_jax.parts.registry import Setting
 from fedasync_jax.parts.settings import PartSettings
 
+_NAMES = one_of(DATASETS, TEXTS, families=tuple(DATASETS.families))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(PartSettings):
     """What is learned.
 
     Attributes:
-      dataset: digits (1,797 real 8x8 images that scikit-learn carries), npz (your own),
-        cifar10, synthetic (of the FedProx paper), wikitext2 (a text by words) or
-        shakespeare (a text by characters).
-      data_path: of npz: the file, with x_train, y_train, x_test, y_test; of cifar10: a
+      dataset: digits (1,797 real 8x8 images, in the package), npz (your own arrays),
+        table (your own CSV or Parquet), leaf (JSON of LEAF by users), cifar10,
+        tfds:NAME (any image or text classification set of tensorflow-datasets, such as
+        tfds:fashion_mnist or tfds:emnist/balanced), synthetic (of the FedProx paper),
+        wikitext2 (a text by words), shakespeare or leaf-text (texts by characters).
+      data_path: of npz: the file, with x_train, y_train, x_test, y_test; of table: a
+        file, or a folder with train and test; of leaf and leaf-text: such a folder; of
+        tfds:NAME: its folder (default: that of tensorflow-datasets); of cifar10: a
         folder with cifar10.npz, with the batches of its python or binary version, or
         prepared by tensorflow-datasets (default: there, in its own folder); of
         wikitext2: a folder with train, valid and test .txt or wiki.*.tokens; of
@@ -30,7 +36,7 @@ class DataSettings(PartSettings):
       ValueError: in one line that names the field, the value and what is allowed.
     """
 
-    dataset: Annotated[str, one_of(DATASETS, TEXTS)] = "digits"
+    dataset: Annotated[str, _NAMES] = "digits"
     data_path: Path | None = None
     valid_share: Annotated[float, FRACTION] = 0.0
 
@@ -38,6 +44,11 @@ class DataSettings(PartSettings):
     def choices(cls) -> dict[str, Setting]:
         """Return the settings of data sets and texts."""
         return {**DATASETS.settings(), **TEXTS.settings()}
+
+    @property
+    def tells_owners(self) -> bool:
+        """Whether samples may come with their owners, for the natural partition."""
+        return self.dataset in ("npz", "table", "leaf", "synthetic")
 
     @property
     def is_text(self) -> bool:

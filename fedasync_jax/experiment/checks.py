@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fedasync_jax.data.partition.settings import NATURAL
-from fedasync_jax.data.registry import KEYED
 from fedasync_jax.models.registry import CLASSIFIERS, LANGUAGE_MODELS
 from fedasync_jax.parts.bounds import Bounds, show_value
 from fedasync_jax.schedule.schedulers import SCHEDULES
@@ -69,7 +68,7 @@ def _check_data(settings: Any) -> None:
     wrong = {
         "model": (settings.model.is_language_model != data.is_text, model),
         "partition": (
-            data.is_text != (partition == NATURAL) and data.dataset not in KEYED,
+            data.is_text != (partition == NATURAL) and not data.tells_owners,
             partition,
         ),
         "batch_size": (is_words and worker.batch_size != 1, worker.batch_size),

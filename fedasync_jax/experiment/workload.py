@@ -142,8 +142,8 @@ def _deal(
     if settings.partition == NATURAL:
         if dataset.client_train is None:
             raise ValueError(
-                f"partition natural needs an array client_train in "
-                f"{path or 'the data'}, got none"
+                "partition natural needs an array client_train, or table_client for a "
+                f"table, got none in {path or 'the data'}"
             )
         return natural(dataset.client_train, num_clients=settings.num_clients)
     return PARTITIONS.make(

@@ -73,9 +73,11 @@ class OneOf:
 
     Attributes:
       collections: of the names.
+      families: beginnings of further names, such as "tfds:", that are not listed.
     """
 
     collections: tuple[Collection[str], ...]
+    families: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,16 +86,17 @@ class OneOf:
 
     def holds(self, value: str, /) -> bool:
         """Return whether ``value`` is one of the names."""
-        return value in self.names
+        return value in self.names or value.startswith(self.families)
 
     def __str__(self) -> str:
         """Return what is allowed, in words."""
-        return f"one of {', '.join(self.names)}"
+        families = [f"{beginning}NAME" for beginning in self.families]
+        return f"one of {', '.join([*self.names, *families])}"
 
 
-def one_of(*collections: Collection[str]) -> OneOf:
-    """Return the names of all collections."""
-    return OneOf(collections)
+def one_of(*collections: Collection[str], families: tuple[str, ...] = ()) -> OneOf:
+    """Return the names of all collections, and of families of names."""
+    return OneOf(collections, families)
 
 
 @dataclasses.dataclass(frozen=True)

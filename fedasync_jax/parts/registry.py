@@ -9,6 +9,7 @@ A registry holds the parts of one kind. Command line, help, checks and contract 
 read it, so that a new part is one function and one entry.
 """
 
+import functools
 import inspect
 import types
 import typing
@@ -49,6 +50,7 @@ class Registry(dict[str, Callable[..., Made]]):
 
     Attributes:
       kind: what they are, for errors.
+      families: factories of names that begin alike, see ``register_family``.
     """
 
     def __init__(self, kind: str, *, prefix: str = ""):
@@ -62,6 +64,18 @@ class Registry(dict[str, Callable[..., Made]]):
         self.kind = kind
         self._prefix = prefix
         self._renamed: dict[str, Mapping[str, str]] = {}
+        self.families: dict[str, Callable[..., Made]] = {}
+
+    def register_family(self, beginning: str, factory: Callable[..., Made]) -> None:
+        """Enter parts without number: of every name that begins so.
+
+        They have no settings, and are not among the names that are listed.
+
+        Args:
+          beginning: of their names, such as "tfds:".
+          factory: makes one; its first argument is the rest of the name.
+        """
+        self.families[beginning] = factory
 
     def register(self, name: str, factory: Factory, **settings: str) -> Factory:
         """Enter a part.
@@ -158,10 +172,13 @@ class Registry(dict[str, Callable[..., Made]]):
         Raises:
           ValueError: if there is no such part.
         """
-        if name not in self:
-            allowed = ", ".join(self)
-            raise ValueError(f"{self.kind} must be one of {allowed}, got {name!r}")
-        return self[name]
+        if name in self:
+            return self[name]
+        for beginning, factory in self.families.items():
+            if name.startswith(beginning):
+                return functools.partial(factory, name.removeprefix(beginning))
+        allowed = ", ".join([*self, *(f"{family}NAME" for family in self.families)])
+        raise ValueError(f"{self.kind} must be one of {allowed}, got {name!r}")
 
     def arguments(self, part: str) -> dict[str, str]:
         """Return the names of the settings of a part, by argument."""
@@ -169,6 +186,8 @@ class Registry(dict[str, Callable[..., Made]]):
 
     def _names(self, part: str, prefix: str | None) -> dict[str, str]:
         """Return the arguments of a part that are settings, by name of the setting."""
+        if part not in self:  # of a family
+            return {}
         prefix = self._prefix if prefix is None else prefix
         start = prefix.format(name=part.replace("-", "_"))
         renamed = self._renamed[part]

@@ -66,17 +66,17 @@ def make_evaluate(
         ]
 
     def evaluate(variables: Variables) -> dict[str, Array]:
-        models = _split_devices(variables)
+        models = split_devices(variables)
         shares = place(tuple(models))
         sums = [
-            _add([metrics(copies, local, batch) for batch in share])
+            add_sums([metrics(copies, local, batch) for batch in share])
             for local, (copies, share) in zip(models.values(), shares, strict=True)
             if share
         ]
         # To one device by copies, not by a collective: those may wait for one another
         # when many programs are in flight.
         first = next(iter(models))
-        return _means(_add([jax.device_put(part, first) for part in sums]))
+        return _means(add_sums([jax.device_put(part, first) for part in sums]))
 
     return evaluate
 
@@ -85,7 +85,7 @@ def _cut(leaf: Any, axis: int, begin: int, end: int) -> np.ndarray:
     return np.asarray(leaf)[(slice(None),) * axis + (slice(begin, end),)]
 
 
-def _split_devices(variables: Variables) -> dict[Any, Variables]:
+def split_devices(variables: Variables) -> dict[Any, Variables]:
     """Return the copy of a replicated model that lies on each device of this host."""
     variables = jax.tree.map(jnp.asarray, variables)
     leaves, treedef = jax.tree.flatten(variables)
@@ -99,12 +99,13 @@ def _split_devices(variables: Variables) -> dict[Any, Variables]:
     }
 
 
-def _add(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    return parts[0] if len(parts) == 1 else _add_all(parts)
+def add_sums(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """Return the sums of sums, of the same names each."""
+    return parts[0] if len(parts) == 1 else _sum_all(parts)
 
 
 @jax.jit
-def _add_all(parts: list[dict[str, Array]]) -> dict[str, Array]:
+def _sum_all(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves), axis=0), *parts)
 
 

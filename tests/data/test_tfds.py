@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from fedasync_jax.data import fetch_cifar10, load_cifar10, load_cifar10_tfds
-from fedasync_jax.data.cifar10 import fetch_tfds, prepare_tfds
+from fedasync_jax.data.cifar10 import tfds as cifar10_tfds
+from fedasync_jax.data.tfds import fetch, prepare
 
 _LOADERS = (load_cifar10, load_cifar10_tfds, fetch_cifar10)
 _INSTEAD = (
@@ -231,8 +232,8 @@ def no_child(monkeypatch):
 def server(monkeypatch):
     """Let a server of this machine be the source."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        source = fetch_tfds._Server(*listening.getsockname())
-        monkeypatch.setattr(fetch_tfds, "_SOURCE", source)
+        source = fetch.Server(*listening.getsockname())
+        monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
         yield source
 
 
@@ -240,8 +241,8 @@ def server(monkeypatch):
 def closed_port(monkeypatch):
     """Let the source be a port at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        source = fetch_tfds._Server(*listening.getsockname())
-    monkeypatch.setattr(fetch_tfds, "_SOURCE", source)
+        source = fetch.Server(*listening.getsockname())
+    monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
     return source
 
 
@@ -256,8 +257,8 @@ def _unreachable(folder: Path, host: str) -> str:
 def test_no_network_is_told_at_once(tmp_path, monkeypatch, closed_port):
     with _fails(_unreachable(tmp_path, "127.0.0.1")):
         fetch_cifar10(tmp_path)
-    source = fetch_tfds._Server("www.example.invalid", 443)
-    monkeypatch.setattr(fetch_tfds, "_SOURCE", source)
+    source = fetch.Server("www.example.invalid", 443)
+    monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
     with _fails(_unreachable(tmp_path, "www.example.invalid")):
         fetch_cifar10(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -272,7 +273,7 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(fetch_tfds, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(fetch, "_TIMEOUT", 0.1)
     start = time.monotonic()
     with _fails(_unreachable(tmp_path, "www.cs.toronto.edu")):
         fetch_cifar10(tmp_path)
@@ -328,8 +329,8 @@ def test_preparing_without_the_extra_names_it(tmp_path, monkeypatch, missing, na
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     with _fails(
-        f"cifar10: nothing prepared in {tmp_path}; preparing it needs the extra 'tfds' "
-        f"({names} not installed), or {_INSTEAD}"
+        f"cifar10: nothing prepared in {tmp_path}; preparing it needs the extra "
+        f"'tfds-prepare' ({names} not installed), or {_INSTEAD}"
     ):
         fetch_cifar10(tmp_path)
 
@@ -370,6 +371,6 @@ def test_a_failed_preparation_is_one_line(tmp_path, monkeypatch, first, reason):
 
 
 def test_the_program_wants_one_folder(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["prepare_tfds"])
+    monkeypatch.setattr(sys, "argv", ["prepare"])
     with pytest.raises(SystemExit, match=r"^usage: python -m fedasync_jax\.data\."):
-        prepare_tfds.main()
+        prepare.main()

@@ -17,9 +17,10 @@ import numpy as np
 
 from fedasync_jax.data.cifar10.batches import read_pickled_batch
 from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
-from fedasync_jax.data.cifar10.tfds import find_prepared, load_cifar10_tfds
+from fedasync_jax.data.cifar10.tfds import NAME, load_cifar10_tfds
 from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
 from fedasync_jax.data.npz import read_arrays
+from fedasync_jax.data.tfds.prepared import find_prepared
 from fedasync_jax.parts.files import open_regular, read_at_most
 
 _BATCH_SIZE = 10_000
@@ -76,7 +77,7 @@ def load_cifar10(data_dir: str | os.PathLike[str], *, verify: bool = True) -> Da
                 return _read_npz(file)
     if found := _find_layout(path):
         return _read_batches(*found, verify)
-    if find_prepared(path):
+    if find_prepared(path, NAME):
         return load_cifar10_tfds(path, verify=verify)
     raise ValueError(f"{_describe_missing(path)}; {_MUST_HOLD}")
 

@@ -21,7 +21,7 @@ def natural(keys: np.ndarray, *, num_clients: int | None = None) -> Partition:
     [0, 4, 2, 3]
 
     Args:
-      keys: int or string [N], whose sample each is.
+      keys: int or string [N], whose sample each is; a column of pandas will do.
       num_clients: C, in 1 .. number of different keys; default: all.
 
     Raises:
@@ -49,9 +49,18 @@ def natural(keys: np.ndarray, *, num_clients: int | None = None) -> Partition:
 def check_keys(name: str, keys: np.ndarray) -> np.ndarray:
     """Return keys as an array; refuse anything but ints or strings [N]."""
     keys = np.asarray(keys)
+    if keys.dtype == object and keys.ndim == 1:  # as pandas has texts
+        keys = _settle(keys)
     if keys.ndim != 1 or keys.dtype.kind not in "iuUS":
         raise ValueError(
             f"{name} must be a one-dimensional array of integers or strings, "
             f"got shape {keys.shape}, dtype {keys.dtype}"
         )
     return keys
+
+
+def _settle(keys: np.ndarray) -> np.ndarray:
+    """Return objects as strings or integers, if they are all of one kind."""
+    kinds = {type(key) for key in keys.tolist()}
+    dtype = {str: np.str_, int: np.int64}.get(kinds.pop()) if len(kinds) == 1 else None
+    return keys if dtype is None else keys.astype(dtype)

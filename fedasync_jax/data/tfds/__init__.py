@@ -1,0 +1,1 @@
+"""Data sets of TensorFlow Datasets, prepared once and read without TensorFlow."""
