@@ -1,7 +1,8 @@
 """Algorithm 1: the host's loop and the device's waves."""
 
-from fedasync_jax.engine.algorithm import Wave, iterate, run
+from fedasync_jax.engine.algorithm import iterate, run
 from fedasync_jax.engine.batching import Batching, choose_batching
+from fedasync_jax.engine.calls import Call
 from fedasync_jax.engine.history import Evaluation, Updates
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
@@ -10,6 +11,7 @@ from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
 
 __all__ = [
     "Batching",
+    "Call",
     "Evaluation",
     "Run",
     "RunResult",
@@ -17,7 +19,6 @@ __all__ = [
     "Snapshot",
     "StepScales",
     "Updates",
-    "Wave",
     "choose_batching",
     "init_state",
     "iterate",

@@ -1,60 +1,47 @@
 """The engine: Algorithm 1, exact, with its tasks trained in batched waves.
 
 The schedule does not depend on the values of the models, so arrivals whose start
-models all exist form a wave: one compiled call trains every task of it from its own
-stale model and mixes the results in the order of arrival. What comes out equals the
-serial algorithm.
+models all exist form a wave: every task of it is trained from its own stale model at
+once, and the results are mixed in the order of arrival. One compiled call works through
+many waves. What comes out equals the serial algorithm.
 
-Shapes: T updates, S slots, W tasks a call (a wave and its padding). Row t of a trace
-makes version t + 1.
+Shapes: T updates, S slots. Row t of a trace makes version t + 1.
 Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
 """
 
-import collections
-import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
+from fedasync_jax.base import Array, LocalUpdate, Mixer, Variables
 from fedasync_jax.engine.batching import Batching, choose_batching, replicate
-from fedasync_jax.engine.history import OnEvaluation, Past, Updates, choose_versions
-from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
-from fedasync_jax.engine.packing import Part
+from fedasync_jax.engine.calls import (
+    Call,
+    Pace,
+    find_common_steps,
+    find_widest,
+    make_columns,
+    make_queue,
+    start_calls,
+)
+from fedasync_jax.engine.history import OnEvaluation, Past, Updates
+from fedasync_jax.engine.loop import (
+    Advance,
+    Evaluate,
+    OnCall,
+    Run,
+    ScalesOf,
+    copy_judged,
+    drive,
+    find_due,
+)
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
-from fedasync_jax.engine.wave import (
-    Inputs,
-    Plan,
-    TaskRow,
-    as_pytree,
-    compile_waves,
-    find_plan_evaluated,
-    make_columns,
-)
+from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
 from fedasync_jax.schedule.trace import Trace, make_waves
-
-
-class Wave(NamedTuple):
-    """A wave that has been handed to the device.
-
-    Attributes:
-      begin: first row.
-      end: row after the last.
-      versions: models begin + 1 .. end as they are judged, leading axis W >= end -
-        begin.
-      updates: see ``Updates``, W >= end - begin rows.
-    """
-
-    begin: int
-    end: int
-    versions: PyTree
-    updates: Updates
 
 
 def run(
@@ -93,7 +80,7 @@ def run(
       state: where to go on, from an earlier result over a prefix of this trace; it is
         used up.
       past: what belongs to ``state``; then the result is that of the whole run.
-      on_call: told of every wave, see ``OnCall``; the run's number is 0.
+      on_call: told of every call of the device, see ``OnCall``; the run's number is 0.
 
     Raises:
       ValueError: if ``eval_every`` is out of range, a leaf of ``variables`` is not a
@@ -121,29 +108,29 @@ def run_one(
     on_call: OnCall | None = None,
 ) -> RunResult:
     """Run one ``Run``, see ``run``."""
-    choose_versions(
-        run.eval_every, run.trace.num_updates
-    )  # before anything is compiled
+    due = find_due(run)  # before anything is compiled
     check_tables(run.trace, run.local_update, run.mixer)
     state = run.state
     if state is None:
         # Every device fills its own slots.
         variables = replicate(run.variables, batching.mesh)
         state = init_state(run.trace, run.mixer, variables)
-    calls = _Waves(run, state, batching)
+    calls = _OneRun(run, state, batching, due)
     (result,) = drive([run], calls, batching, evaluate_fn, on_call, [state])
     return result
 
 
-class _Waves:
-    """One run on the device; a call is a wave."""
+class _OneRun:
+    """One run on the device."""
 
-    def __init__(self, run: Run, state: RunState, batching: Batching):
-        self._run, self._state, self._batching = run, state, batching
+    def __init__(
+        self, run: Run, state: RunState, batching: Batching, due: Sequence[int]
+    ):
+        self._run, self._state, self._batching, self._due = run, state, batching, due
 
     def iterate(
         self, versions: Sequence[int], dropped: Collection[int], scales_of: ScalesOf
-    ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
+    ) -> Iterator[tuple[list[Advance], Updates]]:
         """See ``loop.Calls``."""
         del versions  # the state has it
         run = self._run
@@ -154,10 +141,12 @@ class _Waves:
             self._state,
             run.key,
             batching=self._batching,
-            scales_of=lambda begin, end: scales_of(0, begin, end),
+            stops=self._due,
+            scales_of=lambda begin, end: scales_of(0, np.arange(begin, end)),
         )
-        for self._state, wave in loop:
-            yield [Part(0, wave.begin, wave.end)], wave.versions, wave.updates
+        for self._state, call in loop:
+            rows = slice(call.end - call.begin)
+            yield [Advance(0, call.end, rows)], call.updates
             if dropped:
                 return
 
@@ -165,6 +154,12 @@ class _Waves:
         """See ``loop.Calls``."""
         del run, version
         return self._state
+
+    def judged(self, run: int) -> Variables:
+        """See ``loop.Calls``."""
+        del run
+        _, variables, _, mixer_state = self._state
+        return copy_judged(variables, mixer_state, evaluated=self._run.mixer.evaluated)
 
 
 def iterate(
@@ -175,73 +170,50 @@ def iterate(
     key: Array,
     *,
     batching: Batching,
+    stops: Sequence[int] = (),
     scales_of: Callable[[int, int], np.ndarray | None] = lambda begin, end: None,
-) -> Iterator[tuple[RunState, Wave]]:
-    """Yield after every wave the state and the wave: Algorithm 1's host loop.
+) -> Iterator[tuple[RunState, Call]]:
+    """Yield after every call the state and the call: Algorithm 1's host loop.
 
-    Only enqueues device work, at most ``batching.max_in_flight`` waves at a time. State
-    and versions are used up by the next iteration: copy what should last.
+    Only enqueues device work. A state is used up by the next iteration: copy what
+    should last. Waves share a call, see ``calls``; row t of the trace is in place t.
 
-    ``scales_of(begin, end)`` may give the factors on the step sizes of those rows,
-    float [end - begin]; it is asked just before the wave starts.
+    Args:
+      trace: as of ``run``, like the others.
+      local_update: the Worker.
+      mixer: the Updater's rule.
+      state: where to begin; used up.
+      key: root key.
+      batching: see ``Batching``.
+      stops: versions at which a call ends, rising, so that they can be looked at.
+      scales_of: ``scales_of(begin, end)`` may give the factors on the step sizes of
+        those rows, float [end - begin]; it is asked just before their call.
 
     Raises:
       ValueError: if ``state`` does not fit the trace.
     """
     _check_state(state, trace)
-    waves = list(make_waves(trace.start_version, batching.max_width, state.version))
-    table = _make_table(trace, mixer, waves)
-    inputs = Inputs(key, table, as_pytree(local_update), as_pytree(mixer.update))
-    version, models = jnp.int32(state.version), Models(*state[1:])
-    inputs, version, models = replicate((inputs, version, models), batching.mesh)
-    worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
-    steps, evaluated = _common_steps(trace), find_plan_evaluated(mixer)
-    plan = Plan(worker, mix, steps, batching, evaluated)
-    start_wave = compile_waves(plan)
-    in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
-    spares: dict[int, PyTree] = {}  # by width
-    for begin, end in waves:
-        # Scheduler and Coordinator: the tasks of rows begin .. end - 1 come back next,
-        # and the versions that they started from all exist. Worker and Updater:
-        width = batching.padded(end - begin)
-        scales = _pad(scales_of(begin, end), width)
-        if batching.one_at_a_time and width not in spares:
-            spares[width] = _blank_versions(models.variables, width)
-        version, models, versions, updates = start_wave(
-            version, models, inputs, scales, spares.get(width), width=width
-        )
-        if batching.one_at_a_time:
-            spares[width] = versions
-        in_flight.append(updates)
-        if len(in_flight) == batching.max_in_flight:
-            jax.block_until_ready(in_flight.popleft())
-        yield RunState(end, *models), Wave(begin, end, versions, updates)
-
-
-@functools.partial(jax.jit, static_argnames="width")
-def _blank_versions(variables: Variables, width: int) -> PyTree:
-    return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape)), variables
+    waves = list(
+        make_waves(trace.start_version, batching.max_width, state.version, stops)
     )
-
-
-def _pad(rows: np.ndarray | None, width: int) -> np.ndarray | None:
-    return rows if rows is None else np.resize(rows, width)
-
-
-def _make_table(trace: Trace, mixer: Mixer, waves: list[tuple[int, int]]) -> np.ndarray:
-    """Return int32 [T, 8], the trace as the device reads it."""
-    wave_end = np.zeros(trace.num_updates, np.int32)
-    for begin, end in waves:
-        wave_end[begin] = end
-    columns = make_columns(trace, mixer)
-    return np.stack(TaskRow(**columns, wave_end=wave_end), axis=1)
-
-
-def _common_steps(trace: Trace) -> int | None:
-    """Return H if it is the same for all tasks: a loop of known length is faster."""
-    first = int(trace.num_steps[0])
-    return first if (trace.num_steps == first).all() else None
+    queue = make_queue(make_columns(trace, mixer), waves)
+    inputs = Inputs(key, queue, as_pytree(local_update), as_pytree(mixer.update))
+    inputs, models = replicate((inputs, Models(*state[1:])), batching.mesh)
+    worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
+    plan = Plan(worker, mix, find_common_steps([trace]), batching)
+    loop = start_calls(
+        compile_calls(plan),
+        models,
+        inputs,
+        waves,
+        widest=find_widest(trace.start_version, batching),
+        batching=batching,
+        stops=stops,
+        scales_of=scales_of,
+        pace=Pace(batching),
+    )
+    for models, call in loop:
+        yield RunState(call.end, *models), call
 
 
 def _check_state(state: RunState, trace: Trace) -> None:

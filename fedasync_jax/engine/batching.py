@@ -4,10 +4,11 @@ On an accelerator all tasks of a device stand under one ``vmap``. On a CPU a dev
 works through them in chunks, and every core is a device of its own. No result depends
 on it beyond the rounding of floats.
 
-Shapes: D devices, W tasks a call, L = W / D tasks a device.
+Shapes: D devices, W tasks a wave (with its padding), L = W / D tasks a device.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -29,18 +30,21 @@ class Batching:
     """How the tasks of a wave share the hardware. No result depends on it.
 
     Attributes:
-      max_width: tasks in one device call, >= 1; longer waves are cut.
+      max_width: tasks in a wave, >= 1; longer waves are cut.
       chunk: tasks under one ``vmap`` on a device, >= 1; a device works through its
-        tasks chunk by chunk. None: all at once.
+        tasks chunk by chunk, and the last few of a wave one by one. None: all at once.
       mesh: one-dimensional mesh over whose devices the tasks are spread; None: the
         default device.
       min_width: tasks that a call is padded to at the least, so that fewer programs are
         compiled, for runs that are short.
-      one_at_a_time: whether a wave starts when the one before it is done, which suits
-        waves that are long and take much memory.
+      one_at_a_time: whether every wave is a call of its own, which starts when the one
+        before it is done: for waves that are long and take much memory.
+      call_seconds: how long a call of the device should take, about, >= 0: it holds as
+        many waves, and stops, progress and checkpoints wait for its end. 0: every wave
+        is a call of its own. No program depends on it, so it is not compared.
 
     Raises:
-      ValueError: if a number is below 1 or the mesh has several dimensions.
+      ValueError: if a number is out of range or the mesh has several dimensions.
     """
 
     max_width: int = 64
@@ -48,6 +52,7 @@ class Batching:
     mesh: Mesh | None = None
     min_width: int = 1
     one_at_a_time: bool = False
+    call_seconds: float = dataclasses.field(default=0.1, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -55,6 +60,8 @@ class Batching:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be >= 1, got {number}")
+        if not self.call_seconds >= 0:
+            raise ValueError(f"call_seconds must be >= 0, got {self.call_seconds}")
         if self.mesh is not None and len(self.mesh.axis_names) != 1:
             raise ValueError(
                 f"mesh must have one axis, got the axes {self.mesh.axis_names}"
@@ -66,17 +73,13 @@ class Batching:
         return 1 if self.mesh is None else self.mesh.size
 
     @property
-    def max_in_flight(self) -> int | None:
-        """Waves that may be enqueued at a time; None for no limit.
+    def max_in_flight(self) -> int:
+        """Calls that may be enqueued at a time: one that runs and one that is next.
 
-        The devices of a CPU back end meet in every wave. With many programs enqueued,
-        one device can wait for room in its queue and the others for that device, for
-        ever; one that runs and one that is next keep all of them busy.
+        More would let the devices of a CPU back end, which meet in every wave, wait for
+        one another for ever: one for room in its queue, the others for that one.
         """
-        if self.one_at_a_time:
-            return 1
-        on_cpu = self.mesh is not None and self.mesh.devices.flat[0].platform == "cpu"
-        return 2 if on_cpu else None
+        return 1 if self.one_at_a_time else 2
 
     def padded(self, num_tasks: int) -> int:
         """Return the W in which a wave of ``num_tasks`` is computed.
@@ -85,6 +88,8 @@ class Batching:
         where a device works in chunks, so that padding costs next to nothing.
         """
         per_device = -(-max(num_tasks, self.min_width) // self.num_devices)
+        if self.chunk is not None and per_device > self.chunk // 2:
+            per_device = max(per_device, self.chunk)
         bits = (per_device - 1).bit_length()
         if self.chunk is not None and bits in (1, 3):
             bits += 1
@@ -159,14 +164,13 @@ def map_tasks(
     # [D L, ..], device after device, and read out of order below: to gather in order,
     # along another axis than the first, takes a CPU seven times longer.
     gathered = jax.lax.all_gather(rows, axis, tiled=True)
-    trees = jax.vmap(unpack)(gathered)
     length = jax.tree.leaves(rows)[0].shape[0]
-    return lambda i: jax.tree.map(
-        lambda leaf: jax.lax.dynamic_index_in_dim(
-            leaf, (i % num_devices) * length + i // num_devices, keepdims=False
-        ),
-        trees,
-    )
+
+    def result(i: Array) -> PyTree:
+        place = (i % num_devices) * length + i // num_devices
+        return unpack(tree.take(gathered, place))
+
+    return result
 
 
 def _fold(tasks: PyTree, num_devices: int) -> PyTree:
@@ -219,27 +223,47 @@ def _in_chunks(
 ) -> PyTree:
     """Return ``fn`` of the first ``count`` of L tasks, ``chunk`` at a time under vmap.
 
-    Rows beyond ``count`` hold anything.
+    What is left and fills no half of a chunk is done one by one, so that a narrow wave
+    costs no more than it must. Rows beyond ``count`` hold anything.
     """
     length = jax.tree.leaves(tasks)[0].shape[0]
-    if length == 1:  # no batch axis: a convolution stays an ordinary one
-        return jax.tree.map(lambda leaf: leaf[None], fn(tree.take(tasks, 0)))
-    chunk_fn = jax.vmap(fn)
-    if chunk is None or length <= chunk:
-        return chunk_fn(tasks)
-    shapes = jax.eval_shape(chunk_fn, tasks)
+    one = functools.partial(_do_one, fn)
+    if length == 1:
+        return one(tasks)
+    if chunk is None:
+        return jax.vmap(fn)(tasks)
+    shapes = jax.eval_shape(jax.vmap(fn), tasks)
     results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    in_chunks = 1 < chunk <= length
+    num_chunks = (count + (chunk - 1) // 2) // chunk if in_chunks else 0
 
-    def do_chunk(i: Array, results: PyTree) -> PyTree:
-        # The last chunk may overlap the one before it rather than leave the array.
-        begin = jnp.minimum(i * chunk, length - chunk)
-        some = jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, chunk), tasks
-        )
-        return jax.tree.map(
-            lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new, begin, 0),
-            results,
-            chunk_fn(some),
-        )
+    def do(fn: Callable, width: int) -> Callable[[Array, PyTree], PyTree]:
+        """Return the body of a loop over begins, ``width`` tasks from there on."""
 
-    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, do_chunk, results)
+        def body(begin: Array, results: PyTree) -> PyTree:
+            # The last may overlap the one before it rather than leave the array.
+            begin = jnp.minimum(begin, length - width)
+            some = jax.tree.map(
+                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, width), tasks
+            )
+            return jax.tree.map(
+                lambda rows, new: jax.lax.dynamic_update_slice_in_dim(
+                    rows, new, begin, 0
+                ),
+                results,
+                fn(some),
+            )
+
+        return body
+
+    if in_chunks:
+        chunks = do(jax.vmap(fn), chunk)
+        results = jax.lax.fori_loop(
+            0, num_chunks, lambda i, results: chunks(i * chunk, results), results
+        )
+    return jax.lax.fori_loop(num_chunks * chunk, count, do(one, 1), results)
+
+
+def _do_one(fn: Callable[[PyTree], PyTree], tasks: PyTree) -> PyTree:
+    """Return ``fn`` of one task without a batch axis: a convolution stays ordinary."""
+    return jax.tree.map(lambda leaf: leaf[None], fn(tree.take(tasks, 0)))

@@ -59,6 +59,9 @@ class OnEvaluation(Protocol):
         ...
 
 
+_Rows = tuple[slice | np.ndarray, Updates]
+
+
 class History:
     """Collects the updates and evaluations of one run.
 
@@ -87,20 +90,17 @@ class History:
         self._parts: list[Updates] = []  # on the host, up to that version
         nothing = np.zeros(0, np.float32)
         self._rest = Updates(nothing, nothing.astype(bool), nothing)  # for later
-        self._on_device: list[tuple[slice, Updates]] = []  # rows of padded ones
-        self._waiting: tuple[int, dict, list[tuple[slice, Updates]]] | None = None
+        self._on_device: list[_Rows] = []
+        self._waiting: tuple[int, dict, list[_Rows]] | None = None
         if past is not None:
             self.evaluations = list(past.evaluations)
             self._version = past.evaluations[-1].version if past.evaluations else 0
             self._parts = [_head(past.updates, self._version)]
             self._rest = Updates(*(column[self._version :] for column in past.updates))
 
-    def add(self, num_updates: int, updates: Updates, first: int = 0) -> None:
-        """Note ``num_updates`` rows of ``updates``, which stay on the device for now.
-
-        ``first`` is the first of them.
-        """
-        self._on_device.append((slice(first, first + num_updates), updates))
+    def add(self, updates: Updates, rows: slice | np.ndarray) -> None:
+        """Note ``rows`` of ``updates``, which stay on the device for now."""
+        self._on_device.append((rows, updates))
 
     def evaluate(self, version: int, variables: Variables) -> None:
         """Enqueue an evaluation and fetch the one before it.
@@ -121,10 +121,10 @@ class History:
             return
         if newest is not None and self._waiting[0] > newest:
             return
-        version, metrics, waves = self._waiting
+        version, metrics, calls = self._waiting
         self._waiting = None
         evaluation = Evaluation(version, jax.device_get(metrics))
-        rows = _concatenate([self._rest, *_fetch(waves)])
+        rows = _concatenate([self._rest, *_fetch(calls)])
         num_new = version - self._version
         self._rest = Updates(*(column[num_new:] for column in rows))
         self._parts.append(_head(rows, num_new))
@@ -176,12 +176,12 @@ def choose_versions(
     return is_due
 
 
-def _fetch(waves: list[tuple[slice, Updates]]) -> list[Updates]:
+def _fetch(calls: list[_Rows]) -> list[Updates]:
     """Return the rows of each, on the host."""
-    fetched = jax.device_get([updates for _, updates in waves])
+    fetched = jax.device_get([updates for _, updates in calls])
     return [
         Updates(*(column[rows] for column in updates))
-        for updates, (rows, _) in zip(fetched, waves, strict=True)
+        for updates, (rows, _) in zip(fetched, calls, strict=True)
     ]
 
 

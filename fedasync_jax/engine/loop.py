@@ -4,13 +4,15 @@ It is the same for one run and for many; what a call is, and what lies on the de
 handed to it (``algorithm`` for one run, ``many`` for several).
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax.base import Array, LocalUpdate, Mixer, PyTree, Variables
+from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, replicate
 from fedasync_jax.engine.history import (
     History,
@@ -19,7 +21,6 @@ from fedasync_jax.engine.history import (
     Updates,
     choose_versions,
 )
-from fedasync_jax.engine.packing import Part
 from fedasync_jax.engine.state import RunResult, RunState, Snapshot, copy_arrays
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.schedule.trace import Trace
@@ -69,28 +70,48 @@ class OnCall(Protocol):
         """
 
 
-ScalesOf = Callable[[int, int, int], np.ndarray | None]
+ScalesOf = Callable[[int, np.ndarray], np.ndarray | None]
+
+
+class Advance(NamedTuple):
+    """What a call did for a run.
+
+    Attributes:
+      run: its number.
+      version: its newest.
+      rows: which rows of the call's updates are its own, in their order.
+    """
+
+    run: int
+    version: int
+    rows: slice | np.ndarray
 
 
 class Calls(Protocol):
-    """Runs on the device, and the calls that take them forward."""
+    """Runs on the device, and the calls that take them forward.
+
+    A call ends where a run is due to be evaluated.
+    """
 
     def iterate(
         self, versions: Sequence[int], dropped: Collection[int], scales_of: ScalesOf
-    ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
-        """Yield after every call its parts, the new versions and the updates.
+    ) -> Iterator[tuple[list[Advance], Updates]]:
+        """Yield after every call what it did for each run that is in it.
 
         Args:
           versions: where each run begins; kept up to date by the caller.
           dropped: runs that are in no further call; looked at before every call.
-          scales_of: returns the factors on the step sizes of rows of a run, given its
-            number, the first row and the one after the last; None: there are none. It
-            is asked just before a call.
+          scales_of: returns the factors on the step sizes of a run, given its number
+            and rows of its trace; None: there are none. It is asked just before a call.
         """
         ...
 
     def state_of(self, run: int, version: int) -> RunState:
         """Return the newest state of a run."""
+        ...
+
+    def judged(self, run: int) -> Variables:
+        """Return the model of a run that is evaluated, copied."""
         ...
 
 
@@ -117,29 +138,27 @@ def drive(
         _begin_history(run, state, evaluate_fn, batching)
         for run, state in zip(runs, states, strict=True)
     ]
-    due = [choose_versions(run.eval_every, run.trace.num_updates) for run in runs]
+    due = [set(find_due(run)) for run in runs]
     dropped: set[int] = set()
 
-    def scales_of(run: int, begin: int, end: int) -> np.ndarray | None:
+    def scales_of(run: int, rows: np.ndarray) -> np.ndarray | None:
         scales = runs[run].step_scales
         if scales is None:
             return None
-        start_version = runs[run].trace.start_version[begin:end]
+        start_version = runs[run].trace.start_version[rows]
         histories[run].flush(int(start_version.max()))
         return scales.at(start_version)
 
     def make_snapshot(run: int) -> Snapshot:
         return Snapshot(calls.state_of(run, versions[run]), histories[run].past())
 
-    for parts, made, updates in calls.iterate(versions, dropped, scales_of):
+    for advances, updates in calls.iterate(versions, dropped, scales_of):
         # What the call made is noted, and stays on the device for now.
-        place = 0
-        for run, begin, end in parts:
-            histories[run].add(end - begin, updates, first=place)
-            for row in np.flatnonzero(due[run][begin + 1 : end + 1]).tolist():
-                model = _take(made, np.int32(place + row))
-                histories[run].evaluate(begin + 1 + row, model)
-            place, versions[run] = place + end - begin, end
+        for run, version, rows in advances:
+            versions[run] = version
+            histories[run].add(updates, rows)
+            if version in due[run]:
+                histories[run].evaluate(version, calls.judged(run))
         # Whoever listens may save, stop, or drop a run.
         if on_call is not None:
             dropped.update(on_call(list(versions), make_snapshot) or ())
@@ -161,4 +180,26 @@ def _begin_history(
     return history
 
 
-_take = jax.jit(lambda models, place: jax.tree.map(lambda leaf: leaf[place], models))
+def find_due(run: Run) -> list[int]:
+    """Return the versions that are evaluated, rising, 0 and the last among them.
+
+    Raises:
+      ValueError: if ``run.eval_every`` is out of range.
+    """
+    due = choose_versions(run.eval_every, run.trace.num_updates)
+    return np.flatnonzero(due).tolist()
+
+
+@functools.partial(jax.jit, static_argnames="evaluated")
+def copy_judged(
+    variables: Variables,
+    mixer_state: PyTree,
+    run: ArrayLike | None = None,
+    *,
+    evaluated: Callable[[PyTree, PyTree], PyTree],
+) -> Variables:
+    """Return a copy of the model that is evaluated, of one of several runs if given."""
+    models = variables, mixer_state
+    if run is not None:
+        models = jax.tree.map(lambda leaf: leaf[run], models)
+    return jax.tree.map(jnp.copy, evaluated(*models))

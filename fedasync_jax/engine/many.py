@@ -1,40 +1,46 @@
 """Many runs in one program: Algorithm 1 for R runs side by side.
 
 The waves of one run may be narrow, as those of sampled staleness are. Runs that differ
-in seeds, schedules and numbers only share one compiled program here: every call trains
-tasks of all runs under one batch axis. Each run gets the result that it gets alone, to
-the rounding of floats.
+in seeds, schedules and numbers only share one compiled program here: every wave has
+tasks of all runs, which are trained under one batch axis. Each run gets the result that
+it gets alone, to the rounding of floats.
 
-Shapes: R runs, T updates of a run, S slots of all runs, W tasks a call.
+Shapes: R runs, T updates of a run, S slots of all runs, W tasks a wave.
 """
 
-import collections
-import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedasync_jax.base import Array, PyTree
+from fedasync_jax.base import Variables
 from fedasync_jax.engine.algorithm import run_one
-from fedasync_jax.engine.batching import Batching, choose_batching, on_mesh, replicate
-from fedasync_jax.engine.history import Updates, choose_versions
-from fedasync_jax.engine.loop import Evaluate, OnCall, Run, ScalesOf, drive
-from fedasync_jax.engine.packing import Part, pack
+from fedasync_jax.engine.batching import Batching, choose_batching, replicate
+from fedasync_jax.engine.calls import (
+    Pace,
+    find_common_steps,
+    find_widest,
+    make_columns,
+    make_queue,
+    start_calls,
+)
+from fedasync_jax.engine.history import Updates
+from fedasync_jax.engine.loop import (
+    Advance,
+    Evaluate,
+    OnCall,
+    Run,
+    ScalesOf,
+    copy_judged,
+    drive,
+    find_due,
+)
+from fedasync_jax.engine.packing import pack
 from fedasync_jax.engine.stacking import stack_own
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.tables import check_tables
-from fedasync_jax.engine.wave import (
-    Inputs,
-    Plan,
-    TaskRow,
-    Tasks,
-    as_pytree,
-    find_plan_evaluated,
-    make_columns,
-    work_through,
-)
+from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
 
 
 def run_many(
@@ -51,7 +57,7 @@ def run_many(
         local update (``make_local_update`` with ``numbers``) and of a rule
         (``mixing.weighted``), x_0, the key, the trace.
       batching: default: ``choose_batching()``; ``max_width`` is the number of tasks of
-        all runs in a call.
+        all runs in a wave.
       evaluate_fn: jitted function of one model, the same for all.
       on_call: told of every call of the device; may drop runs, the others go on.
 
@@ -64,15 +70,14 @@ def run_many(
     batching = batching or choose_batching()
     if len(runs) == 1:  # its own waves are faster than calls that are filled
         return [run_one(runs[0], batching, evaluate_fn, on_call)]
-    for run in runs:
-        choose_versions(run.eval_every, run.trace.num_updates)
+    due = [find_due(run) for run in runs]
     states = [
         init_state(run.trace, run.mixer, run.variables)
         if run.state is None
         else run.state
         for run in runs
     ]
-    calls = _Lanes(runs, states, batching)  # they share a program
+    calls = _Lanes(runs, states, batching, due)  # they share a program
     for run in runs:
         check_tables(run.trace, run.local_update, run.mixer)
     return drive(runs, calls, batching, evaluate_fn, on_call, states)
@@ -82,20 +87,22 @@ class _Lanes:
     """Several runs on the device, one after the other along the first axis."""
 
     def __init__(
-        self, runs: Sequence[Run], states: Sequence[RunState], batching: Batching
+        self,
+        runs: Sequence[Run],
+        states: Sequence[RunState],
+        batching: Batching,
+        due: Sequence[Sequence[int]],
     ):
-        self._runs, self._batching = runs, batching
-        if len({run.mixer.evaluated for run in runs}) > 1:
-            raise ValueError("runs must have the same mixer.evaluated, got several")
-        slots = [run.trace.num_slots for run in runs]
-        self._first_slot = np.cumsum([0, *slots]).tolist()
+        self._runs, self._batching, self._due = runs, batching, due
+        traces = [run.trace for run in runs]
+        self._first_slot = np.cumsum([0, *(trace.num_slots for trace in traces)])
+        self._first_row = np.cumsum([0, *(trace.num_updates for trace in traces)])
+        self._columns = self._join_columns()
         parts = [
             (as_pytree(run.local_update), run.key, as_pytree(run.mixer.update))
             for run in runs
         ]
         inner, own = stack_own(parts)
-        local_update, key, mix = inner
-        table = np.concatenate([self._make_rows(i) for i in range(len(runs))])
         variables, mixer_state = jax.tree.map(
             lambda *leaves: jnp.stack(leaves),
             *[(state.variables, state.mixer_state) for state in states],
@@ -103,60 +110,98 @@ class _Lanes:
         store = jax.tree.map(
             lambda *leaves: jnp.concatenate(leaves), *[state.store for state in states]
         )
-        inputs = Inputs(key, table, local_update, mix)
-        self._inputs, self._models = replicate(
-            (inputs, Models(variables, store, mixer_state)), batching.mesh
-        )
-        self._first_row = np.cumsum([0, *(run.trace.num_updates for run in runs)])
-        steps = {int(h) for run in runs for h in np.unique(run.trace.num_steps)}
-        common = steps.pop() if len(steps) == 1 else None
-        worker, rule = map(jax.tree.structure, (local_update, mix))
-        evaluated = find_plan_evaluated(runs[0].mixer)
-        plan = Plan(worker, rule, common, batching, evaluated, own)
-        self._call = _compile_calls(plan)
+        models = Models(variables, store, mixer_state)
+        self._inner, self._models = replicate((inner, models), batching.mesh)
+        worker, _, mix = map(jax.tree.structure, inner)
+        plan = Plan(worker, mix, find_common_steps(traces), batching, own)
+        self._call_waves = compile_calls(plan)
+        self._pace = Pace(batching)
 
-    def _make_rows(self, number: int) -> np.ndarray:
-        """Return int32 [T, 8], the trace of a run with its slots among those of all."""
-        trace, first = self._runs[number].trace, self._first_slot[number]
-        columns = make_columns(trace, self._runs[number].mixer)
-        columns["read_slot"] = trace.read_slot + first
-        nobody = trace.write_slot == trace.num_slots
-        columns["write_slot"] = np.where(
-            nobody, self._first_slot[-1], trace.write_slot + first
-        )
-        rows = TaskRow(**columns, wave_end=np.zeros(trace.num_updates, np.int32))
-        return np.stack(rows, axis=1).astype(np.int32)
+    def _join_columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of all runs, whose slots are those of all."""
+        parts = []
+        for number, run in enumerate(self._runs):
+            columns = make_columns(run.trace, run.mixer, number)
+            first, nobody = self._first_slot[number], run.trace.num_slots
+            columns["read_slot"] = columns["read_slot"] + first
+            write = columns["write_slot"]
+            columns["write_slot"] = np.where(
+                write == nobody, self._first_slot[-1], write + first
+            )
+            parts.append(columns)
+        return {
+            name: np.concatenate([columns[name] for columns in parts])
+            for name in parts[0]
+        }
 
     def iterate(
-        self,
-        versions: Sequence[int],
-        dropped: Collection[int],
-        scales_of: ScalesOf,
-    ) -> Iterator[tuple[list[Part], PyTree, Updates]]:
+        self, versions: Sequence[int], dropped: Collection[int], scales_of: ScalesOf
+    ) -> Iterator[tuple[list[Advance], Updates]]:
         """See ``loop.Calls``."""
-        batching, trace_of = self._batching, [run.trace for run in self._runs]
-        in_flight = collections.deque(maxlen=batching.max_in_flight or 0)
-        starts = [trace.start_version for trace in trace_of]
-        for call in pack(starts, batching.max_width, list(versions), dropped):
-            count = sum(end - begin for _, begin, end in call)
-            width = batching.padded(count)
-            order = self._order(call, count, width)
-            scales = _join_scales([scales_of(*part) for part in call], width)
-            self._models, made, updates = self._call(
-                self._models, self._inputs, order, scales, width=width
-            )
-            in_flight.append(updates)
-            if len(in_flight) == batching.max_in_flight:
-                jax.block_until_ready(in_flight.popleft())
-            yield call, made, updates
+        num_dropped = -1
+        while num_dropped < len(dropped):  # the others go on in waves without them
+            num_dropped = len(dropped)
+            for advances, updates in self._work_off(versions, dropped, scales_of):
+                yield advances, updates
+                if num_dropped < len(dropped):
+                    break
 
-    def _order(self, call: list[Part], count: int, width: int) -> np.ndarray:
-        """Return int32 [W + 1, 3]: run, row, row of all; last, the number of tasks."""
-        rows = np.concatenate([np.arange(begin, end) for _, begin, end in call])
-        runs = np.repeat([part.run for part in call], [p.end - p.begin for p in call])
-        table = np.stack([runs, rows, rows + self._first_row[runs]], axis=1)
-        padded = np.concatenate([table, np.repeat(table[-1:], width - count, axis=0)])
-        return np.append(padded, [[count, 0, 0]], axis=0).astype(np.int32)
+    def _work_off(
+        self, versions: Sequence[int], dropped: Collection[int], scales_of: ScalesOf
+    ) -> Iterator[tuple[list[Advance], Updates]]:
+        """Work off one queue to its end."""
+        batching, width = self._batching, self._batching.max_width
+        starts = [run.trace.start_version for run in self._runs]
+        packed = list(pack(starts, width, list(versions), self._due, dropped))
+        parts = [part for wave in packed for part in wave]
+        order = [np.arange(begin, end) + self._first_row[r] for r, begin, end in parts]
+        places = np.concatenate([*order, np.zeros(0, int)])
+        padded = np.resize(places, self._first_row[-1]) if len(places) else places
+        columns = {name: column[padded] for name, column in self._columns.items()}
+
+        sizes = [sum(end - begin for _, begin, end in wave) for wave in packed]
+        ends = np.cumsum(sizes, dtype=int).tolist()
+        waves = list(zip([0, *ends], ends, strict=False))
+        due = [set(versions) for versions in self._due]
+        stops = [
+            end
+            for end, wave in zip(ends, packed, strict=True)
+            if any(part.end in due[part.run] for part in wave)
+        ]
+        local_update, key, mix = self._inner
+        queue = replicate(make_queue(columns, waves), batching.mesh)
+
+        def find_rows(begin: int, end: int) -> list[tuple[int, np.ndarray]]:
+            """Return the runs of these places, and which of them are theirs."""
+            run_of = columns["run"][begin:end]
+            return [(int(run), np.flatnonzero(run_of == run)) for run in set(run_of)]
+
+        def join_scales(begin: int, end: int) -> np.ndarray | None:
+            joined = np.zeros(end - begin, np.float32)
+            for run, rows in find_rows(begin, end):
+                scales = scales_of(run, columns["version"][begin:end][rows])
+                if scales is None:
+                    return None
+                joined[rows] = scales
+            return joined
+
+        loop = start_calls(
+            self._call_waves,
+            self._models,
+            Inputs(key, queue, local_update, mix),
+            waves,
+            widest=min(sum(find_widest(s, batching) for s in starts), width),
+            batching=batching,
+            stops=stops,
+            scales_of=join_scales,
+            pace=self._pace,
+        )
+        for self._models, call in loop:
+            advances = [
+                Advance(run, int(columns["version"][call.begin + rows[-1]]) + 1, rows)
+                for run, rows in find_rows(call.begin, call.end)
+            ]
+            yield advances, call.updates
 
     def state_of(self, run: int, version: int) -> RunState:
         """Return the state of one run, copied."""
@@ -167,42 +212,8 @@ class _Lanes:
         store = jax.tree.map(lambda leaf: leaf[slots], self._models.store)
         return RunState(version, variables, store, mixer_state)
 
-
-def _join_scales(parts: list[np.ndarray | None], width: int) -> np.ndarray | None:
-    """Return the factors of a call; all runs have some, or none has."""
-    if any(scales is None for scales in parts):
-        return None
-    return np.resize(np.concatenate([s for s in parts if s is not None]), width)
-
-
-@functools.lru_cache(maxsize=32)
-def _compile_calls(plan: Plan) -> Callable:
-    """Return the jitted call: one program for every width."""
-
-    def run_call(
-        models: Models,
-        inputs: Inputs,
-        order: Array,
-        step_scales: Array | None = None,
-        *,
-        width: int,
-    ) -> tuple[Models, PyTree, Updates]:
-        one_device = functools.partial(_run_call, plan, width)
-        on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(models, inputs, order, step_scales)
-
-    return jax.jit(run_call, static_argnames="width", donate_argnames="models")
-
-
-def _run_call(
-    plan: Plan,
-    width: int,
-    models: Models,
-    inputs: Inputs,
-    order: Array,
-    step_scales: Array | None,
-) -> tuple[Models, PyTree, Updates]:
-    run, row, place = order[:width].T
-    tasks = TaskRow(*jnp.asarray(inputs.trace)[place].T)
-    work = Tasks(tasks, row, run, step_scales)
-    return work_through(plan, inputs, models, work, order[width, 0])
+    def judged(self, run: int) -> Variables:
+        """See ``loop.Calls``."""
+        variables, _, mixer_state = self._models
+        evaluated = self._runs[run].mixer.evaluated
+        return copy_judged(variables, mixer_state, np.int32(run), evaluated=evaluated)

@@ -1,10 +1,10 @@
-"""One wave, compiled: gather the start models, train, mix, keep the new versions.
+"""A call of the device: wave after wave, gather the start models, train, mix, keep.
 
 This is the device's half of Algorithm 1; ``algorithm`` is the host's, and ``many`` that
 of several runs at once.
 
-Shapes: T updates, W tasks a call (a wave and its padding), R runs. Row t of a trace
-makes version t + 1.
+Shapes: P tasks in the queue, W tasks a wave (with its padding), N rows of a call's log,
+R runs. A task in place p arrives p-th.
 """
 
 import functools
@@ -16,243 +16,216 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import (
-    Array,
-    ArrayLike,
-    LocalUpdate,
-    Mixer,
-    MixFn,
-    PyTree,
-    Variables,
-)
+from fedasync_jax.base import Array, ArrayLike, LocalUpdate, MixFn, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
-from fedasync_jax.engine.carried import find_judged, mix_floats
+from fedasync_jax.engine.carried import mix_floats
 from fedasync_jax.engine.history import Updates
 from fedasync_jax.engine.state import Models
-from fedasync_jax.schedule.trace import Trace
 
 
 class TaskRow(NamedTuple):
-    """A row of the trace, int32 [] each, as in ``trace.Trace``; or a column each.
+    """A task of the queue, int32 [] each; or a column each.
 
     Attributes:
       client: the client that trains.
       task: number in the order of the triggers.
-      start_version: tau.
       num_steps: H.
       read_slot: where the start model lies.
       write_slot: where the new version goes.
       staleness: d, in versions of the rule.
-      wave_end: in the first row of a wave, the row after its last. So the host passes
-        no number to the device from wave to wave.
+      version: that it is mixed into; its row in the trace of its run.
+      run: the run that it belongs to.
+      wave_end: in the first place of a wave, the place after its last.
     """
 
     client: Array | np.ndarray
     task: Array | np.ndarray
-    start_version: Array | np.ndarray
     num_steps: Array | np.ndarray
     read_slot: Array | np.ndarray
     write_slot: Array | np.ndarray
     staleness: Array | np.ndarray
+    version: Array | np.ndarray
+    run: Array | np.ndarray
     wave_end: Array | np.ndarray
 
 
 class Inputs(NamedTuple):
-    """Arguments that are the same for every wave of a run.
+    """Arguments that are the same for every call.
 
     Attributes:
       key: root key.
-      trace: int32 [T, 8], the fields of ``TaskRow``; one array, since a call costs the
-        host some time for each.
+      queue: int32 [P, 9], the fields of ``TaskRow``.
       local_update: the Worker, a pytree with the data as leaves.
       mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
     """
 
     key: Array
-    trace: Array | np.ndarray
+    queue: Array | np.ndarray
     local_update: PyTree
     mix: PyTree
 
 
 class Plan(NamedTuple):
-    """What the wave programs of a run are specialized to.
+    """What a program is specialized to, besides shapes.
 
     Attributes:
       local_update: structure of the Worker: its function, without its arrays.
       mix: structure of the Updater's rule, likewise.
       num_steps: H if it is the same for all tasks.
       batching: see ``Batching``.
-      evaluated: ``Mixer.evaluated``; None: the newest model itself.
       own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
-        whether each run has its own.
+        whether each run has its own; None: there is one run.
     """
 
     local_update: Hashable
     mix: Hashable
     num_steps: int | None
     batching: Batching
-    evaluated: Callable | None = None
-    own: tuple[bool, ...] = ()
+    own: tuple[bool, ...] | None = None
+
+
+class _Carry(NamedTuple):
+    """What passes from wave to wave.
+
+    Attributes:
+      place: int32 [], the first of the next wave.
+      models: before it.
+      log: [N] rows, a row for every task of the call.
+    """
+
+    place: Array
+    models: Models
+    log: Updates
 
 
 @functools.lru_cache(maxsize=32)
-def compile_waves(plan: Plan) -> Callable:
-    """Return the jitted wave: one program for every width.
+def compile_calls(plan: Plan) -> Callable:
+    """Return the jitted call.
 
     Compiled code lives as long as its function. Only the plans used last are kept, so
     that a process may run any number of settings.
     """
 
-    def run_wave(
-        version: Array,  # int32 [], number of the newest model: the wave's first row
+    def run_waves(
         models: Models,
         inputs: Inputs,
-        step_scales: ArrayLike | None = None,  # float [W]
-        spare: PyTree = None,  # versions that nobody reads any more
+        span: ArrayLike,  # int32 [2], the first place and the one after the last
+        step_scales: ArrayLike | None = None,  # float [N]
         *,
         width: int,
-    ) -> tuple[Array, Models, PyTree, Updates]:
-        del spare  # its memory becomes that of the new versions
-        one_device = functools.partial(_run_wave, plan, width)
+        num_rows: int,
+    ) -> tuple[Models, Updates]:
+        one_device = functools.partial(_run_waves, plan, width, num_rows)
         on_devices = on_mesh(one_device, plan.batching.mesh)
-        return on_devices(version, models, inputs, step_scales)
+        return on_devices(models, inputs, jnp.asarray(span), step_scales)
 
     return jax.jit(
-        run_wave,
-        static_argnames="width",
-        donate_argnames=("version", "models", "spare"),
-        keep_unused=True,
+        run_waves, static_argnames=("width", "num_rows"), donate_argnames="models"
     )
+
+
+def _run_waves(
+    plan: Plan,
+    width: int,
+    num_rows: int,
+    models: Models,
+    inputs: Inputs,
+    span: Array,
+    step_scales: Array | None,
+) -> tuple[Models, Updates]:
+    """Train and mix the waves of a call, as one device of the mesh.
+
+    Returns:
+      The models after, and what happened to each task, N rows; those of no task are
+      anything.
+    """
+    first, until = span
+    carry = _Carry(first, models, _begin_log(num_rows))
+    run_wave = functools.partial(_run_wave, plan, width, inputs, step_scales, first)
+    if plan.batching.one_at_a_time:  # of large tasks, which must stand in no loop
+        carry = run_wave(carry)
+    else:
+        carry = jax.lax.while_loop(lambda now: now.place < until, run_wave, carry)
+    return carry.models, carry.log
 
 
 def _run_wave(
     plan: Plan,
     width: int,
-    version: Array,
-    models: Models,
     inputs: Inputs,
     step_scales: Array | None,
-) -> tuple[Array, Models, PyTree, Updates]:
-    """Train and mix the next wave, as one device of the mesh."""
-    rows = version + jnp.arange(width, dtype=jnp.int32)
-    last_row = inputs.trace.shape[0] - 1
-    tasks = TaskRow(*inputs.trace[jnp.minimum(rows, last_row)].T)
-    count = tasks.wave_end[0] - version
-    work = Tasks(tasks, rows, None, step_scales)
-    return version + count, *work_through(plan, inputs, models, work, count)
-
-
-class Tasks(NamedTuple):
-    """Tasks of a call, a row each.
-
-    Attributes:
-      task: columns [W].
-      row: int32 [W], row in the trace of its run, which is the version that it is
-        mixed into.
-      run: int32 [W], the run that it belongs to; None: there is only one.
-      step_scale: float [W] or None.
-    """
-
-    task: TaskRow
-    row: Array
-    run: Array | None
-    step_scale: Array | None
-
-
-def work_through(
-    plan: Plan, inputs: Inputs, models: Models, work: Tasks, count: Array
-) -> tuple[Models, PyTree, Updates]:
-    """Train the first ``count`` tasks and mix them in their order.
-
-    Args:
-      plan: what the program is specialized to.
-      inputs: the same for all calls; of several runs, what is their own has a leading
-        axis R, see ``Plan.own``.
-      models: before.
-      work: the tasks, whose start models all exist.
-      count: int32 []; rows beyond are padding.
-
-    Returns:
-      The models after, what is judged of the new versions [W, ...], and what happened
-      to each task [W].
-    """
-    variables, store, mixer_state = models
+    first: Array,
+    carry: _Carry,
+) -> _Carry:
+    """Train the tasks of a wave and mix them in their order."""
+    place, (variables, store, mixer_state), log = carry
+    queue = jnp.asarray(inputs.queue)
+    places = jnp.minimum(place + jnp.arange(width), len(queue) - 1)
+    tasks = TaskRow(*queue[places].T)
+    wave_end = tasks.wave_end[0]
+    scales = None if step_scales is None else step_scales[places - first]
 
     # Workers. Every task is trained from the model that it received.
     def train_task(one: PyTree) -> tuple[Variables, Array, Array]:
-        task, start = one.task, tree.take(store, one.task.read_slot)
-        local_update, key, _ = _pick_inputs(plan, inputs, one.run)
+        task, scale = one
+        local_update, key, _ = _pick_inputs(plan, inputs, task.run)
+        start = tree.take(store, task.read_slot)
         key = jax.random.fold_in(key, task.task)
         steps = task.num_steps if plan.num_steps is None else plan.num_steps
-        scale = () if one.step_scale is None else (one.step_scale,)
-        local, info = local_update(start, task.client, key, steps, *scale)
+        more = () if scale is None else (scale,)
+        local, info = local_update(start, task.client, key, steps, *more)
         return local, tree.all_finite(local), info.loss
 
-    trained = map_tasks(train_task, work, count, plan.batching)
+    trained = map_tasks(train_task, (tasks, scales), wave_end - place, plan.batching)
 
-    # Updater. In the order of arrival; what is padding or not finite is not mixed.
-    def mix(carry, arrival):
-        i, one = arrival
-        task = one.task
+    # Updater. In the order of arrival; what is not finite is not mixed. A new version
+    # goes where tasks will start from it: nobody reads that slot any more.
+    def mix(i: Array, carry: tuple[Models, Updates]) -> tuple[Models, Updates]:
+        (variables, store, mixer_state), log = carry
+        task = tree.take(tasks, i)
         local, finite, loss = trained(i)
-        allowed = finite & (i < count)
-        variables, mixer_state = before = _pick(carry, one.run)
-        _, _, update = _pick_inputs(plan, inputs, one.run)
+        _, _, update = _pick_inputs(plan, inputs, task.run)
+        now = variables, mixer_state
+        before = now if plan.own is None else tree.take(now, task.run)
         mixed, next_state, info = mix_floats(
             update,
             local,
-            mixer_state,
-            variables,
+            before[1],
+            before[0],
             start=tree.take(store, task.read_slot),
             staleness=task.staleness,
-            version=one.row,
+            version=task.version,
             client=task.client,
         )
-        after = tree.where(allowed, (mixed, next_state), before)
-        carry = after if one.run is None else tree.put(carry, one.run, after)
-        judged = plan.evaluated and find_judged(plan.evaluated, *after)
-        applied = info.applied & allowed
-        return carry, (after[0], judged, Updates(info.alpha, applied, loss))
+        after = tree.where(finite, (mixed, next_state), before)
+        store = tree.put(store, task.write_slot, after[0])
+        alpha, loss = jnp.asarray(info.alpha, float), jnp.asarray(loss, float)
+        row = Updates(alpha, info.applied & finite, loss)
+        log = tree.put(log, place - first + i, row)
+        now = after if plan.own is None else tree.put(now, task.run, after)
+        return Models(now[0], store, now[1]), log
 
-    place = jnp.arange(len(work.row), dtype=jnp.int32)
-    (variables, mixer_state), (versions, judged, updates) = jax.lax.scan(
-        mix, (variables, mixer_state), (place, work)
+    models, log = jax.lax.fori_loop(
+        0, wave_end - place, mix, (Models(variables, store, mixer_state), log)
     )
-
-    # Scheduler. New versions go where tasks will start from them.
-    num_slots = jax.tree.leaves(store)[0].shape[0]
-    slots = jnp.where(place < count, work.task.write_slot, num_slots)
-    store = tree.put(store, slots, versions)
-    made = versions if plan.evaluated is None else judged
-    return Models(variables, store, mixer_state), made, updates
+    return _Carry(wave_end, models, log)
 
 
-def _pick(values: PyTree, run: Array | None) -> PyTree:
-    return values if run is None else tree.take(values, run)
+def _begin_log(num_rows: int) -> Updates:
+    zeros = jnp.zeros(num_rows, float)
+    return Updates(zeros, zeros.astype(bool), zeros)
 
 
 def _pick_inputs(
-    plan: Plan, inputs: Inputs, run: Array | None
+    plan: Plan, inputs: Inputs, run: Array
 ) -> tuple[LocalUpdate, Array, MixFn]:
     """Return the Worker, the root key and the rule of a run."""
     inner = inputs.local_update, inputs.key, inputs.mix
-    if run is None:
+    if plan.own is None:
         return inner
     leaves, treedef = jax.tree.flatten(inner)
     own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
     return treedef.unflatten(own)
-
-
-def make_columns(trace: Trace, mixer: Mixer) -> dict[str, np.ndarray]:
-    """Return the columns of ``TaskRow`` but the last, by name."""
-    names = TaskRow._fields[:-2]
-    columns = {name: getattr(trace, name) for name in names}
-    return {**columns, "staleness": trace.count_staleness(mixer.versions_every)}
-
-
-def find_plan_evaluated(mixer: Mixer) -> Callable | None:
-    """Return what a plan needs to know of ``Mixer.evaluated``."""
-    return None if mixer.evaluates_newest else mixer.evaluated
 
 
 def as_pytree(fn: Callable) -> PyTree:

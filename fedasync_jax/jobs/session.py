@@ -59,10 +59,15 @@ class Session:
         bits, there is a checkpoint before it.
         """
         self._entry = entry
-        starts = entry.method.trace.start_version
-        waves = [] if max_width is None else list(make_waves(starts, max_width))
-        self._before_last = waves[-1][0] if waves else None
         settings, method = entry.experiment.settings, entry.method
+        trace = method.trace
+        due = choose_versions(method.eval_every, trace.num_updates)
+        self._due = np.flatnonzero(due)
+        waves = []
+        if max_width is not None:
+            starts = trace.start_version
+            waves = list(make_waves(starts, max_width, stops=self._due))
+        self._before_last = waves[-1][0] if waves else None
         self._scales = _make_step_scales(settings)
         self._log = MetricsLog(
             method,
@@ -71,8 +76,6 @@ class Session:
             is_text=entry.experiment.workload.is_text,
             max_rejected=settings.run.stop_after_rejected,
         )
-        due = choose_versions(method.eval_every, method.trace.num_updates)
-        self._due = np.flatnonzero(due)
         self._diverged = False
         ends = {end for _, end in waves}
         state, past, earlier = _restore(entry, lambda v: not ends or v in ends)

@@ -6,7 +6,7 @@ that the engine needs to know of Scheduler and Coordinator, of whatever kind the
 Shapes: T updates. Row t of a trace is the arrival that makes version t + 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
@@ -169,22 +169,47 @@ def make_trace(
 
 
 def make_waves(
-    start_version: np.ndarray, max_width: int | None = None, begin: int = 0
+    start_version: np.ndarray,
+    max_width: int | None = None,
+    begin: int = 0,
+    stops: Sequence[int] | np.ndarray = (),
 ) -> Iterator[tuple[int, int]]:
     """Yield waves (begin, end): rows whose start versions all exist at row ``begin``.
 
     Before row ``begin`` is mixed the versions 0 .. begin exist. Every wave is as long
-    as it can be, so that no exact schedule has fewer.
+    as it can be, so that no exact schedule with these stops has fewer.
 
     Args:
       start_version: int [T].
       max_width: longest wave, >= 1; None for no limit.
       begin: first row.
+      stops: versions that must be the last of a wave, rising.
 
     Raises:
       ValueError: if a row starts from a version that does not exist before it.
     """
-    exists = (start_version >= 0) & (start_version <= np.arange(len(start_version)))
+    ends = find_ends(start_version, stops).tolist()
+    while begin < len(ends):
+        end = ends[begin]
+        end = end if max_width is None else min(end, begin + max_width)
+        yield begin, end
+        begin = end
+
+
+def find_ends(
+    start_version: np.ndarray, stops: Sequence[int] | np.ndarray = ()
+) -> np.ndarray:
+    """Return int [T], for every row, where a wave that begins there must end.
+
+    Args:
+      start_version: int [T].
+      stops: see ``make_waves``.
+
+    Raises:
+      ValueError: if a row starts from a version that does not exist before it.
+    """
+    rows = np.arange(len(start_version))
+    exists = (start_version >= 0) & (start_version <= rows)
     if not exists.all():
         row = int(np.argmin(exists))
         raise ValueError(
@@ -192,13 +217,10 @@ def make_waves(
         )
     # All ends at once: asked one by one, NumPy would convert the column for each.
     newest_needed = np.maximum.accumulate(start_version)
-    rows = np.arange(len(start_version))
-    ends = np.searchsorted(newest_needed, rows, side="right").tolist()
-    while begin < len(ends):
-        end = ends[begin]
-        end = end if max_width is None else min(end, begin + max_width)
-        yield begin, end
-        begin = end
+    ends = np.searchsorted(newest_needed, rows, side="right")
+    stops = np.append(np.asarray(stops, int), len(rows))
+    next_stop = stops[np.searchsorted(stops, rows, side="right")]
+    return np.minimum(ends, next_stop)
 
 
 def assign_slots(

@@ -90,8 +90,12 @@ def make_trace(seed=0, num_steps: Any = 2):
     )
 
 
-def widths_of(trace, batching):
-    waves = fa.schedule.make_waves(trace.start_version, batching.max_width)
+def widths_of(trace, batching, eval_every=NUM_UPDATES):
+    waves = fa.schedule.make_waves(
+        trace.start_version,
+        batching.max_width,
+        stops=range(0, NUM_UPDATES + 1, eval_every),
+    )
     return {batching.padded(end - begin) for begin, end in waves}
 
 
@@ -128,12 +132,28 @@ def test_the_second_run_compiles_nothing(num_devices):
     trace = make_trace()
     settings = {"evaluate_fn": parts.evaluate, "eval_every": 5}
     first = parts.run(trace, **settings)
-    assert waves_in(first) == len(widths_of(trace, parts.batching)) > 1
-    assert parts.run(trace, **settings).total() == 0
-    # Nor do another key, other dates of evaluation, or none.
-    settings["eval_every"] = 5 * 2
+    widths = widths_of(trace, parts.batching, 5)
+    assert waves_in(first) == len(widths) > 1
     assert parts.run(trace, seed=3, **settings).total() == 0
-    assert parts.run(trace, seed=4).total() == 0
+    # Nor do other dates of evaluation, or none, but for waves that they leave whole.
+    for seed, every in ((4, 5 * 2), (5, NUM_UPDATES)):
+        settings["eval_every"] = every
+        new = widths_of(trace, parts.batching, every) - widths
+        compiled = parts.run(trace, seed=seed, **settings)
+        assert waves_in(compiled) == len(new)
+        assert new or compiled.total() == 0
+        widths |= new
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_waves_in_chunks_are_one_program_however_wide(num_devices):
+    parts = Parts(num_devices)
+    parts.batching = make_batching(num_devices, chunk=4)
+    programs = [
+        waves_in(parts.run(make_trace(seed), seed, eval_every=every))
+        for seed, every in ((0, NUM_UPDATES), (0, 5), (1, 7), (2, 1))
+    ]
+    assert programs == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
@@ -144,7 +164,7 @@ def test_another_trace_compiles_new_widths_only(num_devices):
     for seed in range(4):
         trace = make_trace(seed)
         assert trace.num_slots == 16
-        widths = widths_of(trace, parts.batching)
+        widths = widths_of(trace, parts.batching, 5)
         assert waves_in(parts.run(trace, seed, **settings)) == len(widths - seen)
         seen |= widths
     assert len(seen) > 2
@@ -162,14 +182,13 @@ def test_the_programs_of_a_run_are_logarithmically_many(num_devices):
 
 
 @pytest.mark.parametrize("num_devices", [1, 2])
-def test_evaluation_adds_a_program_per_device_and_a_tiny_one_per_width(num_devices):
+def test_evaluation_adds_a_program_per_device_and_a_tiny_one(num_devices):
     parts = Parts(num_devices)
     trace = make_trace(1)
-    parts.run(trace)
+    parts.run(trace, eval_every=1)
     compiled = parts.run(trace, evaluate_fn=parts.evaluate, eval_every=1)
-    picks = compiled.pop("jit(take)", 0)
-    assert picks <= len(widths_of(trace, parts.batching))
     assert waves_in(compiled) == 0
+    assert compiled.pop("jit(copy_judged)", 0) <= 1
     # The metrics of the one size of batch; sums and means are shared by all tests.
     for name in ("jit(_means)", "jit(_add_all)"):
         compiled.pop(name, None)
@@ -207,8 +226,7 @@ def test_a_resumed_run_compiles_no_wave():
     loop = fa.engine.iterate(
         trace, parts.worker, parts.mixer, state, key, batching=parts.batching
     )
-    for _ in range(5):
-        state, _ = next(loop)
+    state, _ = next(loop)
     assert 0 < state.version < NUM_UPDATES
     assert waves_in(parts.run(trace, state=state)) == 0
 

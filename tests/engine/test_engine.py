@@ -240,12 +240,13 @@ def test_evaluations_are_of_the_right_versions_and_change_nothing(num_devices):
         result = run(trace, eval_every=eval_every, **settings)
         assert [e.version for e in result.evaluations] == expected
         rows = jax.tree.map(lambda leaf, rows=expected: leaf[rows], versions)
-        assert_equal(all_versions(result), rows)
-        assert_equal(result.state.variables, every.state.variables)
-        assert_equal(result.updates, every.updates)
+        assert_close(all_versions(result), rows)
+        assert_equal(result.updates.alpha, every.updates.alpha)
+        assert_equal(result.updates.applied, every.updates.applied)
+        assert_close(result.updates.loss, every.updates.loss)
     silent = run(trace, batching=batching)
     assert [e.version for e in silent.evaluations] == [0, 40]
-    assert_equal(silent.state.variables, every.state.variables)
+    assert_equal(silent.state.variables, result.state.variables)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_evaluations_may_be_of_any_versions(versions, expected):
     assert [e.version for e in result.evaluations] == expected
     assert counts == np.diff(expected, prepend=0).tolist()
     rows = jax.tree.map(lambda leaf: leaf[expected], all_versions(every))
-    assert_equal(all_versions(result), rows)
+    assert_close(all_versions(result), rows)
 
 
 def test_callbacks_come_in_order_with_the_updates_in_between():
@@ -312,9 +313,18 @@ def test_the_rows_of_the_updates_are_those_of_the_trace():
 
 
 def stop_after(num_waves, trace, batching):
-    """Return a copy of the state after some waves."""
+    """Return a copy of the state after some waves, each a call of its own."""
     state = fa.engine.init_state(trace, MIXER, make_variables())
-    loop = fa.engine.iterate(trace, LOCAL_UPDATE, MIXER, state, KEY, batching=batching)
+    batching = dataclasses.replace(batching, call_seconds=0)
+    loop = fa.engine.iterate(
+        trace,
+        LOCAL_UPDATE,
+        MIXER,
+        state,
+        KEY,
+        batching=batching,
+        stops=range(0, NUM_UPDATES + 1, 7),
+    )
     for newest, _ in itertools.islice(loop, num_waves):
         state = jax.tree.map(jnp.copy, newest._replace(version=()))
         state = state._replace(version=newest.version)
@@ -622,7 +632,7 @@ def test_batching_is_chosen_by_the_devices():
     both = fa.engine.choose_batching(devices, max_width=32)
     assert both.max_width == 32 and both.num_devices == 2 and both.max_in_flight == 2
     one = fa.engine.choose_batching(devices[:1])
-    assert one.mesh is None and one.num_devices == 1 and one.max_in_flight is None
+    assert one.mesh is None and one.num_devices == 1 and one.max_in_flight == 2
     assert one.chunk == both.chunk is not None
     assert fa.engine.choose_batching().num_devices == len(jax.devices())
 

@@ -27,7 +27,7 @@ def test_an_evaluation_is_fetched_when_the_next_one_is_enqueued():
     history, calls = make_history()
     history.evaluate(0, Variables(10))
     assert calls == []
-    history.add(3, make_rows(0, 3, padding=1))
+    history.add(make_rows(0, 3, padding=1), slice(3))
     history.evaluate(3, Variables(13))
     assert calls == [(Evaluation(0, {"w": 10}), [])]
     history.flush()
@@ -37,14 +37,14 @@ def test_an_evaluation_is_fetched_when_the_next_one_is_enqueued():
     assert history.evaluations == [evaluation for evaluation, _ in calls]
 
 
-def test_evaluations_inside_of_a_wave_divide_its_rows():
+def test_evaluations_inside_of_a_call_divide_its_rows():
     history, calls = make_history()
     history.evaluate(0, Variables(0))
-    history.add(2, make_rows(0, 2))
-    history.add(5, make_rows(2, 7, padding=3))
+    history.add(make_rows(0, 2), slice(2))
+    history.add(make_rows(2, 7, padding=3), slice(5))
     history.evaluate(3, Variables(0))
     history.evaluate(6, Variables(0))
-    history.add(2, make_rows(7, 9, padding=2))
+    history.add(make_rows(7, 9, padding=2), slice(2))
     history.evaluate(9, Variables(0))
     history.flush()
     assert [e.version for e, _ in calls] == [0, 3, 6, 9]
@@ -58,10 +58,18 @@ def test_evaluations_inside_of_a_wave_divide_its_rows():
 
 def test_a_history_may_begin_at_a_later_version():
     history, calls = make_history(version=5)
-    history.add(4, make_rows(5, 9))
+    history.add(make_rows(5, 9), slice(4))
     history.evaluate(8, Variables(0))
     history.flush()
     assert calls == [(Evaluation(8, {"w": 0}), [5, 6, 7])]
+
+
+def test_rows_of_a_run_may_lie_between_those_of_others():
+    history, calls = make_history()
+    history.add(make_rows(0, 6), np.array([1, 2, 5]))
+    history.evaluate(3, Variables(0))
+    history.flush()
+    assert calls == [(Evaluation(3, {"w": 0}), [1, 2, 5])]
 
 
 def test_without_a_function_the_metrics_are_empty():

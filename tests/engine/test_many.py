@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 import fedasync_jax as fa
-from fedasync_jax.engine import many
 from fedasync_jax.engine.batching import Batching
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.packing import pack
+from fedasync_jax.engine.wave import compile_calls
 
 MODEL = fa.models.make_classifier("mlp", (6,), 3, hidden=(4,))
 UPDATES = 23
@@ -235,7 +235,7 @@ def test_another_seed_and_other_numbers_compile_nothing_new():
 
 
 def _count_plans():
-    return many._compile_calls.cache_info().currsize
+    return compile_calls.cache_info().currsize
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ _JOB = {
     "schedule": "sampled",
     "max_staleness": 4,
 }
-_BATCHING = Batching(max_width=8)
+_BATCHING = Batching(max_width=8, call_seconds=0)
 
 
 def _build(method="fedasync-polynomial", **changes):
@@ -236,7 +236,7 @@ def test_the_one_that_diverges_is_trained_no_more(tmp_path):
     (earlier,) = runner.run_together(_entries(bad[:1], tmp_path))
     outcomes = runner.run_together(
         _entries([*bad, fine], tmp_path),
-        batching=Batching(max_width=1),
+        batching=Batching(max_width=1, call_seconds=0),
         callback=_Tell(wave=told.append),
     )
     assert [type(outcome) for outcome in outcomes[:2]] == [runner.Diverged] * 2

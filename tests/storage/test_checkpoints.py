@@ -44,7 +44,7 @@ def _run(built, folder=None, *, stop_at=None, method=0, max_width=64):
     rows = []
     kwargs = {
         "callback": Rows(rows),
-        "batching": Batching(max_width=max_width),
+        "batching": Batching(max_width=max_width, call_seconds=0),
     }
     seen = []
 
@@ -122,12 +122,17 @@ def test_a_run_can_be_extended(tmp_path, shorter, schedule):
 
 def test_there_is_a_checkpoint_before_the_wave_that_the_end_cuts(tmp_path):
     """The wave may be longer in a longer run; that one begins it anew."""
-    built = _build(num_updates=35, schedule="sampled")
+
+    def waves_of(method):
+        due = range(0, method.trace.num_updates + 1, _JOB["eval_every"])
+        return list(make_waves(method.trace.start_version, 64, stops=due))
+
+    built = _build(num_updates=31, schedule="sampled")
     _run(built, tmp_path, max_width=64)
-    *_, (begin, end) = make_waves(built.methods[0].trace.start_version, 64)
-    assert {begin, end} <= find_scores(tmp_path).keys() and end == 35
+    begin, end = waves_of(built.methods[0])[-1]
+    assert {begin, end} <= find_scores(tmp_path).keys() and end == 31
     longer = _build(num_updates=80, schedule="sampled").methods[0]
-    ends = {end for _, end in make_waves(longer.trace.start_version, 64)}
+    ends = {end for _, end in waves_of(longer)}
     assert begin in ends and end not in ends
     first = init_state(longer.trace, longer.mixer, built.variables)
     with Checkpoints(tmp_path, every=1) as checkpoints:
@@ -159,7 +164,15 @@ def _save_all(built, folder, *, scores, keep):
 
         key = built.settings.make_key("tasks")
         worker, mixer = method.local_update, method.mixer
-        run(method.trace, worker, mixer, built.variables, key, on_call=save)
+        run(
+            method.trace,
+            worker,
+            mixer,
+            built.variables,
+            key,
+            batching=Batching(call_seconds=0),
+            on_call=save,
+        )
     return saved
 
 

@@ -121,7 +121,8 @@ def test_checkpoints_leave_everything_else_alone(tmp_path, built):
 
         key = built.settings.make_key("tasks")
         worker, mixer = method.local_update, method.mixer
-        fa.run(method.trace, worker, mixer, built.variables, key, on_call=save)
+        args = method.trace, worker, mixer, built.variables, key
+        fa.run(*args, batching=fa.Batching(call_seconds=0), on_call=save)
     check()
     assert len(versions) > 3
     kept = {p.name for p in folder.iterdir() if p.name in map(str, versions)}
