@@ -232,7 +232,7 @@ def no_child(monkeypatch):
 def server(monkeypatch):
     """Let a server of this machine be the source."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        source = fetch.Server(*listening.getsockname())
+        source = fetch.Address(*listening.getsockname())
         monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
         yield source
 
@@ -241,7 +241,7 @@ def server(monkeypatch):
 def closed_port(monkeypatch):
     """Let the source be a port at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        source = fetch.Server(*listening.getsockname())
+        source = fetch.Address(*listening.getsockname())
     monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
     return source
 
@@ -257,7 +257,7 @@ def _unreachable(folder: Path, host: str) -> str:
 def test_no_network_is_told_at_once(tmp_path, monkeypatch, closed_port):
     with _fails(_unreachable(tmp_path, "127.0.0.1")):
         fetch_cifar10(tmp_path)
-    source = fetch.Server("www.example.invalid", 443)
+    source = fetch.Address("www.example.invalid", 443)
     monkeypatch.setattr(cifar10_tfds, "_SOURCE", source)
     with _fails(_unreachable(tmp_path, "www.example.invalid")):
         fetch_cifar10(tmp_path)

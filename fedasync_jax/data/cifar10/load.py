@@ -20,7 +20,7 @@ from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
 from fedasync_jax.data.cifar10.tfds import NAME, load_cifar10_tfds
 from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
 from fedasync_jax.data.npz import read_arrays
-from fedasync_jax.data.tfds.prepared import find_prepared
+from fedasync_jax.data.tfds.fetch import find_prepared
 from fedasync_jax.parts.files import open_regular, read_at_most
 
 _BATCH_SIZE = 10_000

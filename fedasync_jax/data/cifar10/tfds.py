@@ -5,10 +5,14 @@ from pathlib import Path
 
 from fedasync_jax.data.cifar10.images import NUM_CLASSES, check_images
 from fedasync_jax.data.dataset import Dataset, to_labels
-from fedasync_jax.data.tfds.fetch import Server, Wanted, fetch_prepared
+from fedasync_jax.data.tfds.fetch import (
+    Address,
+    Wanted,
+    fetch_prepared,
+    find_prepared,
+)
 from fedasync_jax.data.tfds.prepared import (
     describe_preparation,
-    find_prepared,
     naming_folder,
     open_builder,
     read_split,
@@ -22,7 +26,7 @@ _INSTEAD = (
     "python or binary version, or cifar10/<version> of tensorflow-datasets"
 )
 # Where TensorFlow Datasets downloads CIFAR-10 from, 170 MB.
-_SOURCE = Server("www.cs.toronto.edu", 443)
+_SOURCE = Address("www.cs.toronto.edu", 443)
 
 
 def fetch_cifar10(data_dir: str | os.PathLike[str] | None = None) -> Dataset:

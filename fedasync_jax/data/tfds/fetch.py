@@ -1,4 +1,4 @@
-"""Data without a folder of one's own: TensorFlow Datasets downloads them, once.
+"""Where TensorFlow Datasets has prepared data; what it has not, it downloads, once.
 
 The only module of the data that uses a network, and only when nothing is prepared yet.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from fedasync_jax.data.tfds.prepared import find_prepared
 from fedasync_jax.parts.bounds import shorten
 
 _TIMEOUT = 3.0  # seconds
@@ -24,8 +23,8 @@ _PREPARE = "fedasync_jax.data.tfds.prepare"
 _PACKAGES = ("tensorflow_datasets", "tensorflow")
 
 
-class Server(NamedTuple):
-    """Who accepts connections."""
+class Address(NamedTuple):
+    """Where a server accepts connections."""
 
     host: str
     port: int
@@ -46,7 +45,7 @@ class Wanted(NamedTuple):
     name: str
     called: str
     instead: str
-    sources: Callable[[], Sequence[Server]]
+    sources: Callable[[], Sequence[Address]]
     archives: tuple[str, ...] = ()
 
 
@@ -78,15 +77,45 @@ def fetch_prepared(
     return found
 
 
-def server_of(url: str) -> Server:
+def find_prepared(data_dir: str | os.PathLike[str], name: str) -> Path | None:
+    """Return the folder of the newest version; nothing but this disk is asked.
+
+    What TensorFlow Datasets has not finished lies in a folder that is no version.
+
+    Args:
+      data_dir: the folder that holds ``name/<version>/dataset_info.json``, or
+        ``name/<config>/<version>/dataset_info.json``.
+      name: of the data set; ``name/config`` if it has several.
+
+    Raises:
+      ValueError: if several configs of ``name`` lie there.
+    """
+    found = {*Path(data_dir).glob(f"{name}/*/dataset_info.json")} or {
+        *Path(data_dir).glob(f"{name}/*/*/dataset_info.json")
+    }
+    folders = [path.parent for path in found if _is_version(path.parent)]
+    configs = sorted({str(path.parent.relative_to(data_dir)) for path in folders})
+    if len(configs) > 1:
+        raise ValueError(
+            f"{data_dir}: {name} must be one of {', '.join(configs)}, got no config"
+        )
+    versions = {tuple(map(int, p.name.split("."))): p for p in folders}
+    return versions[max(versions)] if versions else None
+
+
+def server_of(url: str) -> Address:
     """Return the server of an address."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    return Server(parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80))
+    return Address(parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80))
 
 
 def _default_folder() -> str:
     """Return the folder that TensorFlow Datasets itself takes."""
     return os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+
+
+def _is_version(folder: Path) -> bool:
+    return all(part.isdecimal() for part in folder.name.split("."))
 
 
 def _require_packages(wanted: Wanted, folder: Path) -> None:
@@ -118,7 +147,7 @@ def _has_archive(folder: Path, pattern: str) -> bool:
     return any(any((folder / "downloads").glob(place)) for place in places)
 
 
-def _find_proxy(source: Server) -> Server | None:
+def _find_proxy(source: Address) -> Address | None:
     """Return the proxy that a download goes through, if any."""
     proxies = urllib.request.getproxies()
     scheme = "http" if source.port == _PORTS["http"] else "https"
@@ -128,7 +157,7 @@ def _find_proxy(source: Server) -> Server | None:
     return server_of(url)
 
 
-def _is_reachable(server: Server) -> bool:
+def _is_reachable(server: Address) -> bool:
     """Tell whether a connection is accepted in time.
 
     In a thread, because the resolver of names knows no time limit.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedasync_jax.data.dataset import Dataset, to_labels
-from fedasync_jax.data.tfds.fetch import Server, Wanted, fetch_prepared, server_of
+from fedasync_jax.data.tfds.fetch import Address, Wanted, fetch_prepared, server_of
 from fedasync_jax.data.tfds.prepared import naming_folder, open_builder, read_split
 from fedasync_jax.data.words import NUM_COLUMNS, count_words
 from fedasync_jax.parts.bounds import show_value
@@ -85,7 +85,7 @@ class _Columns(NamedTuple):
     num_classes: int
 
 
-def _find_sources(name: str) -> Sequence[Server]:
+def _find_sources(name: str) -> Sequence[Address]:
     """Return from where a data set is downloaded; refuse a name that is unknown."""
     import tensorflow_datasets  # pyright: ignore[reportMissingImports]
 

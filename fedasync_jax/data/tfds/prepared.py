@@ -5,7 +5,6 @@ Needs the extra ``tfds``, and of it not TensorFlow itself.
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,39 +24,9 @@ def describe_preparation(name: str) -> str:
     )
 
 
-def find_prepared(data_dir: str | os.PathLike[str], name: str) -> Path | None:
-    """Return the folder of the newest version; nothing but this disk is asked.
-
-    What TensorFlow Datasets has not finished lies in a folder that is no version.
-
-    Args:
-      data_dir: the folder that holds ``name/<version>/dataset_info.json``, or
-        ``name/<config>/<version>/dataset_info.json``.
-      name: of the data set; ``name/config`` if it has several.
-
-    Raises:
-      ValueError: if several configs of ``name`` lie there.
-    """
-    found = {*Path(data_dir).glob(f"{name}/*/dataset_info.json")} or {
-        *Path(data_dir).glob(f"{name}/*/*/dataset_info.json")
-    }
-    folders = [path.parent for path in found if _is_version(path.parent)]
-    configs = sorted({str(path.parent.relative_to(data_dir)) for path in folders})
-    if len(configs) > 1:
-        raise ValueError(
-            f"{data_dir}: {name} must be one of {', '.join(configs)}, got no config"
-        )
-    versions = {tuple(map(int, p.name.split("."))): p for p in folders}
-    return versions[max(versions)] if versions else None
-
-
 def one_line(error: Exception) -> str:
     """Return type and message of an error of any library."""
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _is_version(folder: Path) -> bool:
-    return all(part.isdecimal() for part in folder.name.split("."))
 
 
 @contextlib.contextmanager
