@@ -40,6 +40,7 @@ from fedasync_jax.engine.loop import (
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
+from fedasync_jax.engine.task_size import count_step_flops
 from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
 from fedasync_jax.schedule.trace import Trace, make_waves
 
@@ -68,7 +69,7 @@ def run(
       mixer: the Updater's rule.
       variables: x_0; ignored when ``state`` is given.
       key: root key; task n trains with ``fold_in(key, n)``.
-      batching: default: ``choose_batching()``.
+      batching: default: ``choose_batching()``, given how much work a local step is.
       evaluate_fn: jitted function of a model; its result is fetched late.
       eval_every: versions between evaluations, or int [n], the versions themselves
         (version 0 and the last are always evaluated); None: only those two.
@@ -98,7 +99,14 @@ def run(
         state=state,
         past=past,
     )
-    return run_one(one, batching or choose_batching(), evaluate_fn, on_call)
+    return run_one(one, batching or suit_batching(one), evaluate_fn, on_call)
+
+
+def suit_batching(run: Run) -> Batching:
+    """Return the batching that suits the back end and the work of a local step."""
+    more = () if run.step_scales is None else (np.float32(1),)
+    flops = count_step_flops(run.local_update, run.variables, run.key, *more)
+    return choose_batching(step_flops=flops)
 
 
 def run_one(

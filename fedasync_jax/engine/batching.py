@@ -22,6 +22,7 @@ from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
+_LARGE_STEP = 4e6  # flops; one that is larger gains nothing under vmap
 _SMALL = 65_536  # entries of a leaf that travels together with others
 
 
@@ -101,6 +102,7 @@ def choose_batching(
     max_width: int = 64,
     *,
     large_tasks: bool = False,
+    step_flops: float = 0.0,
 ) -> Batching:
     """Return the batching that suits the back end, over all devices.
 
@@ -110,6 +112,8 @@ def choose_batching(
       large_tasks: whether one task is work enough for a core of the CPU, such as a
         convolutional network or a large vocabulary. Then every CPU device trains one
         task a call, under no loop and no ``vmap``; accelerators do not differ.
+      step_flops: floating-point operations of a local step, if known. Where a step is
+        large, every CPU device trains one task at a time, under no ``vmap``.
 
     Under ``jax.disable_jit``, where every operation is a call of its own, tasks run one
     by one on the first device: only so can a debugger step through one of them.
@@ -123,6 +127,8 @@ def choose_batching(
     if large_tasks:
         max_width = min(max_width, len(devices))
         return Batching(max_width=max_width, mesh=mesh, one_at_a_time=True)
+    if step_flops > _LARGE_STEP:
+        return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
     return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
 
 

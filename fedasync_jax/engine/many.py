@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Variables
-from fedasync_jax.engine.algorithm import run_one
-from fedasync_jax.engine.batching import Batching, choose_batching, replicate
+from fedasync_jax.engine.algorithm import run_one, suit_batching
+from fedasync_jax.engine.batching import Batching, replicate
 from fedasync_jax.engine.calls import (
     Pace,
     find_common_steps,
@@ -56,7 +56,7 @@ def run_many(
       runs: one or more. What differs between them must be arrays: the leaves of a
         local update (``make_local_update`` with ``numbers``) and of a rule
         (``mixing.weighted``), x_0, the key, the trace.
-      batching: default: ``choose_batching()``; ``max_width`` is the number of tasks of
+      batching: default: as of ``run``; ``max_width`` is the number of tasks of
         all runs in a wave.
       evaluate_fn: jitted function of one model, the same for all.
       on_call: told of every call of the device; may drop runs, the others go on.
@@ -67,7 +67,7 @@ def run_many(
     """
     if not runs:
         raise ValueError("runs must be one or more, got none")
-    batching = batching or choose_batching()
+    batching = batching or suit_batching(runs[0])
     if len(runs) == 1:  # its own waves are faster than calls that are filled
         return [run_one(runs[0], batching, evaluate_fn, on_call)]
     due = [find_due(run) for run in runs]

@@ -10,6 +10,7 @@ from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.stacking import find_difference
 from fedasync_jax.engine.state import RunResult, Snapshot
+from fedasync_jax.engine.task_size import count_step_flops
 from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
@@ -78,7 +79,7 @@ def run_together(
     Returns:
       What became of each, in their order.
     """
-    batching = batching or _choose_batching(entries[0].experiment)
+    batching = batching or _choose_batching(entries[0])
     group = _Group(entries, batching, callback or Callback(), should_stop)
     results: dict[int, RunResult] = {}
     if group.going:
@@ -184,5 +185,10 @@ def can_run_together(a: Entry, b: Entry) -> bool:
     return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
 
 
-def _choose_batching(experiment: Experiment) -> Batching:
-    return choose_batching(large_tasks=experiment.workload.large_tasks)
+def _choose_batching(entry: Entry) -> Batching:
+    experiment = entry.experiment
+    if experiment.workload.large_tasks:
+        return choose_batching(large_tasks=True)
+    key = experiment.settings.make_key("tasks")
+    flops = count_step_flops(entry.method.local_update, experiment.variables, key)
+    return choose_batching(step_flops=flops)
