@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, replicate
+from fedasync_jax.engine.carried import find_judged
 from fedasync_jax.engine.history import (
     History,
     OnEvaluation,
@@ -202,4 +202,4 @@ def copy_judged(
     models = variables, mixer_state
     if run is not None:
         models = jax.tree.map(lambda leaf: leaf[run], models)
-    return jax.tree.map(jnp.copy, evaluated(*models))
+    return copy_arrays(find_judged(evaluated, *models))
