@@ -118,7 +118,7 @@ def _judge(entries: Mapping[str, Contender], finals: Finals, title: str) -> str:
         won = len(others) - len(ahead)
         lines += [
             f"* **{name}**, untuned, is {_say_regret(mine)} the best tuned published "
-            f"rule of each cell; at worst {100 * mine.worst:.2f} points behind "
+            f"rule of each cell; its worst regret is {100 * mine.worst:.2f} "
             f"({_name(mine.worst_cell)}).",
             f"* It beats {won} of {len(others)} others that are tuned"
             + (f"; ahead of it are {'; '.join(ahead)}." if ahead else "."),
