@@ -55,7 +55,7 @@ def _load_cifar10(
 
 def _make_synthetic(
     path: Path | None,
-    num_clients: int,
+    num_clients: int = 30,
     alpha: Annotated[float, at_least(0)] = 1.0,
     beta: Annotated[float, at_least(0)] = 1.0,
     iid: Annotated[bool, Free()] = False,

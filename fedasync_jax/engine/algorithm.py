@@ -37,7 +37,13 @@ from fedasync_jax.engine.loop import (
     drive,
     find_due,
 )
-from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
+from fedasync_jax.engine.state import (
+    Models,
+    RunResult,
+    RunState,
+    check_leaves,
+    init_state,
+)
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
 from fedasync_jax.engine.task_size import count_step_flops
@@ -99,6 +105,8 @@ def run(
         state=state,
         past=past,
     )
+    if state is None:
+        check_leaves(variables)  # before anything is traced
     return run_one(one, batching or suit_batching(one), evaluate_fn, on_call)
 
 

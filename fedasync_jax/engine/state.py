@@ -86,8 +86,8 @@ class RunResult(NamedTuple):
         )
 
 
-def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
-    """Return the state before the first update: x_0, which lies in slot 0.
+def check_leaves(variables: Variables) -> None:
+    """Refuse what cannot be mixed.
 
     Raises:
       ValueError: if a leaf of the params is not a float array, or one of the state is
@@ -102,6 +102,15 @@ def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
                 f"variables{jax.tree_util.keystr(path)} must be a float array to be "
                 f"mixed, got {dtype}"
             )
+
+
+def init_state(trace: Trace, mixer: Mixer, variables: Variables) -> RunState:
+    """Return the state before the first update: x_0, which lies in slot 0.
+
+    Raises:
+      ValueError: see ``check_leaves``.
+    """
+    check_leaves(variables)
     # Copies: the engine donates its state, every array of it, and only once. The
     # caller's arrays stay the caller's, also those that the mixer remembers.
     variables = copy_arrays(variables)

@@ -160,7 +160,7 @@ def _run_wave(
     """Train the tasks of a wave and mix them in their order."""
     place, (variables, store, mixer_state), log = carry
     queue = jnp.asarray(inputs.queue)
-    places = jnp.minimum(place + jnp.arange(width), len(queue) - 1)
+    places = jnp.minimum(place + jnp.arange(width, dtype=jnp.int32), len(queue) - 1)
     tasks = TaskRow(*queue[places].T)
     wave_end = tasks.wave_end[0]
     scales = None if step_scales is None else step_scales[places - first]

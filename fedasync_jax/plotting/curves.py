@@ -85,6 +85,8 @@ def scale_scores(ax: Axes, score: str, curves: Sequence[np.ndarray] = ()) -> Non
         ax.yaxis.set_major_formatter(percent)
         _focus(ax, curves)
         return
+    if curves and not _clean(curves, is_log=True).size:
+        return  # nothing that a logarithmic axis could show
     ax.set_yscale("log")
     _focus(ax, curves)
     if score == "perplexity":

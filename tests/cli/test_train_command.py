@@ -28,7 +28,11 @@ def run_script(name, *arguments, cwd=ROOT):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("train") / "run"
-    done = run_script("train.py", "--num-updates", 200, "--run-dir", path)
+    methods = [f"fedasync-{fn}" for fn in ("constant", "polynomial", "hinge")]
+    methods += ["fedavg", "fedprox", "sgd"]
+    done = run_script(
+        "train.py", "--num-updates", 200, "--run-dir", path, "--methods", *methods
+    )
     assert done.returncode == 0, done.stderr
     return path, done.stdout
 
@@ -80,7 +84,7 @@ def test_the_summary_says_what_a_run_is_and_how_far_it_came(finished):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"{path}: preset digits, digits"
-    assert lines[1] == "  settings: num_updates 200"
+    assert lines[1].endswith(", num_updates 200")
     assert " jax " in lines[2] and "revision " in lines[2]
     assert lines[4] == "  now: nobody writes to it"
     methods = lines[5:]

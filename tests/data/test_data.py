@@ -112,8 +112,8 @@ def test_every_registered_data_set_loads(tmp_path):
 
 def test_unknown_data_set_lists_the_known_ones():
     with _fails(
-        "data set must be one of digits, npz, table, leaf, cifar10, tfds:NAME, got "
-        "'mnist'"
+        "data set must be one of digits, npz, table, leaf, cifar10, synthetic, "
+        "tfds:NAME, got 'mnist'"
     ):
         load_dataset("mnist")
 

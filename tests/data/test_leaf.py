@@ -77,6 +77,7 @@ def test_users_are_the_clients_of_an_experiment(tmp_path):
         concurrency=2,
         clients_per_round=2,
         num_updates=4,
+        methods=("delta", "fedavg"),
     )
     workload = build_experiment(settings).workload
     assert len(workload.counts) == 4

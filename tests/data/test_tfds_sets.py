@@ -245,7 +245,7 @@ def test_what_is_no_name_is_one_line(name):
 def test_settings_take_the_family():
     assert not DataSettings(dataset="tfds:fashion_mnist").is_text
     with _fails(
-        "dataset must be one of digits, npz, table, leaf, cifar10, wikitext2, "
-        "shakespeare, leaf-text, tfds:NAME, got 'mnist'"
+        "dataset must be one of digits, npz, table, leaf, cifar10, synthetic, "
+        "wikitext2, shakespeare, leaf-text, tfds:NAME, got 'mnist'"
     ):
         DataSettings(dataset="mnist")

@@ -59,7 +59,7 @@ def test_every_setting_is_explained_beside_its_part(part):
         ("client_sigma", -1.0, "finite and >= 0"),
         ("client_range", (0.0, 1.0), "0 < low <= high < inf"),
         ("task_range", (2.0, 1.0), "0 < low <= high < inf"),
-        ("dataset", "cifar100", "one of digits, npz, cifar10"),
+        ("dataset", "cifar100", "one of digits, npz, table, leaf, cifar10"),
         ("partition", "random", "one of iid, shards, dirichlet, quantity-skew"),
         ("model", "resnet", "one of mlp, cnn"),
         ("schedule", "now", "one of immediate, periodic, sampled"),

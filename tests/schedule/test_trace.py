@@ -191,7 +191,7 @@ def test_the_ends_of_all_waves_are_found_in_one_search(monkeypatch):
     monkeypatch.setattr(np, "searchsorted", count)
     starts = np.maximum(np.arange(1000) - 2, 0).astype(np.int32)
     assert len(list(make_waves(starts))) > 300
-    assert len(searches) == 1
+    assert searches.count(1000) == 1 and sum(searches) < 1100
 
 
 def test_a_wider_store_changes_nothing_but_the_mark_of_what_nobody_reads():
