@@ -76,3 +76,11 @@ class Grid:
             if isinstance(reply, Exception):
                 raise reply
         return found
+
+
+def replay(updates):
+    """Return the weights that the recorded arrivals give: literal Algorithm 1."""
+    versions = [0.0]
+    for start, alpha in zip(updates["start_version"], updates["alpha"], strict=True):
+        versions.append((1 - alpha) * versions[-1] + alpha * (versions[start] + 1))
+    return np.full(3, versions[-1])

@@ -17,6 +17,7 @@ from fedasync_jax import tree
 from fedasync_jax.base import Array, Mixer, MixFn, MixInfo, PyTree, Variables
 from fedasync_jax.engine.algorithm import run
 from fedasync_jax.engine.state import RunResult
+from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import from_json
@@ -99,9 +100,7 @@ def shorten_updates(mixer: Mixer, scales: np.ndarray) -> Mixer:
       mixer: the rule.
       scales: float [T], c_t of the arrival that is mixed into version t.
     """
-    inner = mixer.update
-    if not isinstance(inner, jax.tree_util.Partial):
-        inner = jax.tree_util.Partial(inner)
+    inner = as_pytree(mixer.update)
     update = jax.tree_util.Partial(_mix_shortened, inner, np.float32(scales))
     return mixer._replace(update=update)
 
@@ -114,16 +113,8 @@ def _mix_shortened(
     current: PyTree,
     *,
     start: PyTree,
-    staleness: Array,
     version: Array,
-    client: Array,
+    **about: Array,
 ) -> tuple[PyTree, PyTree, MixInfo]:
-    return inner(
-        tree.lerp(start, local, jnp.asarray(scales)[version]),
-        state,
-        current,
-        start=start,
-        staleness=staleness,
-        version=version,
-        client=client,
-    )
+    shortened = tree.lerp(start, local, jnp.asarray(scales)[version])
+    return inner(shortened, state, current, start=start, version=version, **about)

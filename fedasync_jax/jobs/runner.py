@@ -79,7 +79,7 @@ def run_together(
     Returns:
       What became of each, in their order.
     """
-    batching = batching or _choose_batching(entries[0])
+    batching = batching or choose_run_batching(entries[0])
     group = _Group(entries, batching, callback or Callback(), should_stop)
     results: dict[int, RunResult] = {}
     if group.going:
@@ -185,7 +185,8 @@ def can_run_together(a: Entry, b: Entry) -> bool:
     return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
 
 
-def _choose_batching(entry: Entry) -> Batching:
+def choose_run_batching(entry: Entry) -> Batching:
+    """Return the batching that suits the work of a method."""
     experiment = entry.experiment
     if experiment.workload.large_tasks:
         return choose_batching(large_tasks=True)

@@ -6,8 +6,10 @@ a model per client are not among them, as they take many times as long; they can
 entered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 PUBLISHED, SYNCHRONOUS, AVERAGED = "published", "synchronous", "averaged"
 OURS, OWN = "ours", "own"
@@ -126,3 +128,19 @@ def list_choices(entry: Contender) -> list[Choice]:
     """Return the settings that an entry is tuned over, the untuned one first."""
     choices = [Choice(line, factor) for line in entry.lines for factor in STEP_FACTORS]
     return sorted(choices, key=lambda c: (c.line != entry.lines[0], c.factor != 1.0))
+
+
+def choose_tuned(
+    entry: Contender, valid_accuracy: Callable[[str, float, int], float]
+) -> Choice:
+    """Return the setting of the best mean over the tuning seeds, of equals the first.
+
+    Args:
+      entry: who is tuned.
+      valid_accuracy: of a line, a factor and a seed.
+    """
+
+    def judge(choice: Choice) -> float:
+        return float(np.mean([valid_accuracy(*choice, s) for s in TUNING_SEEDS]))
+
+    return max(list_choices(entry), key=judge)

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.engine.batching import choose_batching
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.jobs.callbacks import Outcome
-from fedasync_jax.jobs.runner import can_run_together, run_together
+from fedasync_jax.jobs.runner import (
+    can_run_together,
+    choose_run_batching,
+    run_together,
+)
 from fedasync_jax.jobs.session import Entry
 from fedasync_jax.leaderboard.board import (
     NUM_LAST,
@@ -25,10 +28,9 @@ from fedasync_jax.leaderboard.board import (
     make_cell_settings,
 )
 from fedasync_jax.leaderboard.entries import (
-    TUNING_SEEDS,
     Choice,
     Contender,
-    list_choices,
+    choose_tuned,
 )
 from fedasync_jax.leaderboard.results import Ran
 from fedasync_jax.schedule.trace import widen_store
@@ -90,12 +92,7 @@ class Race:
 
     def choose(self, entry: Contender) -> Choice:
         """Return the winner on the validation samples, of runs that were made."""
-
-        def judge(choice: Choice) -> float:
-            runs = [self._ran[Try(*choice, seed)] for seed in TUNING_SEEDS]
-            return float(np.mean([run.valid_accuracy for run in runs]))
-
-        return max(list_choices(entry), key=judge)
+        return choose_tuned(entry, lambda *one: self._ran[Try(*one)].valid_accuracy)
 
     def _gather(self, tries: Sequence[Try]) -> Iterator[list[tuple[Try, Entry]]]:
         """Yield runs that can share a program."""
@@ -118,9 +115,8 @@ class Race:
     def _run_group(
         self, group: Sequence[tuple[Try, Entry]]
     ) -> Iterator[tuple[Try, Ran]]:
-        large = group[0][1].experiment.workload.large_tasks
-        batching = choose_batching(large_tasks=large)
-        width = 1 if large else batching.max_width
+        batching = choose_run_batching(group[0][1])
+        width = 1 if batching.one_at_a_time else batching.max_width
         outcomes = run_together(
             [session for _, session in group],
             batching=dataclasses.replace(batching, min_width=width),

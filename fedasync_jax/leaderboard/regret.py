@@ -20,6 +20,7 @@ from fedasync_jax.leaderboard.entries import (
     TUNING_SEEDS,
     Choice,
     Contender,
+    choose_tuned,
     list_choices,
 )
 from fedasync_jax.leaderboard.results import Ran
@@ -128,8 +129,8 @@ def _choose(
     tuning = [[(*choice, seed) for seed in TUNING_SEEDS] for choice in choices]
     if not all(key in ran for keys in tuning for key in keys):
         return None
-    scores = [np.mean([ran[key].valid_accuracy for key in keys]) for keys in tuning]
-    pair = choices[0], choices[int(np.argmax(scores))]
+    tuned = choose_tuned(entry, lambda *one: ran[one].valid_accuracy)
+    pair = choices[0], tuned
     done = all((*choice, seed) in ran for choice in pair for seed in seeds)
     return pair if done else None
 

@@ -4,6 +4,7 @@ A run is small, so that a core is used best by a process of its own. Every proce
 its share of the cells and writes what it has run at once, so that nothing is lost.
 """
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -15,16 +16,13 @@ from typing import Any, NamedTuple
 from fedasync_jax.leaderboard.board import Cell
 from fedasync_jax.leaderboard.entries import (
     TUNING_SEEDS,
-    Choice,
     Contender,
     list_choices,
 )
 from fedasync_jax.leaderboard.race import Race, list_tries
 from fedasync_jax.leaderboard.results import append_results, read_results
 
-_ONE_THREAD = (
-    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # a process
-)
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 class RacePlan(NamedTuple):
@@ -74,10 +72,9 @@ def race_cells(
             data_path=plan.data_path,
         )
         for entry in plan.entries.values():
-            tuning = list_tries(list_choices(entry), TUNING_SEEDS)
-            _run(plan, race, tuning, write)
-            untuned = Choice(entry.lines[0], 1.0)
-            final = list_tries([untuned, race.choose(entry)], plan.seeds)
+            choices = list_choices(entry)
+            _run(plan, race, list_tries(choices, TUNING_SEEDS), write)
+            final = list_tries([choices[0], race.choose(entry)], plan.seeds)
             _run(plan, race, final, write)
         yield cell
 
@@ -164,15 +161,15 @@ def _work(plan: RacePlan, told: Any, lock: Any) -> None:
         told.put(error)
 
 
-class _one_thread:
-    """Processes that start in it use one thread for what XLA computes."""
-
-    def __enter__(self) -> None:
-        self._before = os.environ.get("XLA_FLAGS")
-        os.environ["XLA_FLAGS"] = f"{self._before or ''} {_ONE_THREAD}".strip()
-
-    def __exit__(self, *error: object) -> None:
-        if self._before is None:
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that start in it use one thread for what XLA computes."""
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{before or ''} {_ONE_THREAD}".strip()
+    try:
+        yield
+    finally:
+        if before is None:
             del os.environ["XLA_FLAGS"]
         else:
-            os.environ["XLA_FLAGS"] = self._before
+            os.environ["XLA_FLAGS"] = before

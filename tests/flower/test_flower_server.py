@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from flower_grid import Grid, good, make_model, slow
+from flower_grid import Grid, good, make_model, replay, slow
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -374,14 +374,6 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
     lost = read_run.read_lost(path, METHOD)
     assert lost is not None and "not finite" in lost["cause"]
     assert set(np.load(path / "clients.npz")["node"].tolist()) == {5, 6}
-
-
-def replay(updates):
-    """Return the weights that the recorded arrivals give: literal Algorithm 1."""
-    versions = [0.0]
-    for start, alpha in zip(updates["start_version"], updates["alpha"], strict=True):
-        versions.append((1 - alpha) * versions[-1] + alpha * (versions[start] + 1))
-    return np.full(3, versions[-1])
 
 
 def test_a_run_that_has_ended_goes_on_when_more_is_asked_for(tmp_path):
