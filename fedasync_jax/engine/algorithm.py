@@ -26,6 +26,7 @@ from fedasync_jax.engine.calls import (
     make_queue,
     start_calls,
 )
+from fedasync_jax.engine.coordinates import find_layout
 from fedasync_jax.engine.history import OnEvaluation, Past, Updates
 from fedasync_jax.engine.loop import (
     Advance,
@@ -46,7 +47,7 @@ from fedasync_jax.engine.state import (
 )
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
-from fedasync_jax.engine.task_size import count_step_flops
+from fedasync_jax.engine.task_size import measure_task
 from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
 from fedasync_jax.schedule.trace import Trace, make_waves
 
@@ -113,8 +114,8 @@ def run(
 def suit_batching(run: Run) -> Batching:
     """Return the batching that suits the back end and the work of a local step."""
     more = () if run.step_scales is None else (np.float32(1),)
-    flops = count_step_flops(run.local_update, run.variables, run.key, *more)
-    return choose_batching(step_flops=flops)
+    task = measure_task(run.local_update, run.variables, run.key, *more)
+    return choose_batching(task=task)
 
 
 def run_one(
@@ -216,7 +217,8 @@ def iterate(
     inputs = Inputs(key, queue, as_pytree(local_update), as_pytree(mixer.update))
     inputs, models = replicate((inputs, Models(*state[1:])), batching.mesh)
     worker, mix = map(jax.tree.structure, (inputs.local_update, inputs.mix))
-    plan = Plan(worker, mix, find_common_steps([trace]), batching)
+    layout = find_layout(mixer) if batching.product else None
+    plan = Plan(worker, mix, find_common_steps([trace]), batching, layout=layout)
     loop = start_calls(
         compile_calls(plan),
         models,

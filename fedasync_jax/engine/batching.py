@@ -20,9 +20,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
+from fedasync_jax.engine.task_size import TaskSize
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
 _LARGE_STEP = 4e6  # flops; one that is larger gains nothing under vmap
+_WIDTH = 64  # of waves on a CPU, and where nothing is known
+_WIDEST = 512  # of waves on an accelerator
+_DEVICE_BYTES = 16e9  # of an accelerator that does not tell
 _SMALL = 65_536  # entries of a leaf that travels together with others
 
 
@@ -40,6 +44,8 @@ class Batching:
         compiled, for runs that are short.
       one_at_a_time: whether every wave is a call of its own, which starts when the one
         before it is done: for waves that are long and take much memory.
+      product: whether arrivals are mixed many at a time, by a matrix product, where the
+        rule is linear (see ``base.Guarded``): for accelerators.
       call_seconds: how long a call of the device should take, about, >= 0: it holds as
         many waves, and stops, progress and checkpoints wait for its end. 0: every wave
         is a call of its own. No program depends on it, so it is not compared.
@@ -48,11 +54,12 @@ class Batching:
       ValueError: if a number is out of range or the mesh has several dimensions.
     """
 
-    max_width: int = 64
+    max_width: int = _WIDTH
     chunk: int | None = None
     mesh: Mesh | None = None
     min_width: int = 1
     one_at_a_time: bool = False
+    product: bool = False
     call_seconds: float = dataclasses.field(default=0.1, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,21 +106,22 @@ class Batching:
 
 def choose_batching(
     devices: Sequence[Any] | None = None,
-    max_width: int = 64,
+    max_width: int | None = None,
     *,
     large_tasks: bool = False,
-    step_flops: float = 0.0,
+    task: TaskSize | None = None,
 ) -> Batching:
     """Return the batching that suits the back end, over all devices.
 
     Args:
       devices: jax devices; default: all of the default back end.
-      max_width: see ``Batching``.
+      max_width: see ``Batching``; default: 64 on a CPU, and on accelerators up to 512,
+        as many as half of their memory holds.
       large_tasks: whether one task is work enough for a core of the CPU, such as a
         convolutional network or a large vocabulary. Then every CPU device trains one
         task a call, under no loop and no ``vmap``; accelerators do not differ.
-      step_flops: floating-point operations of a local step, if known. Where a step is
-        large, every CPU device trains one task at a time, under no ``vmap``.
+      task: how large a task is, if known. Where a step is large, every CPU device
+        trains one task at a time, under no ``vmap``.
 
     Under ``jax.disable_jit``, where every operation is a call of its own, tasks run one
     by one on the first device: only so can a debugger step through one of them.
@@ -123,13 +131,33 @@ def choose_batching(
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
     if devices[0].platform != "cpu":
-        return Batching(max_width=max_width, mesh=mesh)
+        width = max_width or _choose_width(devices, task)
+        return Batching(max_width=width, mesh=mesh, product=True)
+    max_width = max_width or _WIDTH
     if large_tasks:
         max_width = min(max_width, len(devices))
         return Batching(max_width=max_width, mesh=mesh, one_at_a_time=True)
-    if step_flops > _LARGE_STEP:
+    if task is not None and task.step_flops > _LARGE_STEP:
         return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
     return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
+
+
+def _choose_width(devices: Sequence[Any], task: TaskSize | None) -> int:
+    """Return the tasks of a wave that half of the memory of every device holds.
+
+    Each device trains its part of them, and has the models of all that came back.
+    """
+    if task is None:
+        return _WIDTH
+    stats = devices[0].memory_stats() or {}
+    room = stats.get("bytes_limit", _DEVICE_BYTES) / 2
+    width = _WIDEST
+    while width > 1:
+        per_device = -(-width // len(devices))
+        if per_device * task.num_bytes + width * task.model_bytes <= room:
+            break
+        width //= 2
+    return width
 
 
 def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:

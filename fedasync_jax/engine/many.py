@@ -25,6 +25,7 @@ from fedasync_jax.engine.calls import (
     make_queue,
     start_calls,
 )
+from fedasync_jax.engine.coordinates import find_layout
 from fedasync_jax.engine.history import Updates
 from fedasync_jax.engine.loop import (
     Advance,
@@ -113,7 +114,9 @@ class _Lanes:
         models = Models(variables, store, mixer_state)
         self._inner, self._models = replicate((inner, models), batching.mesh)
         worker, _, mix = map(jax.tree.structure, inner)
-        plan = Plan(worker, mix, find_common_steps(traces), batching, own)
+        layout = find_layout(runs[0].mixer) if batching.product else None
+        steps = find_common_steps(traces)
+        plan = Plan(worker, mix, steps, batching, own, layout)
         self._call_waves = compile_calls(plan)
         self._pace = Pace(batching)
 

@@ -1,4 +1,4 @@
-"""How much work a local step is, found before anything is compiled.
+"""How much work and memory a task takes, found before anything is compiled.
 
 XLA's own cost analysis counts the body of a loop once, whatever its length, so matrix
 products and convolutions are counted here, in the traced function.
@@ -6,7 +6,7 @@ products and convolutions are counted here, in the traced function.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,27 @@ import numpy as np
 from fedasync_jax.base import Array, LocalUpdate, Variables
 
 
-def count_step_flops(
-    local_update: LocalUpdate, variables: Variables, key: Array, *more: Any
-) -> float:
-    """Return the floating-point operations of a task of one step.
+class TaskSize(NamedTuple):
+    """What a task takes of a device.
 
-    Those of matrix products and convolutions, a multiplication and an addition each; a
-    loop whose length is not known when it is traced counts as one turn.
+    Attributes:
+      step_flops: floating-point operations of a task of one step: those of matrix
+        products and convolutions, a multiplication and an addition each; a loop whose
+        length is not known when it is traced counts as one turn.
+      model_bytes: of the model as it is sent.
+      num_bytes: of all that is computed in a task of one step and the model beside it,
+        as if nothing of it gave way: more than is needed at any time.
+    """
+
+    step_flops: float = 0.0
+    model_bytes: float = 0.0
+    num_bytes: float = 0.0
+
+
+def measure_task(
+    local_update: LocalUpdate, variables: Variables, key: Array, *more: Any
+) -> TaskSize:
+    """Return the size of a task.
 
     Args:
       local_update: the Worker.
@@ -33,7 +47,10 @@ def count_step_flops(
     def step(variables: Variables, key: Array) -> Any:
         return local_update(variables, jnp.int32(0), key, 1, *more)
 
-    return _count(jax.make_jaxpr(step)(variables, key).jaxpr)
+    jaxpr = jax.make_jaxpr(step)(variables, key).jaxpr
+    model_bytes = sum(_count_bytes(var.aval) for var in jaxpr.invars[:-1])
+    num_bytes = model_bytes + _sum_bytes(jaxpr)
+    return TaskSize(_count(jaxpr), float(model_bytes), float(num_bytes))
 
 
 def _count(jaxpr: Any) -> float:
@@ -61,3 +78,20 @@ def _find_jaxprs(value: Any) -> Iterator[Any]:
         jaxpr = getattr(one, "jaxpr", one)
         if hasattr(jaxpr, "eqns"):
             yield jaxpr
+
+
+def _sum_bytes(jaxpr: Any) -> int:
+    """Return the bytes of all results; those of a loop once, as a turn has them."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [j for v in equation.params.values() for j in _find_jaxprs(v)]
+        total += sum(map(_sum_bytes, inner)) if inner else _count_outputs(equation)
+    return total
+
+
+def _count_outputs(equation: Any) -> int:
+    return sum(_count_bytes(value.aval) for value in equation.outvars)
+
+
+def _count_bytes(aval: Any) -> int:
+    return math.prod(np.shape(aval)) * getattr(aval.dtype, "itemsize", 8)

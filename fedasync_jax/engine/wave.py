@@ -19,8 +19,12 @@ from fedasync_jax import tree
 from fedasync_jax.base import Array, ArrayLike, LocalUpdate, MixFn, PyTree, Variables
 from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
 from fedasync_jax.engine.carried import mix_floats
+from fedasync_jax.engine.coordinates import Layout
 from fedasync_jax.engine.history import Updates
+from fedasync_jax.engine.product import Block, mix_block
 from fedasync_jax.engine.state import Models
+
+_BLOCK = 64  # arrivals in a matrix product: twice as many take twice the operations
 
 
 class TaskRow(NamedTuple):
@@ -75,6 +79,7 @@ class Plan(NamedTuple):
       batching: see ``Batching``.
       own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
         whether each run has its own; None: there is one run.
+      layout: of the rule, if arrivals are mixed by matrix products; None: one by one.
     """
 
     local_update: Hashable
@@ -82,6 +87,7 @@ class Plan(NamedTuple):
     num_steps: int | None
     batching: Batching
     own: tuple[bool, ...] | None = None
+    layout: Layout | None = None
 
 
 class _Carry(NamedTuple):
@@ -180,35 +186,86 @@ def _run_wave(
 
     # Updater. In the order of arrival; what is not finite is not mixed. A new version
     # goes where tasks will start from it: nobody reads that slot any more.
-    def mix(i: Array, carry: tuple[Models, Updates]) -> tuple[Models, Updates]:
-        (variables, store, mixer_state), log = carry
-        task = tree.take(tasks, i)
-        local, finite, loss = trained(i)
-        _, _, update = _pick_inputs(plan, inputs, task.run)
-        now = variables, mixer_state
-        before = now if plan.own is None else tree.take(now, task.run)
-        mixed, next_state, info = mix_floats(
-            update,
-            local,
-            before[1],
-            before[0],
-            start=tree.take(store, task.read_slot),
-            staleness=task.staleness,
-            version=task.version,
-            client=task.client,
-        )
-        after = tree.where(finite, (mixed, next_state), before)
-        store = tree.put(store, task.write_slot, after[0])
-        alpha, loss = jnp.asarray(info.alpha, float), jnp.asarray(loss, float)
-        row = Updates(alpha, info.applied & finite, loss)
-        log = tree.put(log, place - first + i, row)
-        now = after if plan.own is None else tree.put(now, task.run, after)
-        return Models(now[0], store, now[1]), log
-
-    models, log = jax.lax.fori_loop(
-        0, wave_end - place, mix, (Models(variables, store, mixer_state), log)
-    )
+    models, rows = Models(variables, store, mixer_state), place - first
+    if plan.layout is None or width == 1:
+        mix = functools.partial(_mix_one, plan, inputs, tasks, trained, rows)
+        count, mix_next = wave_end - place, mix
+    else:
+        block = min(width, _BLOCK)
+        mix = functools.partial(_mix_block, plan, plan.layout, inputs, tasks, trained)
+        count = (wave_end - place + block - 1) // block
+        mix_next = functools.partial(mix, rows, block, wave_end - place)
+    models, log = jax.lax.fori_loop(0, count, mix_next, (models, log))
     return _Carry(wave_end, models, log)
+
+
+def _mix_one(
+    plan: Plan,
+    inputs: Inputs,
+    tasks: TaskRow,
+    trained: Callable[[Array], PyTree],
+    first_row: Array,
+    i: Array,
+    carry: tuple[Models, Updates],
+) -> tuple[Models, Updates]:
+    """Mix arrival i of a wave."""
+    (variables, store, mixer_state), log = carry
+    task = tree.take(tasks, i)
+    local, finite, loss = trained(i)
+    _, _, update = _pick_inputs(plan, inputs, task.run)
+    now = variables, mixer_state
+    before = now if plan.own is None else tree.take(now, task.run)
+    mixed, next_state, info = mix_floats(
+        update,
+        local,
+        before[1],
+        before[0],
+        start=tree.take(store, task.read_slot),
+        staleness=task.staleness,
+        version=task.version,
+        client=task.client,
+    )
+    after = tree.where(finite, (mixed, next_state), before)
+    store = tree.put(store, task.write_slot, after[0])
+    alpha, loss = jnp.asarray(info.alpha, float), jnp.asarray(loss, float)
+    row = Updates(alpha, info.applied & finite, loss)
+    log = tree.put(log, first_row + i, row)
+    now = after if plan.own is None else tree.put(now, task.run, after)
+    return Models(now[0], store, now[1]), log
+
+
+def _mix_block(
+    plan: Plan,
+    layout: Layout,
+    inputs: Inputs,
+    tasks: TaskRow,
+    trained: Callable[[Array], PyTree],
+    first_row: Array,
+    size: int,
+    count: Array,
+    number: Array,
+    carry: tuple[Models, Updates],
+) -> tuple[Models, Updates]:
+    """Mix a block of ``size`` arrivals of a wave of ``count``, see ``product``."""
+    (variables, store, mixer_state), log = carry
+    now = variables, mixer_state
+    if plan.own is None:  # as one run of several
+        now = jax.tree.map(lambda leaf: leaf[None], now)
+    places = number * size + jnp.arange(size, dtype=jnp.int32)
+    valid, places = places < count, jnp.minimum(places, len(tasks.run) - 1)
+    local, finite, loss = jax.vmap(trained)(places)
+    models, info = mix_block(
+        layout,
+        lambda run: _pick_inputs(plan, inputs, run)[2],
+        Models(now[0], store, now[1]),
+        Block(tree.take(tasks, places), local, valid, finite),
+    )
+    if plan.own is None:
+        variables, mixer_state = tree.take((models.variables, models.mixer_state), 0)
+        models = Models(variables, models.store, mixer_state)
+    row = Updates(info.alpha, info.applied, jnp.asarray(loss, float))
+    log = tree.put(log, jnp.where(valid, first_row + places, len(log.alpha)), row)
+    return models, log
 
 
 def _begin_log(num_rows: int) -> Updates:

@@ -10,7 +10,7 @@ from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.stacking import find_difference
 from fedasync_jax.engine.state import RunResult, Snapshot
-from fedasync_jax.engine.task_size import count_step_flops
+from fedasync_jax.engine.task_size import measure_task
 from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
@@ -188,8 +188,6 @@ def can_run_together(a: Entry, b: Entry) -> bool:
 def choose_run_batching(entry: Entry) -> Batching:
     """Return the batching that suits the work of a method."""
     experiment = entry.experiment
-    if experiment.workload.large_tasks:
-        return choose_batching(large_tasks=True)
     key = experiment.settings.make_key("tasks")
-    flops = count_step_flops(entry.method.local_update, experiment.variables, key)
-    return choose_batching(step_flops=flops)
+    task = measure_task(entry.method.local_update, experiment.variables, key)
+    return choose_batching(large_tasks=experiment.workload.large_tasks, task=task)

@@ -28,6 +28,7 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     check_schedule,
+    is_linear,
     wrap_mixer,
 )
 from fedasync_jax.parts.bounds import at_least, check_value
@@ -112,4 +113,9 @@ def _check(schedule: Schedule, inner: MixFn, decay: Array) -> None:
     check_schedule(inner, schedule)
 
 
-_guarded_update = Guarded(_update, _check)
+def _is_linear(inner: MixFn, decay: Array) -> bool:
+    del decay
+    return is_linear(inner)
+
+
+_guarded_update = Guarded(_update, _check, _is_linear)

@@ -23,6 +23,8 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     StalenessFn,
+    always,
+    never,
 )
 from fedasync_jax.mixing.rates import weigh_staleness
 
@@ -97,6 +99,7 @@ def make_weighted_rule(
     check: CheckNumbers | None = None,
     versions_every: int = 1,
     shows_weights: bool = True,
+    linear: bool = False,
 ) -> Mixer:
     """Return a rule in both forms.
 
@@ -108,7 +111,9 @@ def make_weighted_rule(
       check: raises ValueError if the numbers do not fit a schedule.
       versions_every: see ``Mixer``, as ``shows_weights``.
       shows_weights: whether ``mix`` returns the weight as it is.
+      linear: whether ``mix`` is linear in the models, see ``base.Guarded``.
     """
+    says = always if linear else never
 
     def begin(model: PyTree) -> Mean:
         return Mean(jnp.int32(0), jnp.zeros((), float), init(model))
@@ -129,14 +134,14 @@ def make_weighted_rule(
             check(schedule, numbers)
 
     def with_weights(table: np.ndarray) -> Mixer:
-        fn = _update_from_table(mix, check)
+        fn = _update_from_table(mix, check, says)
         table = np.asarray(table, np.float32)
         update = jax.tree_util.Partial(fn, numbers, table)
         return Mixer(init, update, versions_every=versions_every)
 
     return Mixer(
         begin,
-        jax.tree_util.Partial(Guarded(update, check_fn), numbers),
+        jax.tree_util.Partial(Guarded(update, check_fn, says), numbers),
         versions_every=versions_every,
         weights=weigher.weights,
         with_weights=with_weights,
@@ -145,7 +150,9 @@ def make_weighted_rule(
 
 
 @functools.cache
-def _update_from_table(mix: MixWeighted, check: CheckNumbers | None) -> Guarded:
+def _update_from_table(
+    mix: MixWeighted, check: CheckNumbers | None, says: Callable[..., bool]
+) -> Guarded:
     """Return the same object for the same rule: runs of it share a program."""
 
     def update(
@@ -165,7 +172,7 @@ def _update_from_table(mix: MixWeighted, check: CheckNumbers | None) -> Guarded:
         if check is not None:
             check(schedule, numbers)
 
-    return Guarded(update, check_fn)
+    return Guarded(update, check_fn, says)
 
 
 def mean_so_far(staleness: np.ndarray) -> np.ndarray:

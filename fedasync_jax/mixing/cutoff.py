@@ -51,4 +51,5 @@ def cutoff(
             ),
         ),
         nothing,
+        linear=True,
     )

@@ -52,4 +52,5 @@ def delay_adaptive(
         late = np.minimum(1.0, bend / np.maximum(d, 1))
         return (step * np.where(d > 0, late, 1.0)).astype(np.float32)
 
-    return make_weighted_rule(add_change, Weigher(weigh, weights), nothing)
+    weigher = Weigher(weigh, weights)
+    return make_weighted_rule(add_change, weigher, nothing, linear=True)

@@ -37,4 +37,5 @@ def delta(
     Raises:
       ValueError: if ``step`` is not finite and positive.
     """
-    return make_weighted_rule(add_change, scale_by(step, staleness_fn), nothing)
+    weigher = scale_by(step, staleness_fn)
+    return make_weighted_rule(add_change, weigher, nothing, linear=True)

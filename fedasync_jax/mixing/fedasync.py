@@ -21,6 +21,7 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     StalenessFn,
+    always,
 )
 from fedasync_jax.mixing.precomputed import make_weights, weighted
 from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
@@ -73,5 +74,5 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
     def weights_fn(arrivals: Arrivals) -> np.ndarray:
         return make_weights(alpha, staleness_fn, arrivals.staleness)
 
-    update = jax.tree_util.Partial(Guarded(update_fn, check_fn))
+    update = jax.tree_util.Partial(Guarded(update_fn, check_fn, always))
     return Mixer(init_fn, update, weights=weights_fn, with_weights=weighted)

@@ -46,6 +46,7 @@ def fedbuff(
         numbers=np.int32(size),
         check=check_size,
         versions_every=size,
+        linear=True,
     )
 
 

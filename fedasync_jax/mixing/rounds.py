@@ -19,7 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, Guarded, Mixer, MixInfo, PyTree, Schedule
+from fedasync_jax.base import (
+    Array,
+    Guarded,
+    Mixer,
+    MixInfo,
+    PyTree,
+    Schedule,
+    always,
+)
 from fedasync_jax.parts.bounds import one_of
 
 RoundWeights = Annotated[str, one_of(("equal", "samples"))]
@@ -100,4 +108,4 @@ def _check(schedule: Schedule, weights: Array) -> None:
         )
 
 
-_guarded_average = Guarded(_average, _check)
+_guarded_average = Guarded(_average, _check, always)

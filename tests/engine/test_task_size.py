@@ -12,7 +12,7 @@ import fedasync_jax as fa
 from fedasync_jax.base import LocalInfo
 from fedasync_jax.engine.algorithm import suit_batching
 from fedasync_jax.engine.batching import choose_batching
-from fedasync_jax.engine.task_size import count_step_flops
+from fedasync_jax.engine.task_size import TaskSize, measure_task
 
 KEY = jax.random.key(0)
 
@@ -22,7 +22,7 @@ def count(fn, *arrays):
         return fn(*variables), LocalInfo(jnp.zeros(()))
 
     variables: Any = arrays
-    return count_step_flops(worker, variables, KEY)
+    return measure_task(worker, variables, KEY).step_flops
 
 
 def test_a_matrix_product_has_two_operations_a_summand():
@@ -76,14 +76,14 @@ def make_worker(width):
 def test_a_step_of_a_network_is_its_products_forward_and_back():
     """The first layer's inputs need no gradient; a task may have more steps."""
     model, worker = make_worker(16)
-    found = count_step_flops(worker, model.init(KEY), KEY)
+    found = measure_task(worker, model.init(KEY), KEY).step_flops
     assert found == 2 * 2 * (2 * 8 * 16 + 3 * 16 * 3)
 
 
 def test_large_steps_are_done_one_by_one_on_a_cpu():
     devices = jax.devices()[:2]
-    small = choose_batching(devices, step_flops=1e6)
-    large = choose_batching(devices, step_flops=1e7)
+    small = choose_batching(devices, task=TaskSize(step_flops=1e6))
+    large = choose_batching(devices, task=TaskSize(step_flops=1e7))
     assert small == choose_batching(devices)
     assert large.max_width == 2 and large.chunk is None and not large.one_at_a_time
 
@@ -99,3 +99,47 @@ def test_the_engine_asks_by_itself(width, is_large):
     scales = fa.engine.StepScales(fa.engine.reduce_on_plateau("loss", 0.5))
     for one in (run, run._replace(step_scales=scales)):
         assert (suit_batching(one).chunk is None) == is_large
+
+
+def test_memory_is_that_of_all_results_of_a_step():
+    def worker(variables, client, key, num_steps) -> Any:
+        def twice(i, x):
+            return jax.jit(lambda x: x * 2)(x)  # 40 bytes, and the 4 of the counter
+
+        return jax.lax.fori_loop(0, 9, twice, variables), LocalInfo(jnp.zeros(()))
+
+    size = measure_task(worker, jnp.ones(10), KEY)
+    assert size.model_bytes == 40
+    assert 40 + 40 <= size.num_bytes <= 40 + 40 + 3 * 4
+
+
+class Accelerator:
+    """What the choice looks at of a device."""
+
+    platform = "gpu"
+
+    def __init__(self, num_bytes=None):
+        self.num_bytes = num_bytes
+
+    def memory_stats(self):
+        """Return what jax does, nothing on some back ends."""
+        return self.num_bytes and {"bytes_limit": self.num_bytes}
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "task", "width"),
+    [
+        (80e9, TaskSize(model_bytes=2e4, num_bytes=1e6), 512),
+        (80e9, TaskSize(model_bytes=10e6, num_bytes=600e6), 64),
+        (80e9, TaskSize(model_bytes=10e6, num_bytes=50e9), 1),
+        (None, TaskSize(model_bytes=0, num_bytes=100e6), 64),  # of 16 GB
+        (80e9, None, 64),
+    ],
+)
+def test_waves_on_an_accelerator_are_as_wide_as_its_memory_allows(
+    num_bytes, task, width
+):
+    batching = choose_batching([Accelerator(num_bytes)], task=task)
+    assert batching.max_width == width
+    assert batching.product and batching.chunk is None
+    assert choose_batching([Accelerator(80e9)], 8, task=task).max_width == 8
