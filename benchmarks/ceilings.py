@@ -75,7 +75,7 @@ def make_fused_loop(
     """Return one jitted loop on each device, with ``width`` models under ``vmap``."""
     axis = mesh.axis_names[0]
     num_turns = -(-num_updates // (mesh.size * width))
-    num_steps = _common_steps(federation.trace)
+    num_steps = find_common_steps(federation.trace)
 
     def train_on_device(
         variables: fa.Variables,
@@ -123,7 +123,7 @@ def make_host_loop(federation: Federation, mesh: Mesh, num_updates: int) -> Cand
     """
     axis = mesh.axis_names[0]
     num_turns = -(-num_updates // mesh.size)
-    num_steps = _common_steps(federation.trace)
+    num_steps = find_common_steps(federation.trace)
 
     def train_on_device(
         models: PyTree,
@@ -166,7 +166,8 @@ def _spread(fn, mesh: Mesh, in_specs, out_specs):
     )
 
 
-def _common_steps(trace: fa.schedule.Trace) -> int:
+def find_common_steps(trace: fa.schedule.Trace) -> int:
+    """Return H, which all tasks share."""
     (num_steps,) = {int(steps) for steps in trace.num_steps}
     return num_steps
 

@@ -80,6 +80,7 @@ class BenchmarkJob(NamedTuple):
       clients: the data, as the worker has it.
       loop_widths: of the fused loops that can be the ceiling.
       host_loop: whether a call per task can be it.
+      samples: of a task, over all its steps; texts of the language model.
       sizes: None: no other framework has this job.
     """
 
@@ -87,6 +88,7 @@ class BenchmarkJob(NamedTuple):
     clients: fa.base.ClientData
     loop_widths: Sequence[int]
     host_loop: bool
+    samples: int
     sizes: CNNSizes | LSTMSizes | None = None
 
 
@@ -108,7 +110,9 @@ def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> Benchma
     )
     trace = _simulate(num_clients, min(100, num_clients), num_updates, num_steps, rng)
     federation = _federate(model, local_update, trace, seed)
-    return BenchmarkJob(federation, clients, _WIDTHS, host_loop=False)
+    return BenchmarkJob(
+        federation, clients, _WIDTHS, host_loop=False, samples=10 * num_steps
+    )
 
 
 def make_cnn_job(
@@ -139,7 +143,8 @@ def make_cnn_job(
     federation = _federate(model, local_update, trace, seed)
     # In a loop of XLA's a convolution is up to 70 times slower on a CPU.
     widths = () if convolution.unroll else _WIDTHS
-    return BenchmarkJob(federation, clients, widths, host_loop=True, sizes=sizes)
+    samples = sizes.batch_size * sizes.num_steps
+    return BenchmarkJob(federation, clients, widths, True, samples, sizes)
 
 
 def make_lstm_job(num_updates: int, seed: int, sizes: LSTMSizes) -> BenchmarkJob:
@@ -175,7 +180,8 @@ def make_lstm_job(num_updates: int, seed: int, sizes: LSTMSizes) -> BenchmarkJob
     federation = _federate(model, local_update, trace, seed)
     on_cpu = jax.default_backend() == "cpu"
     widths = (1,) if on_cpu else _WIDTHS
-    return BenchmarkJob(federation, clients, widths, host_loop=True, sizes=sizes)
+    samples = sizes.batch_size * sizes.num_steps
+    return BenchmarkJob(federation, clients, widths, True, samples, sizes)
 
 
 class PlainCNN(nn.Module):

@@ -28,6 +28,13 @@ KEYS = [
     "ratio_torch",
     "compile_s",
     "engine_peak_mb",
+    "samples_per_s",
+    "task_flops",
+    "task_xla_flops",
+    "task_bytes_accessed",
+    "model_bytes",
+    "peak_flops_per_s",
+    "share_of_peak",
     "by_clients",
     "peak_mb",
     "device_peak_mb",
@@ -63,9 +70,23 @@ def measure(*args):
 def test_mlp_reports_engine_and_ceiling(tmp_path):
     path = tmp_path / "mlp.json"
     args = ("--chunk", "0", "--max-width", "16", "--num-devices", "1")
+    args += ("--mixing", "product", "--trace", tmp_path / "trace")
     done, result = measure("--num-updates", "30", "--json", path, *args)
     assert list(result) == KEYS
     assert json.loads(path.read_text()) == result
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+    # The work of a task, by hand: products of a step forward and back, but for the
+    # gradient by the first inputs.
+    layers = 64 * 64, 64 * 10
+    assert result["task_flops"] == 5 * 2 * 10 * (2 * layers[0] + 3 * layers[1])
+    assert 1 < result["task_xla_flops"] / result["task_flops"] < 1.3
+    assert result["model_bytes"] == 4 * (sum(layers) + 64 + 10)
+    assert result["task_bytes_accessed"] > 5 * result["model_bytes"]
+    rate = result["updates_per_s"]
+    assert result["samples_per_s"] == pytest.approx(50 * rate)
+    used = result["share_of_peak"] * result["peak_flops_per_s"]
+    assert used == pytest.approx(rate * result["task_flops"])
     assert "no federation" in done.stdout
     engine = result["updates_per_s"]
     assert engine > 0
@@ -88,6 +109,7 @@ def test_mlp_reports_engine_and_ceiling(tmp_path):
         "chunk": None,
         "max_width": 16,
         "num_devices": 1,
+        "product": True,
     }
 
 
@@ -331,6 +353,12 @@ def test_the_clock_is_compared_by_numbers_of_clients():
         (("--max-width", "0"), "max_width must be >= 1, got 0"),
         (("--num-devices", "-1"), "num_devices must be >= 0, got -1"),
         (("--num-devices", "4096"), "num_devices must be in 0.."),
+        (("--mixing", "x"), "mixing must be one of auto, scan, product, got 'x'"),
+        (("--trace", "no/such/folder"), "trace must be a folder in one that exists"),
+        (
+            ("--trace", "t", "--workload", "schedule"),
+            "trace needs one workload of the engine",
+        ),
         (("--json", "no/such/folder/x.json"), "json must be a file in a folder"),
     ],
 )
