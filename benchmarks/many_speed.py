@@ -85,16 +85,24 @@ def main() -> None:
     batching = fa.engine.choose_batching(large_tasks=large)
     if flags.max_width is not None:
         batching = dataclasses.replace(batching, max_width=flags.max_width)
-    runs = _make_runs(make_job(flags.seed), flags, num_updates)
+    runs = make_runs(
+        make_job(flags.seed),
+        max(flags.runs),
+        num_updates,
+        max_staleness=flags.max_staleness,
+        seed=flags.seed,
+    )
     rows = []
     for count in flags.runs:
         some = runs[:count]
         total = count * num_updates
         candidates = [
             Candidate(
-                "one by one", total, functools.partial(_one_by_one, some, batching)
+                "one by one", total, functools.partial(run_one_by_one, some, batching)
             ),
-            Candidate("together", total, functools.partial(_together, some, batching)),
+            Candidate(
+                "together", total, functools.partial(run_together, some, batching)
+            ),
         ]
         for candidate in candidates:
             candidate.run()  # compiles
@@ -114,20 +122,26 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _make_runs(
-    job: workloads.BenchmarkJob, flags: Flags, num_updates: int
+def make_runs(
+    job: workloads.BenchmarkJob,
+    num_runs: int,
+    num_updates: int,
+    *,
+    max_staleness: int = 4,
+    seed: int = 0,
 ) -> list[fa.Run]:
+    """Return runs of a job with schedules of their own."""
     federation = job.federation
     steps = int(federation.trace.num_steps[0])
     num_clients = len(job.clients.counts)
     runs = []
-    for number in range(max(flags.runs)):
+    for number in range(num_runs):
         trace = fa.sampled_staleness(
             num_clients,
             num_updates,
-            max_staleness=flags.max_staleness,
+            max_staleness=max_staleness,
             num_steps=steps,
-            rng=np.random.default_rng([flags.seed, number]),
+            rng=np.random.default_rng([seed, number]),
         )
         weights = fa.mixing.make_weights(
             0.6, fa.staleness.polynomial(0.5), trace.staleness
@@ -139,13 +153,15 @@ def _make_runs(
     return runs
 
 
-def _one_by_one(runs: list[fa.Run], batching: fa.Batching) -> None:
+def run_one_by_one(runs: list[fa.Run], batching: fa.Batching) -> None:
+    """Run one after the other."""
     for run in runs:
         result = fa.run(*run[:5], batching=batching)
         jax.block_until_ready(result.state.variables)
 
 
-def _together(runs: list[fa.Run], batching: fa.Batching) -> None:
+def run_together(runs: list[fa.Run], batching: fa.Batching) -> None:
+    """Run all in one program."""
     results = fa.run_many(runs, batching=batching)
     jax.block_until_ready([result.state.variables for result in results])
 

@@ -92,7 +92,9 @@ class BenchmarkJob(NamedTuple):
     sizes: CNNSizes | LSTMSizes | None = None
 
 
-def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> BenchmarkJob:
+def make_mlp_job(
+    num_updates: int, seed: int, num_clients: int = 100, concurrency: int = 100
+) -> BenchmarkJob:
     """Make clients with 18 of 1800 samples each for a 64-64-10 network."""
     num_samples, num_steps = 1800, 5
     rng = np.random.default_rng(seed)
@@ -108,7 +110,9 @@ def make_mlp_job(num_updates: int, seed: int, num_clients: int = 100) -> Benchma
     local_update = fa.make_local_update(
         model, clients, optax.sgd(0.05), batch_size=10, max_steps=num_steps
     )
-    trace = _simulate(num_clients, min(100, num_clients), num_updates, num_steps, rng)
+    trace = _simulate(
+        num_clients, min(concurrency, num_clients), num_updates, num_steps, rng
+    )
     federation = _federate(model, local_update, trace, seed)
     return BenchmarkJob(
         federation, clients, _WIDTHS, host_loop=False, samples=10 * num_steps

@@ -1,0 +1,1 @@
+"""Everything that is to be measured on an accelerator, in one command."""
