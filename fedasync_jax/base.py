@@ -250,18 +250,6 @@ class Schedule(Protocol):
         ...
 
 
-def never(*args: Any) -> bool:
-    """Return False."""
-    del args
-    return False
-
-
-def always(*args: Any) -> bool:
-    """Return True."""
-    del args
-    return True
-
-
 class Guarded(NamedTuple):
     """A function for ``jax.tree_util.Partial``, and what it says of itself.
 
@@ -273,15 +261,15 @@ class Guarded(NamedTuple):
       fn: the function.
       check_schedule: ``check_schedule(schedule, *arguments of the Partial)`` raises
         ValueError, in one line, if they do not fit.
-      is_linear: ``is_linear(*arguments of the Partial)``, of a ``MixFn`` only: whether
-        the next model, and every model in its state, is a linear combination of the
-        models that it is given, the same for all leaves, with coefficients that do not
-        depend on their values. Accelerators mix such arrivals many at a time.
+      linear: of a ``MixFn``, whether the next model, and every model in its state, is a
+        linear combination of the models that it is given, the same for all leaves, with
+        coefficients that do not depend on their values; or a function of the arguments
+        of the Partial that says so. Accelerators mix such arrivals many at a time.
     """
 
     fn: Callable[..., Any]
     check_schedule: Callable[..., None]
-    is_linear: Callable[..., bool] = never
+    linear: bool | Callable[..., bool] = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
@@ -304,5 +292,5 @@ def is_linear(update: Any) -> bool:
     """Return whether a rule says that it is linear in the models, see ``Guarded``."""
     if not isinstance(update, jax.tree_util.Partial):
         return False
-    says = getattr(update.func, "is_linear", never)
-    return says(*update.args)
+    linear: Any = getattr(update.func, "linear", False)
+    return linear(*update.args) if callable(linear) else linear

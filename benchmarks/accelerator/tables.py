@@ -66,7 +66,7 @@ def advise(points: Numbers) -> Iterator[str]:
             yield (
                 f"width of a wave, {workload}: {best} was the fastest, "
                 f"{speeds[best] / speeds[widest]:.2f}x of {widest}, the widest that "
-                "ran (`_WIDEST` in engine/batching.py)"
+                "ran (`_WIDEST` in engine/task_size.py)"
             )
         ratios = [
             (width, product / scan)

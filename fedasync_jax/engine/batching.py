@@ -20,13 +20,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
-from fedasync_jax.engine.task_size import TaskSize
+from fedasync_jax.engine.task_size import TaskSize, fit_width
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
 _LARGE_STEP = 4e6  # flops; one that is larger gains nothing under vmap
 _WIDTH = 64  # of waves on a CPU, and where nothing is known
-_WIDEST = 512  # of waves on an accelerator
-_DEVICE_BYTES = 16e9  # of an accelerator that does not tell
 _SMALL = 65_536  # entries of a leaf that travels together with others
 
 
@@ -131,7 +129,7 @@ def choose_batching(
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
     if devices[0].platform != "cpu":
-        width = max_width or _choose_width(devices, task)
+        width = max_width or (fit_width(devices, task) if task else _WIDTH)
         return Batching(max_width=width, mesh=mesh, product=True)
     max_width = max_width or _WIDTH
     if large_tasks:
@@ -140,24 +138,6 @@ def choose_batching(
     if task is not None and task.step_flops > _LARGE_STEP:
         return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
     return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
-
-
-def _choose_width(devices: Sequence[Any], task: TaskSize | None) -> int:
-    """Return the tasks of a wave that half of the memory of every device holds.
-
-    Each device trains its part of them, and has the models of all that came back.
-    """
-    if task is None:
-        return _WIDTH
-    stats = devices[0].memory_stats() or {}
-    room = stats.get("bytes_limit", _DEVICE_BYTES) / 2
-    width = _WIDEST
-    while width > 1:
-        per_device = -(-width // len(devices))
-        if per_device * task.num_bytes + width * task.model_bytes <= room:
-            break
-        width //= 2
-    return width
 
 
 def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:

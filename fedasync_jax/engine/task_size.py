@@ -5,7 +5,7 @@ products and convolutions are counted here, in the traced function.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax.base import Array, LocalUpdate, Variables
+
+_WIDEST = 512  # tasks of a wave
+_DEVICE_BYTES = 16e9  # of an accelerator that does not tell
 
 
 class TaskSize(NamedTuple):
@@ -51,6 +54,23 @@ def measure_task(
     model_bytes = sum(_count_bytes(var.aval) for var in jaxpr.invars[:-1])
     num_bytes = model_bytes + _sum_bytes(jaxpr)
     return TaskSize(_count(jaxpr), float(model_bytes), float(num_bytes))
+
+
+def fit_width(devices: Sequence[Any], task: TaskSize) -> int:
+    """Return the tasks of a wave that half of the memory of every accelerator holds.
+
+    Each trains its part of them, and has the models of all that came back. A power of
+    two, 512 at most.
+    """
+    stats = devices[0].memory_stats() or {}
+    room = stats.get("bytes_limit", _DEVICE_BYTES) / 2
+    width = _WIDEST
+    while width > 1:
+        per_device = -(-width // len(devices))
+        if per_device * task.num_bytes + width * task.model_bytes <= room:
+            break
+        width //= 2
+    return width
 
 
 def _count(jaxpr: Any) -> float:

@@ -23,8 +23,6 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     StalenessFn,
-    always,
-    never,
 )
 from fedasync_jax.mixing.rates import weigh_staleness
 
@@ -113,7 +111,6 @@ def make_weighted_rule(
       shows_weights: whether ``mix`` returns the weight as it is.
       linear: whether ``mix`` is linear in the models, see ``base.Guarded``.
     """
-    says = always if linear else never
 
     def begin(model: PyTree) -> Mean:
         return Mean(jnp.int32(0), jnp.zeros((), float), init(model))
@@ -134,14 +131,14 @@ def make_weighted_rule(
             check(schedule, numbers)
 
     def with_weights(table: np.ndarray) -> Mixer:
-        fn = _update_from_table(mix, check, says)
+        fn = _update_from_table(mix, check, linear)
         table = np.asarray(table, np.float32)
         update = jax.tree_util.Partial(fn, numbers, table)
         return Mixer(init, update, versions_every=versions_every)
 
     return Mixer(
         begin,
-        jax.tree_util.Partial(Guarded(update, check_fn, says), numbers),
+        jax.tree_util.Partial(Guarded(update, check_fn, linear), numbers),
         versions_every=versions_every,
         weights=weigher.weights,
         with_weights=with_weights,
@@ -151,7 +148,7 @@ def make_weighted_rule(
 
 @functools.cache
 def _update_from_table(
-    mix: MixWeighted, check: CheckNumbers | None, says: Callable[..., bool]
+    mix: MixWeighted, check: CheckNumbers | None, linear: bool
 ) -> Guarded:
     """Return the same object for the same rule: runs of it share a program."""
 
@@ -172,7 +169,7 @@ def _update_from_table(
         if check is not None:
             check(schedule, numbers)
 
-    return Guarded(update, check_fn, says)
+    return Guarded(update, check_fn, linear)
 
 
 def mean_so_far(staleness: np.ndarray) -> np.ndarray:

@@ -21,7 +21,6 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     StalenessFn,
-    always,
 )
 from fedasync_jax.mixing.precomputed import make_weights, weighted
 from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
@@ -74,5 +73,5 @@ def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
     def weights_fn(arrivals: Arrivals) -> np.ndarray:
         return make_weights(alpha, staleness_fn, arrivals.staleness)
 
-    update = jax.tree_util.Partial(Guarded(update_fn, check_fn, always))
+    update = jax.tree_util.Partial(Guarded(update_fn, check_fn, linear=True))
     return Mixer(init_fn, update, weights=weights_fn, with_weights=weighted)

@@ -18,7 +18,6 @@ from fedasync_jax.base import (
     PyTree,
     Schedule,
     StalenessFn,
-    always,
 )
 from fedasync_jax.mixing.rates import AlphaSchedule, make_rates, weigh_staleness
 
@@ -93,4 +92,4 @@ def _check(schedule: Schedule, weights: Array) -> None:
         )
 
 
-_guarded_update = Guarded(_update, _check, always)
+_guarded_update = Guarded(_update, _check, linear=True)

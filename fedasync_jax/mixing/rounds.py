@@ -26,7 +26,6 @@ from fedasync_jax.base import (
     MixInfo,
     PyTree,
     Schedule,
-    always,
 )
 from fedasync_jax.parts.bounds import one_of
 
@@ -108,4 +107,4 @@ def _check(schedule: Schedule, weights: Array) -> None:
         )
 
 
-_guarded_average = Guarded(_average, _check, always)
+_guarded_average = Guarded(_average, _check, linear=True)

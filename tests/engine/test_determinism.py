@@ -29,6 +29,7 @@ _BATCHINGS = {
     "one by one": lambda: Batching(max_width=1),
     "narrow": lambda: Batching(max_width=3),
     "all at once": lambda: Batching(max_width=64),
+    "mixed by products": lambda: Batching(max_width=64, product=True),
     "in chunks": lambda: Batching(max_width=64, chunk=3),
     "two devices": lambda: Batching(
         max_width=64, chunk=2, mesh=Mesh(np.array(jax.devices()[:2]), ("devices",))

@@ -30,7 +30,7 @@ def make_rule(name):
         staleness_fn=fa.staleness.polynomial(0.5),
         num_clients=CLIENTS,
     )
-    if rule.weights is None:
+    if rule.weights is None or rule.with_weights is None:
         return rule
     d, ones = TRACE.count_staleness(rule.versions_every), np.ones(UPDATES, np.int32)
     return rule.with_weights(rule.weights(Arrivals(TRACE.client, d, ones, ones, ones)))

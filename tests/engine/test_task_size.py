@@ -108,7 +108,7 @@ def test_memory_is_that_of_all_results_of_a_step():
 
         return jax.lax.fori_loop(0, 9, twice, variables), LocalInfo(jnp.zeros(()))
 
-    size = measure_task(worker, jnp.ones(10), KEY)
+    size = measure_task(worker, fa.Variables(jnp.ones(10)), KEY)
     assert size.model_bytes == 40
     assert 40 + 40 <= size.num_bytes <= 40 + 40 + 3 * 4
 
