@@ -293,4 +293,4 @@ def is_linear(update: Any) -> bool:
     if not isinstance(update, jax.tree_util.Partial):
         return False
     linear: Any = getattr(update.func, "linear", False)
-    return linear(*update.args) if callable(linear) else linear
+    return bool(linear(*update.args) if callable(linear) else linear)

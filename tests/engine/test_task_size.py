@@ -106,7 +106,8 @@ def test_memory_is_that_of_all_results_of_a_step():
         def twice(i, x):
             return jax.jit(lambda x: x * 2)(x)  # 40 bytes, and the 4 of the counter
 
-        return jax.lax.fori_loop(0, 9, twice, variables), LocalInfo(jnp.zeros(()))
+        doubled = jax.lax.fori_loop(0, 9, twice, variables.params)
+        return fa.Variables(doubled), LocalInfo(jnp.zeros(()))
 
     size = measure_task(worker, fa.Variables(jnp.ones(10)), KEY)
     assert size.model_bytes == 40
