@@ -123,7 +123,7 @@ def reads_start(ask: Ask, start: Array, numbers: Leaves, tasks: Any) -> bool:
     return any(jaxpr.invars[0] is var for eqn in jaxpr.eqns for var in eqn.invars)
 
 
-def solve(steps: Array, run: Array, valid: Array) -> Array:
+def solve(steps: Array, run: Array) -> Array:
     """Return the coordinates of all registers, [B, K, K + 2 B].
 
     In the registers of the same run before the block, the models that arrived, and
@@ -132,7 +132,7 @@ def solve(steps: Array, run: Array, valid: Array) -> Array:
     """
     size, num_registers, _ = steps.shape
     rows = jnp.arange(size)
-    previous = find_last(is_earlier(run) & valid[None])
+    previous = find_last(is_earlier(run))
     follows = (previous[:, None] == rows[None]).astype(steps.dtype)
     of_registers = steps[..., :num_registers]
     matrix = jnp.eye(size * num_registers, dtype=steps.dtype) - jnp.reshape(

@@ -74,7 +74,7 @@ def mix_block(
     ask, start = make_ask(layout, update_of), units_of(layout)[-2:].sum(axis=0)
     needs_start = reads_start(ask, start, numbers, block.tasks)
     steps, numbers, info = ask_all(ask, start, numbers, block.tasks, good)
-    coordinates = solve(steps, run, block.valid)
+    coordinates = solve(steps, run)
     if not needs_start:
         coordinates = coordinates[..., : -len(good)]
 
