@@ -17,6 +17,7 @@ from fedasync_jax.mixing.rounds import RoundState, average_rounds
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.mixing.server import server, server_optimizer
 from fedasync_jax.mixing.tethered import tethered
+from fedasync_jax.mixing.trimmed import trimmed
 
 __all__ = [
     "RULES",
@@ -38,5 +39,6 @@ __all__ = [
     "server",
     "server_optimizer",
     "tethered",
+    "trimmed",
     "weighted",
 ]

@@ -24,6 +24,7 @@ from fedasync_jax.mixing.fedbuff import fedbuff
 from fedasync_jax.mixing.server import server_optimizer
 from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.mixing.tethered import tethered
+from fedasync_jax.mixing.trimmed import trimmed
 from fedasync_jax.parts.bounds import Bounds, one_of
 from fedasync_jax.parts.registry import Registry, can_be_read
 
@@ -41,6 +42,7 @@ RULES.register("fadas", fadas)
 RULES.register("tethered", tethered)
 RULES.register("ca2fl", ca2fl)
 RULES.register("area", area)
+RULES.register("trimmed", trimmed)
 
 
 def needs_staleness(factory: Callable[..., Any]) -> bool:

@@ -23,7 +23,7 @@ START = fa.Variables(
 KEY = jax.random.key(7)
 # Wider than a block, and a width that is not a multiple of one.
 WIDE = {"max_width": 90, "product": True}
-NOT_LINEAR = {"asyncfeded", "server", "fadas", "tethered", "ca2fl", "area"}
+NOT_LINEAR = {"asyncfeded", "server", "fadas", "tethered", "ca2fl", "area", "trimmed"}
 
 
 def train(variables, client, key, num_steps):

@@ -50,6 +50,28 @@ def test_fedbuff_adds_the_mean_of_a_full_buffer():
     assert models == [0, 2.5, 2.5, 5.0] and alphas == [0.5, 0.25, 0.25, 0.5]
 
 
+def test_a_trimmed_buffer_leaves_out_the_ends_of_every_entry():
+    """Of 1, 2, 3, 900 and -700 the middle three have the mean 2."""
+    one = fa.staleness.constant()
+    rule = mixing.trimmed(5, 0.2, 0.5, one)
+    steps = [(0, change, 0, 0) for change in (3, 900, 1, -700, 2)]
+    models, _ = mix(rule, [*steps, (1, 5, 0, 0)])
+    assert models == [0, 0, 0, 0, 1, 1]
+    # Each entry has ends of its own: 900 is the first in one model, the second in another.
+    x, state = jnp.zeros(2), rule.init(jnp.zeros(2))
+    for local in ([900, 1], [1, 900], [2, 2], [3, 3], [-700, -700]):
+        x, state, _ = rule.update(
+            jnp.array(local, float),
+            state,
+            x,
+            start=jnp.zeros(2),
+            staleness=jnp.int32(0),
+            version=jnp.int32(0),
+            client=jnp.int32(0),
+        )
+    np.testing.assert_allclose(x, [1, 1])
+
+
 def test_delay_adaptive_punishes_what_is_later_than_usual():
     steps = [(0, 1, d, 0) for d in (0, 1, 2, 4)]
     assert mix(mixing.delay_adaptive(1.0, 2.0), steps)[1] == [1, 1, 1, 0.5]
@@ -233,6 +255,7 @@ def _arrivals(staleness):
         mixing.fedasync(0.6, LINEAR),
         mixing.delta(0.3, LINEAR),
         mixing.fedbuff(3),
+        mixing.trimmed(3, 0.4),
         mixing.delay_adaptive(0.5),
         mixing.cutoff(0.5, 2),
         mixing.server_optimizer("adam", 0.1),
@@ -279,6 +302,15 @@ def test_rules_that_must_be_equal():
         np.testing.assert_allclose(mix(same, steps)[0], delta, rtol=1e-4, atol=1e-6)
 
 
+def test_a_buffer_that_is_not_trimmed_is_that_of_fedbuff():
+    rng = np.random.default_rng(1)
+    steps = [(*rng.normal(size=2), int(d), 0) for d in rng.integers(0, 9, 20)]
+    expected = mix(mixing.fedbuff(4, 0.7), steps)[0]
+    np.testing.assert_allclose(
+        mix(mixing.trimmed(4, 0.24, 0.7), steps)[0], expected, rtol=1e-4, atol=1e-6
+    )
+
+
 # Bad input
 
 
@@ -287,6 +319,7 @@ def test_rules_that_must_be_equal():
     [
         (lambda: mixing.delta(0), "delta: step must be finite and > 0, got 0"),
         (lambda: mixing.fedbuff(0), "fedbuff: size must be finite and >= 1, got 0"),
+        (lambda: mixing.trimmed(cut=0.5), r"cut must be in \[0, 0.5\), got 0.5"),
         (lambda: mixing.delay_adaptive(1, -1), "usual must be finite and > 0, got -1"),
         (lambda: mixing.cutoff(1, 0), "limit must be finite and >= 1, got 0"),
         (lambda: mixing.asyncfeded(1, 0), "eps must be finite and > 0, got 0"),
@@ -315,7 +348,7 @@ def test_too_many_clients_are_refused_with_an_estimate(rule):
 
 @pytest.mark.parametrize("tabled", [False, True])
 @pytest.mark.parametrize(
-    "make", [mixing.fedbuff, mixing.fadas, lambda k: mixing.ca2fl(9, k)]
+    "make", [mixing.fedbuff, mixing.trimmed, mixing.fadas, lambda k: mixing.ca2fl(9, k)]
 )
 def test_a_buffer_larger_than_the_run_is_refused(make, tabled):
     trace = fa.sampled_staleness(9, 20, max_staleness=4, rng=np.random.default_rng(0))
