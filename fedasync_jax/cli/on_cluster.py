@@ -24,10 +24,10 @@ from fedasync_jax.jobs.spread import (
     PointDone,
     PointFailed,
     PointsLost,
-    Spread,
     spread_points,
 )
 from fedasync_jax.jobs.sweep import Point, is_finished
+from fedasync_jax.jobs.worker_process import WorkerSetup
 from fedasync_jax.storage.ownership import check_owned, has_runs
 
 _SILENT = 60.0  # seconds, after which there is a line that all goes on
@@ -77,8 +77,10 @@ def run_on_cluster(
             lines.tell_cluster(cluster, check_nodes(cluster, place, _list_data(points)))
             most = together or (64 if cluster.gpus else 8)
             loads = [functools.partial(import_part, name) for name in load]
-            spread = Spread(place, most, compile_cache, loads)
-            for news in spread_points(cluster, points, spread, should_stop=should_stop):
+            setup = WorkerSetup(place, cluster.cpus, cluster.gpus, compile_cache, loads)
+            for news in spread_points(
+                cluster, points, setup, together=most, should_stop=should_stop
+            ):
                 lines.tell(news)
         if lines.num_left and (asked or time.monotonic() > deadline):
             raise Stopped(f"{lines.num_left} runs stopped")

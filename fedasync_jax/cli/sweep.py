@@ -19,11 +19,12 @@ from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
 from fedasync_jax.cli.own_flags import parse_rest, read_start
+from fedasync_jax.cli.ray_flags import choose_cluster
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.settings import Settings, name_parts
-from fedasync_jax.jobs.cluster import ClusterChoice, check_cluster
+from fedasync_jax.jobs.cluster import ClusterChoice
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
 from fedasync_jax.storage.ownership import check_owned, has_runs
@@ -159,7 +160,7 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
             together=own.together and _parse_count("together", own.together, 1),
             max_minutes=own.max_minutes and _parse_minutes(own.max_minutes),
             compile_cache=not own.no_compile_cache,
-            cluster=_parse_cluster(own.ray, own.ray_cpus, own.ray_gpus),
+            cluster=choose_cluster(own.ray, own.ray_cpus, own.ray_gpus),
             load=own.load or [],
         )
     except ValueError as error:
@@ -263,26 +264,6 @@ def _parse_minutes(text: str) -> float:
     if not minutes > 0:
         raise ValueError(f"max_minutes must be > 0, got {text}")
     return minutes
-
-
-def _parse_cluster(
-    address: str | None, cpus: str | None, gpus: str | None
-) -> ClusterChoice | None:
-    if address is None:
-        for name, text in (("ray_cpus", cpus), ("ray_gpus", gpus)):
-            if text is not None:
-                raise ValueError(f"{name} must be given with --ray, got {text} alone")
-        return None
-    try:
-        share = None if gpus is None else float(gpus)
-    except ValueError:
-        share = -1.0
-    if share is not None and not share >= 0:
-        raise ValueError(f"ray_gpus must be in [0, 1) or a whole number, got {gpus}")
-    count = None if cpus is None else _parse_count("ray_cpus", cpus, 1)
-    choice = ClusterChoice(address, count, share)
-    check_cluster(choice)
-    return choice
 
 
 def _print_table(console: Console, table: Sequence[Row], axes: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -18,11 +19,10 @@ from fedasync_jax.jobs.cores import count_usable_cores
 
 _REACHED_IN = 10.0  # seconds
 # What Ray is told before it is imported: to give up in a minute and not in fourteen,
-# to write no warnings of its own between our lines, and to tell nobody that it is used.
+# and to tell nobody that it is used.
 _WAYS = {
     "RAY_NUM_REDIS_GET_RETRIES": "2",
     "RAY_py_gcs_connect_timeout_s": "15",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_USAGE_STATS_ENABLED": "0",
     # The future default: a task without a GPU leaves the choice of devices alone.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -80,7 +80,7 @@ def check_cluster(choice: ClusterChoice) -> None:
     if choice.cpus is not None and choice.cpus < 1:
         raise ValueError(f"ray_cpus must be >= 1, got {choice.cpus}")
     gpus = choice.gpus or 0.0
-    if not (0 <= gpus < 1 or gpus == gpus // 1 < float("inf")):
+    if not (0 <= gpus < 1 or 1 <= gpus == gpus // 1 < float("inf")):
         raise ValueError(f"ray_gpus must be in [0, 1) or a whole number, got {gpus:g}")
 
 
@@ -104,8 +104,11 @@ def open_cluster(choice: ClusterChoice) -> Iterator[Cluster]:
         ray = import_ray()
         stack.enter_context(_without_rays_lines())
         if not ray.is_initialized():
+            handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
             _connect(ray, choice.address, stack)
             stack.callback(ray.shutdown)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
         yield _fit(choice)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +48,19 @@ def mark_place(out: Path) -> Iterator[Place]:
             os.unlink(token)
 
 
-def check_nodes(cluster: Cluster, place: Place, paths: Iterable[Path]) -> list[str]:
+def check_nodes(
+    cluster: Cluster,
+    place: Place,
+    paths: Iterable[Path],
+    versions: Mapping[str, str] | None = None,
+) -> list[str]:
     """Refuse a cluster of other software, or one that lacks data.
 
     Args:
       cluster: whose nodes are asked, all of those that have room for a task.
       place: of the driver.
       paths: what must be there on every node.
+      versions: of the libraries, by name; default: those here.
 
     Raises:
       ValueError: in a line that names the node and what differs.
@@ -63,11 +69,12 @@ def check_nodes(cluster: Cluster, place: Place, paths: Iterable[Path]) -> list[s
       The names of the nodes that do not share the driver's disk.
     """
     needed = [str(path) for path in paths]
-    mine, apart = describe_versions(), []
+    mine, apart = dict(versions or describe_versions()), []
+    mine.pop("python", None)  # Ray compares it
     for name, found in _ask(cluster, _make_question(place, list(mine), needed)):
         theirs = found["versions"]
         for library, version in mine.items():
-            if library != "python" and theirs[library] != version:
+            if theirs[library] != version:
                 raise ValueError(
                     f"{library} must be {version} on every node of the cluster, as "
                     f"here, got {theirs[library] or 'none'} on {name}"

@@ -5,9 +5,7 @@ worker has begun goes on from its checkpoints. Elsewhere it writes to a disk of 
 and folders come back to the driver when they are done.
 """
 
-import os
 import pickle
-import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,14 +16,15 @@ from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.jobs.cluster import Cluster
 from fedasync_jax.jobs.identity import identify_settings
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
-from fedasync_jax.jobs.nodes import Place
 from fedasync_jax.jobs.pieces import Pieces
 from fedasync_jax.jobs.runner import Stopped, can_run_together
 from fedasync_jax.jobs.session import Entry
 from fedasync_jax.jobs.sweep import Point, is_finished, run_points, sort_points
 from fedasync_jax.jobs.tasks import Failed, Lost, run_orders
 from fedasync_jax.jobs.worker_process import (
-    WorkerShare,
+    Here,
+    WorkerSetup,
+    find_here,
     noting_interrupt,
     prepare_worker,
 )
@@ -83,30 +82,15 @@ class PointsLost(NamedTuple):
     why: str
 
 
-class Spread(NamedTuple):
-    """How points are run on a cluster.
-
-    Attributes:
-      place: of the driver.
-      together: points in one task at most.
-      compile_cache: whether workers keep compiled programs on their disks.
-      loads: called by a worker before all else, as to import parts of one's own.
-    """
-
-    place: Place
-    together: int = 8
-    compile_cache: bool = True
-    loads: Sequence[Callable[[], None]] = ()
-
-
 News = Begun | PointDone | PointFailed | PointsLost | str | Mapping[str, Any]
 
 
 def spread_points(
     cluster: Cluster,
     points: Sequence[Point],
-    spread: Spread,
+    setup: WorkerSetup,
     *,
+    together: int = 8,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[News]:
     """Run what is not finished on a cluster, and yield what is to be told.
@@ -118,7 +102,8 @@ def spread_points(
     Args:
       cluster: where.
       points: of different folders.
-      spread: how.
+      setup: of the workers.
+      together: points in one task at most.
       should_stop: see ``run_orders``; what runs is saved, as by ``run_points``.
 
     Raises:
@@ -133,13 +118,10 @@ def spread_points(
     for point in pending:  # all of them, before anything is compiled
         check_goes_on(point.path, identify_settings(point.settings))
     slots = max(1, cluster.count_slots())
-    size = max(1, min(spread.together, -(-len(pending) // slots)))
+    size = max(1, min(together, -(-len(pending) // slots)))
     failed: list[PointFailed] = []
-    share = WorkerShare(cluster.cpus, cluster.gpus, spread.compile_cache)
-    orders = (
-        Order(pickle.dumps(group), spread, share)
-        for group in _gather(pending, size, failed)
-    )
+    groups = _gather(pending, size, failed)
+    orders = (Order(pickle.dumps(group), setup) for group in groups)
     for event in run_orders(cluster, run_order, orders, should_stop=should_stop):
         yield from _take(failed)
         group = event.order.points
@@ -157,25 +139,16 @@ class Order(NamedTuple):
 
     Attributes:
       pickled: its points; a worker reads them when parts of one's own are loaded.
-      spread: how they are run.
-      share: what of its node it may use.
+      setup: of the worker.
     """
 
     pickled: bytes
-    spread: Spread
-    share: WorkerShare
+    setup: WorkerSetup
 
     @property
     def points(self) -> list[Point]:
         """The points."""
         return pickle.loads(self.pickled)
-
-
-class _Here(NamedTuple):
-    """Where a task runs."""
-
-    host: str
-    process: int
 
 
 class _Came(NamedTuple):
@@ -195,12 +168,9 @@ class _Refused(NamedTuple):
 
 def run_order(order: Order) -> Iterator[Any]:
     """Run the points of an order, in a process of a cluster."""
-    shares_disk = order.spread.place.enter()
-    for load in order.spread.loads:
-        load()
-    prepare_worker(order.share)
+    shares_disk = prepare_worker(order.setup)
     points = order.points
-    yield _Here(socket.gethostname(), os.getpid())
+    yield find_here()
     with noting_interrupt() as asked, tempfile.TemporaryDirectory("-fedasync") as own:
         if not shares_disk:
             numbers = range(len(points))
@@ -255,7 +225,7 @@ class _Noting(Pieces):
 
 def _receive(group: Sequence[Point], news: Any) -> News:
     """Return what a worker has told, its folder written if it came back."""
-    if isinstance(news, _Here):
+    if isinstance(news, Here):
         return Begun(group, *news)
     if isinstance(news, _Refused):
         return PointFailed(group[news.number], news.why)

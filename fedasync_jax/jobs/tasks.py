@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.cluster import Cluster, import_ray
 
-_AT_MOST_LOST = 3  # times in a row that an order may lose its worker
-_ASK_EVERY = 0.5  # seconds
+_ASK_EVERY = 0.1  # seconds
 
 
 class Told(NamedTuple):
@@ -54,14 +53,14 @@ def run_orders(
     orders: Iterable[Any],
     *,
     again: Callable[[Any], Any] = lambda order: order,
+    at_most_lost: int = 3,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Do orders as tasks of a cluster, and yield what they tell.
 
-    A task whose process or node is lost is given to another one, until that has
-    happened four times without a word in between. An order whose work raises fails
-    alone. When it is to stop, or its caller ends early, tasks get SIGINT, those that
-    have not begun are taken back, and all that run are waited for.
+    A task whose process or node is lost is given to another one. An order whose work
+    raises fails alone. When it is to stop, or its caller ends early, tasks get SIGINT,
+    those that have not begun are taken back, and all that run are waited for.
 
     Args:
       cluster: where.
@@ -69,7 +68,9 @@ def run_orders(
         handles SIGINT.
       orders: what it is given, asked for when there is room.
       again: returns what is given in the place of an order that was lost.
-      should_stop: asked twice a second.
+      at_most_lost: times that an order may lose its worker, which may be its own
+        fault, as when it takes too much memory. Nodes that die are not counted.
+      should_stop: asked ten times a second.
 
     Raises:
       OSError: if the cluster itself is lost.
@@ -77,7 +78,7 @@ def run_orders(
     ray = import_ray()
     size = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
     task = ray.remote(num_returns="streaming", max_retries=0, **size)(work)
-    going = _Going(ray, task, again)
+    going = _Going(ray, task, again, at_most_lost)
     left, is_more = iter(orders), True
     try:
         while is_more or going.orders:
@@ -103,12 +104,15 @@ class _Going:
     """Tasks that have not ended.
 
     Attributes:
-      orders: what they were given, by the generators of their news, and how many times
-        in a row it was lost.
+      orders: what they were given, by the generators of their news, and how often it
+        has lost a worker.
     """
 
-    def __init__(self, ray: Any, task: Any, again: Callable[[Any], Any]):
+    def __init__(
+        self, ray: Any, task: Any, again: Callable[[Any], Any], at_most_lost: int
+    ):
         self._ray, self._task, self._again = ray, task, again
+        self._at_most_lost = at_most_lost
         self.orders: dict[Any, tuple[Any, int]] = {}
 
     def begin(self, order: Any, times_lost: int = 0) -> None:
@@ -145,13 +149,13 @@ class _Going:
         except errors.RayTaskError as error:
             return Failed(order, _say(error.cause or error))
         except lost as error:
-            times_lost += 1
-            if times_lost > _AT_MOST_LOST:
+            times_lost += not isinstance(error, errors.NodeDiedError)
+            if times_lost > self._at_most_lost:
                 why = f"its worker was lost {times_lost} times, {_say(error)}"
                 return Failed(order, why)
             self.begin(self._again(order), times_lost)
             return Lost(order, _say(error))
-        self.orders[generator] = order, 0
+        self.orders[generator] = order, times_lost
         return Told(order, news)
 
     def end(self) -> None:

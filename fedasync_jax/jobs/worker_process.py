@@ -4,13 +4,15 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 
 from fedasync_jax.jobs.compile_cache import keep_compiled_programs
 from fedasync_jax.jobs.cores import count_usable_cores, use_cores
+from fedasync_jax.jobs.nodes import Place
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 """XLA_FLAGS of a process that has one core of several."""
@@ -18,36 +20,61 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 _SHARE_OF_MEMORY = 0.75  # of a GPU, which JAX takes at its start
 
 
-class WorkerShare(NamedTuple):
-    """What of a node a process may use.
+class WorkerSetup(NamedTuple):
+    """What a process of a cluster begins with.
 
     Attributes:
-      cpus: cores.
+      place: of the driver.
+      cpus: cores that it may use.
       gpus: as Ray has given them; 0: it computes on its cores.
       compile_cache: whether it keeps compiled programs on the disk of its node.
+      loads: called before all else, as to import parts of one's own.
     """
 
-    cpus: int
-    gpus: float
+    place: Place
+    cpus: int = 1
+    gpus: float = 0.0
     compile_cache: bool = True
+    loads: Sequence[Callable[[], None]] = ()
 
 
-def prepare_worker(share: WorkerShare) -> None:
-    """Use what was given and no more; only the first call of a process does it."""
+class Here(NamedTuple):
+    """Where a task runs.
+
+    Attributes:
+      host: name of the machine.
+      process: its number there.
+    """
+
+    host: str
+    process: int
+
+
+def find_here() -> Here:
+    """Return where this process is."""
+    return Here(socket.gethostname(), os.getpid())
+
+
+def prepare_worker(setup: WorkerSetup) -> bool:
+    """Use what was given and no more; return whether the driver's disk is shared."""
+    shares_disk = setup.place.enter()
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are told in a line
-    if 0 < share.gpus < 1:
-        part = f"{_SHARE_OF_MEMORY * share.gpus:.3f}"
+    if 0 < setup.gpus < 1:
+        part = f"{_SHARE_OF_MEMORY * setup.gpus:.3f}"
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", part)
     flags = os.environ.get("XLA_FLAGS", "")
-    if share.cpus == 1 < count_usable_cores() and ONE_THREAD not in flags:
+    if setup.cpus == 1 < count_usable_cores() and ONE_THREAD not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD}".strip()
-    use_cores(share.cpus)
-    if not share.gpus:
+    use_cores(setup.cpus)
+    if not setup.gpus:
         jax.config.update("jax_platforms", "cpu")
-    if share.compile_cache:
+    if setup.compile_cache:
         keep_compiled_programs()
     else:
         jax.config.update("jax_enable_compilation_cache", False)
+    for load in setup.loads:
+        load()
+    return shares_disk
 
 
 @contextlib.contextmanager
