@@ -13,7 +13,7 @@ from fedasync_jax.jobs.versions import describe_versions
 _ANSWER_IN = 120.0  # seconds; a node may have to start a process
 
 
-class Place(NamedTuple):
+class DriverPlace(NamedTuple):
     """Where the driver is, for the workers.
 
     Attributes:
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def mark_place(out: Path) -> Iterator[Place]:
+def mark_place(out: Path) -> Iterator[DriverPlace]:
     """Make the token in ``out``, and remove it.
 
     Raises:
@@ -42,7 +42,7 @@ def mark_place(out: Path) -> Iterator[Place]:
     number, token = tempfile.mkstemp(prefix=".cluster-", dir=out.absolute())
     os.close(number)
     try:
-        yield Place(os.getcwd(), token)
+        yield DriverPlace(os.getcwd(), token)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(token)
@@ -50,7 +50,7 @@ def mark_place(out: Path) -> Iterator[Place]:
 
 def check_nodes(
     cluster: Cluster,
-    place: Place,
+    place: DriverPlace,
     paths: Iterable[Path],
     versions: Mapping[str, str] | None = None,
 ) -> list[str]:
@@ -90,7 +90,7 @@ def check_nodes(
 
 
 def _make_question(
-    place: Place, libraries: list[str], needed: list[str]
+    place: DriverPlace, libraries: list[str], needed: list[str]
 ) -> Callable[[], dict[str, Any]]:
     folder, token = place
 

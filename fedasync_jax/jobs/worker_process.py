@@ -12,7 +12,7 @@ import jax
 
 from fedasync_jax.jobs.compile_cache import keep_compiled_programs
 from fedasync_jax.jobs.cores import count_usable_cores, use_cores
-from fedasync_jax.jobs.nodes import Place
+from fedasync_jax.jobs.nodes import DriverPlace
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 """XLA_FLAGS of a process that has one core of several."""
@@ -31,7 +31,7 @@ class WorkerSetup(NamedTuple):
       loads: called before all else, as to import parts of one's own.
     """
 
-    place: Place
+    place: DriverPlace
     cpus: int = 1
     gpus: float = 0.0
     compile_cache: bool = True

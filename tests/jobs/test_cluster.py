@@ -40,6 +40,10 @@ from fedasync_jax.leaderboard.workers import (
 from fedasync_jax.storage.lock import lock_folder
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+    pytest.skip(
+        "the cluster of two workers needs Linux and two cores", allow_module_level=True
+    )
 
 _FLAGS = {
     "num_clients": 12,
