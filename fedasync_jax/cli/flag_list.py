@@ -142,6 +142,14 @@ SWEEP_FLAGS = (
         "8 on a CPU, else 64",
     ),
     Flag("max_minutes", "X", "Stop after so many minutes; the same command goes on."),
+    Flag(
+        "ray",
+        "WHERE",
+        "Run on a cluster of Ray: local (made on this machine, for this), auto (the "
+        "one that is found) or HOST:PORT.",
+    ),
+    Flag("ray_cpus", "N", "CPUs of a worker.", "1"),
+    Flag("ray_gpus", "X", "GPUs of a worker.", "1 where there are some"),
     *_KEPT,
 )
 

@@ -8,10 +8,12 @@ Every run is a line in ``OUT/TASK.csv``; the same command goes on where it was s
 The page, ``OUT.md``, has all cells in which every method was run.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +22,13 @@ from rich.console import Console
 
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.ray_flags import choose_cluster
 from fedasync_jax.experiment.method_names import check_methods
+from fedasync_jax.jobs.cluster import ClusterChoice, open_cluster
 from fedasync_jax.jobs.cores import count_usable_cores
-from fedasync_jax.leaderboard.board import TASKS, find_protocol, list_cells
+from fedasync_jax.jobs.nodes import check_nodes, mark_place
+from fedasync_jax.jobs.worker_process import WorkerSetup
+from fedasync_jax.leaderboard.board import TASKS, Cell, find_protocol, list_cells
 from fedasync_jax.leaderboard.entries import ENTRIES, OWN, Contender
 from fedasync_jax.leaderboard.page import TITLE, write_page
 from fedasync_jax.leaderboard.regret import collect_finals
@@ -31,7 +37,12 @@ from fedasync_jax.leaderboard.results import (
     read_results,
     write_entries,
 )
-from fedasync_jax.leaderboard.workers import RacePlan, TimeIsUp, race_side_by_side
+from fedasync_jax.leaderboard.workers import (
+    RacePlan,
+    TimeIsUp,
+    race_on_cluster,
+    race_side_by_side,
+)
 from fedasync_jax.parts.bounds import at_least, check_value, one_of
 from fedasync_jax.storage.lock import lock_folder
 from fedasync_jax.storage.writing import write_file
@@ -61,6 +72,13 @@ class LeaderboardFlags:
     """Processes side by side. Default: one for each core."""
     max_minutes: float | None = None
     """Stop after so many minutes; the same command goes on."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = None
+    """Run on a cluster of Ray: local (made on this machine, for this), auto (the one
+    that is found) or HOST:PORT."""
+    ray_cpus: int | None = None
+    """CPUs of a worker of the cluster. Default: 1."""
+    ray_gpus: float | None = None
+    """GPUs of a worker. Default: 1 where there are some."""
     page_only: bool = False
     """Run nothing, only write the page."""
 
@@ -75,10 +93,17 @@ class LeaderboardFlags:
         check_value("num_seeds", Annotated[int, at_least(2)], self.num_seeds)
         if self.jobs is not None:
             check_value("jobs", Annotated[int, at_least(1)], self.jobs)
+        self.choose_cluster()
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"max_minutes must be > 0, got {self.max_minutes}")
         if self.enter:
             check_methods(self.enter)
+
+    def choose_cluster(self) -> ClusterChoice | None:
+        """Return where to run; None: here. ValueError: see ``check``."""
+        if self.ray is not None and self.jobs is not None:
+            raise ValueError(f"jobs must not be given with --ray, got {self.jobs}")
+        return choose_cluster(self.ray, self.ray_cpus, self.ray_gpus)
 
 
 @clear_endings()
@@ -101,7 +126,7 @@ def main() -> None:
         entries = {**ENTRIES, **own}
         time_is_up = not flags.page_only and not _race(flags, entries, console)
         _write(flags, entries, console)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
         fail(error)
     finally:
         if lock is not None:
@@ -115,6 +140,34 @@ def _race(
     flags: LeaderboardFlags, entries: dict[str, Contender], console: Console
 ) -> bool:
     """Run what is missing; return whether it was run to its end."""
+    with contextlib.ExitStack() as stack:
+        race = _choose_racers(flags, console, stack)
+        return _race_tasks(flags, entries, console, race)
+
+
+def _choose_racers(
+    flags: LeaderboardFlags, console: Console, stack: contextlib.ExitStack
+) -> Callable[[RacePlan], Iterator[Cell]]:
+    """Return what runs a plan: processes, or a cluster that is connected."""
+    choice = flags.choose_cluster()
+    if choice is None:
+        jobs = flags.jobs or count_usable_cores()
+        return lambda plan: race_side_by_side(plan, min(jobs, len(plan.cells)))
+    cluster = stack.enter_context(open_cluster(choice))
+    place = stack.enter_context(mark_place(flags.out))
+    data = [] if flags.data_path is None else [flags.data_path]
+    check_nodes(cluster, place, data)
+    console.print(f"Ray cluster with room for {cluster.count_slots()} workers")
+    setup = WorkerSetup(place, cluster.cpus, cluster.gpus)
+    return lambda plan: race_on_cluster(cluster, plan, setup, console.print)
+
+
+def _race_tasks(
+    flags: LeaderboardFlags,
+    entries: dict[str, Contender],
+    console: Console,
+    race: Callable[[RacePlan], Iterator[Cell]],
+) -> bool:
     begin = time.time()
     end = None if flags.max_minutes is None else begin + 60 * flags.max_minutes
     for task in flags.tasks:
@@ -128,9 +181,8 @@ def _race(
             data_path=flags.data_path if TASKS[task].needs_data else None,
             end=end,
         )
-        jobs = min(flags.jobs or count_usable_cores(), len(cells))
         try:
-            for done, cell in enumerate(race_side_by_side(plan, jobs), start=1):
+            for done, cell in enumerate(race(plan), start=1):
                 minutes = (time.time() - begin) / 60
                 console.print(
                     f"{task}: {done} of {len(cells)} cells, {minutes:.1f} minutes "

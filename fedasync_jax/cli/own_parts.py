@@ -19,13 +19,14 @@ def load_parts(names: Sequence[str]) -> None:
     """Import files (``.py``) and modules; one that cannot be ends the process."""
     for name in names:
         try:
-            _load(name)
+            import_part(name)
         except Exception as error:  # it is the user's code, and may fail in any way
             what = f"{type(error).__name__}: {error}"
             fail(f"load must be Python files or modules that work, got {name} ({what})")
 
 
-def _load(name: str) -> None:
+def import_part(name: str) -> None:
+    """Import a file (``.py``) or a module; whatever its code raises is raised."""
     if not name.endswith(".py"):
         importlib.import_module(name)
         return

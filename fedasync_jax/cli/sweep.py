@@ -19,10 +19,12 @@ from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
 from fedasync_jax.cli.own_flags import parse_rest, read_start
+from fedasync_jax.cli.ray_flags import choose_cluster
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.settings import Settings, name_parts
+from fedasync_jax.jobs.cluster import ClusterChoice
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
 from fedasync_jax.storage.ownership import check_owned, has_runs
@@ -48,6 +50,8 @@ class SweepCommand(NamedTuple):
       together: see ``run_all_points``.
       max_minutes: likewise.
       compile_cache: whether to keep compiled programs on the disk.
+      cluster: where to run; None: in this process.
+      load: files and modules with parts of one's own.
     """
 
     settings: Settings
@@ -57,6 +61,8 @@ class SweepCommand(NamedTuple):
     together: int | None
     max_minutes: float | None
     compile_cache: bool
+    cluster: ClusterChoice | None
+    load: Sequence[str]
 
 
 @clear_endings()
@@ -78,17 +84,15 @@ def main() -> None:
             check_owned(command.out / name, is_ours=is_ours)
     except ValueError as error:
         fail(error)
-    diverged = run_all_points(
-        list(points),
-        command.out,
-        console,
-        together=command.together,
-        max_minutes=command.max_minutes,
-    )
+    diverged, failed = _run(command, list(points), console)
     try:
         table = tabulate(
-            read_finished(point.path, where) for point, where in points.items()
+            read_finished(point.path, where)
+            for point, where in points.items()
+            if point.path not in failed or (point.path / "metrics.jsonl").is_file()
         )
+        if not table:
+            raise ValueError(f"runs must be able to start, {_count(failed)} failed")
         files = write_table(command.out / "table", table, is_ours=is_ours)
     except (OSError, ValueError) as error:
         fail(error)
@@ -96,8 +100,42 @@ def main() -> None:
     for file in files:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
     if diverged:
-        console.print(f"{len(diverged)} runs ended early", style="red")
+        console.print(f"{_count(diverged)} ended early", style="red")
+    if failed:
+        console.print(f"{_count(failed)} failed", style="red")
+    if diverged or failed:
         sys.exit(1)
+
+
+def _count(runs: Sequence[Any]) -> str:
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}"
+
+
+def _run(
+    command: SweepCommand, points: Sequence[Point], console: Console
+) -> tuple[list[str], list[Path]]:
+    """Run the points; return why some ended early, and the folders of what failed."""
+    if command.cluster is None:
+        diverged = run_all_points(
+            points,
+            command.out,
+            console,
+            together=command.together,
+            max_minutes=command.max_minutes,
+        )
+        return diverged, []
+    from fedasync_jax.cli.on_cluster import run_on_cluster
+
+    return run_on_cluster(
+        points,
+        command.out,
+        console,
+        command.cluster,
+        together=command.together,
+        max_minutes=command.max_minutes,
+        compile_cache=command.compile_cache,
+        load=command.load,
+    )
 
 
 def parse_sweep(args: Sequence[str]) -> SweepCommand:
@@ -122,6 +160,8 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
             together=own.together and _parse_count("together", own.together, 1),
             max_minutes=own.max_minutes and _parse_minutes(own.max_minutes),
             compile_cache=not own.no_compile_cache,
+            cluster=choose_cluster(own.ray, own.ray_cpus, own.ray_gpus),
+            load=own.load or [],
         )
     except ValueError as error:
         fail(error)

@@ -1,11 +1,12 @@
 """Runs side by side, as scripts run them: told in lines, stopped and gone on with."""
 
+import contextlib
 import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from rich.console import Console
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.experiment.records import Method
-from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
+from fedasync_jax.jobs.pieces import Pieces
 from fedasync_jax.jobs.runner import Stopped
 from fedasync_jax.jobs.sweep import Point, is_finished, run_points
 from fedasync_jax.storage.ownership import check_owned, has_runs, write_owned
@@ -47,22 +48,17 @@ def run_all_points(
       Why some runs ended early, a line each.
     """
     deadline = time.monotonic() + 60 * (max_minutes or math.inf)
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    asked = note_signals("call")
-    devices = jax.devices()
-    try:
-        left = sum(not is_finished(point) for point in points)
-    except (OSError, ValueError) as error:
-        fail(error)
-    console.print(
-        f"{len(points)} runs below {out}, {left} to run; "
-        f"{len(devices)} {devices[0].platform} device(s)",
-        highlight=False,
-        soft_wrap=True,
-    )
     lines, diverged = _Lines(console), []
-    is_ours = has_runs(out)
-    try:
+    with ending_in_a_line(console) as asked:
+        devices = jax.devices()
+        left = sum(not is_finished(point) for point in points)
+        console.print(
+            f"{len(points)} runs below {out}, {left} to run; "
+            f"{len(devices)} {devices[0].platform} device(s)",
+            highlight=False,
+            soft_wrap=True,
+        )
+        is_ours = has_runs(out)
         check_owned(out / "pieces.jsonl", is_ours=is_ours)
         try:
             for _, results in run_points(
@@ -73,9 +69,26 @@ def run_all_points(
                 should_stop=lambda: bool(asked) or time.monotonic() > deadline,
             ):
                 diverged += results.diverged
-                _note_pieces(out, lines, is_ours=is_ours)
+                note_pieces(out, _take_pieces(lines), is_ours=is_ours)
         finally:
-            _note_pieces(out, lines, is_ours=is_ours)
+            note_pieces(out, _take_pieces(lines), is_ours=is_ours)
+    return diverged
+
+
+@contextlib.contextmanager
+def ending_in_a_line(console: Console) -> Iterator[list[int]]:
+    """End the process in a line where runs stop, or at an error.
+
+    Args:
+      console: to print on.
+
+    Yields:
+      A list that the first SIGINT or SIGTERM is put into.
+    """
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    asked = note_signals("call")
+    try:
+        yield asked
         if asked:
             raise Stopped("stopped after the last run")
     except Stopped as stop:
@@ -88,100 +101,65 @@ def run_all_points(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return diverged
 
 
-def _note_pieces(out: Path, lines: "_Lines", *, is_ours: bool) -> None:
-    """Put down how long it took, and on what."""
-    path, pieces = out / "pieces.jsonl", lines.take_pieces()
+def note_pieces(
+    out: Path, pieces: Sequence[Mapping[str, Any]], *, is_ours: bool
+) -> None:
+    """Put down in ``pieces.jsonl`` how long the work took, and on what."""
+    path = out / "pieces.jsonl"
     if pieces:
-        records = [{**piece, "hardware": describe_hardware()} for piece in pieces]
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        text = before + "".join(json.dumps(record) + "\n" for record in records)
+        text = before + "".join(json.dumps(piece) + "\n" for piece in pieces)
         write_owned(path, text.encode(), is_ours=is_ours)
 
 
-class _Lines(Callback):
+def _take_pieces(lines: "_Lines") -> list[dict[str, Any]]:
+    return [{**piece, "hardware": describe_hardware()} for piece in lines.take_pieces()]
+
+
+class _Lines(Pieces):
     """Prints how far the runs are, together, and how fast."""
 
     def __init__(self, console: Console, every: float = 15.0):
         """Print on ``console``, every so many seconds at most."""
+        super().__init__()
         self._console, self._every = console, every
-        self._pieces: list[dict[str, Any]] = []
-        self._done: int | None = None
-        self._going: list[Method] = []  # those that run together
-        self._num_left = 0
 
-    def on_start(self, method: Method) -> None:
-        """Note who runs together."""
-        if not self._num_left:
-            self._note_piece()
-            self._going, self._start = [], time.perf_counter()
-        self._going.append(method)
-        self._num_left += 1
+    def on_first_wave(self) -> None:
+        """Say who runs together."""
+        count = len(self.going)
+        names = ", ".join(dict.fromkeys(method.name for method in self.going))
+        self._print(f"{count} run{'s' * (count > 1)} together: {names}")
+        self._total = sum(method.trace.num_updates for method in self.going)
+        self._printed = time.perf_counter()
 
     def on_wave(self, versions: Sequence[int]) -> None:
-        """Count what is new."""
-        done, now = sum(versions), time.perf_counter()
-        if self._done is None:
-            self._begin_piece(done, now)
-        self._done, self._now = done, now
+        """Say how far they are, now and then."""
+        super().on_wave(versions)
+        now = time.perf_counter()
         if now - self._printed >= self._every:
             self._printed = now
-            self._print_speed(done)
-
-    def on_end(self, outcome: Outcome) -> None:
-        """End a group when all have ended."""
-        self._end_one()
+            self._print_speed()
 
     def on_stop(self, method: Method, reason: str) -> None:
-        """Print why, and end a group when all have ended."""
-        self._end_one()
+        """Print why."""
+        super().on_stop(method, reason)
         self._print(f"  {reason}")
-
-    def _begin_piece(self, done: int, now: float) -> None:
-        count = len(self._going)
-        names = ", ".join(dict.fromkeys(method.name for method in self._going))
-        self._print(f"{count} run{'s' * (count > 1)} together: {names}")
-        self._total = sum(method.trace.num_updates for method in self._going)
-        self._num_runs = count
-        self._first, self._began, self._printed = done, now, now
-
-    def _end_one(self) -> None:
-        if self._num_left == len(self._going) and self._done is not None:
-            self._print_speed(self._done)
-        self._num_left -= 1
 
     def on_note(self, line: str) -> None:
         """Print it."""
         self._print(line)
 
-    def take_pieces(self) -> list[dict[str, Any]]:
-        """Return what was done since it was last asked, a record per group.
-
-        ``updates`` were made in ``seconds`` after the first call of the device, which
-        took ``first_seconds`` with its compilation, by ``runs`` runs together.
-        """
-        self._note_piece()
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _note_piece(self) -> None:
-        if self._done is not None:
-            piece = {
-                "runs": self._num_runs,
-                "updates": self._done - self._first,
-                "seconds": round(self._now - self._began, 3),
-                "first_seconds": round(self._began - self._start, 3),
-            }
-            self._pieces.append(piece)
-        self._done = None
+    def on_group_end(self) -> None:
+        """Say how far they are."""
+        self._print_speed()
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def _print_speed(self, done: int) -> None:
-        rate = (done - self._first) / max(self._now - self._began, 1e-9)
+    def _print_speed(self) -> None:
+        done, rate = self.done or 0, self.rate
         left = (self._total - done) / rate / 60 if rate else math.inf
         self._print(
             f"  {done:,}/{self._total:,} updates  {rate:,.3g} updates/s  "

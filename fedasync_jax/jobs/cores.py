@@ -21,9 +21,14 @@ _PATIENCE = {
 _NUM_DEVICES_FLAG = "--xla_force_host_platform_device_count"
 
 
-@functools.cache
 def use_all_cores() -> None:
-    """Make one CPU device per usable core, and let devices wait for one another.
+    """Make one CPU device per usable core, see ``use_cores``."""
+    use_cores(count_usable_cores())
+
+
+@functools.cache
+def use_cores(count: int) -> None:
+    """Make so many CPU devices, and let them wait for one another.
 
     XLA computes small models on one core; the engine fills the cores with tasks, one
     device each. Nothing that the user has set in ``XLA_FLAGS`` or
@@ -35,7 +40,7 @@ def use_all_cores() -> None:
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
     if _NUM_DEVICES_FLAG not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
         with contextlib.suppress(RuntimeError):  # it is too late to choose
-            jax.config.update("jax_num_cpu_devices", count_usable_cores())
+            jax.config.update("jax_num_cpu_devices", count)
 
 
 def count_usable_cores() -> int:

@@ -116,7 +116,7 @@ def run_points(
       Stopped: if it was asked to, after a checkpoint of every run on its way.
       ValueError: if a folder holds something else, or settings do not fit the data.
     """
-    pending = _sort([point for point in points if not is_finished(point)])
+    pending = sort_points([point for point in points if not is_finished(point)])
     for point in pending:  # all of them, before anything is compiled
         check_goes_on(point.path, identify_settings(point.settings))
     with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def run_points(
             job.folder.close()
 
 
-def _sort(points: Sequence[Point]) -> list[Point]:
+def sort_points(points: Sequence[Point]) -> list[Point]:
     """Return the points, those that learn the same problem together."""
     groups: dict[tuple, list[Point]] = {}
     for point in points:

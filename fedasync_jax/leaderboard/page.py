@@ -65,6 +65,9 @@ def _introduce(
     words = f"""
 `fedasync leaderboard` writes this page and the runs behind it, a line each, in
 [leaderboard/](leaderboard). A rule of your own enters with `--enter my_module.my_rule`.
+With `--ray local`, `--ray auto` or `--ray HOST:PORT` every cell is a task on a cluster.
+Results come back at once, and no shared disk is needed. A worker that dies takes the
+runs that it was at, and another one goes on with the cell.
 
 {len(entries)} methods compete. Each is run **untuned**, with one setting for all cells,
 and **tuned**: of its lines and {len(STEP_FACTORS)} step sizes of the clients (factors

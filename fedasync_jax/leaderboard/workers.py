@@ -1,7 +1,8 @@
-"""The cells of a task, raced by processes side by side.
+"""The cells of a task, raced by processes side by side, here or on a cluster.
 
 A run is small, so that a core is used best by a process of its own. Every process takes
-its share of the cells and writes what it has run at once, so that nothing is lost.
+its share of the cells and writes what it has run at once, so that nothing is lost. On a
+cluster every cell is a task, and results are told to the driver, which writes them.
 """
 
 import contextlib
@@ -13,16 +14,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedasync_jax.jobs.cluster import Cluster
+from fedasync_jax.jobs.tasks import Failed, Lost, run_orders
+from fedasync_jax.jobs.worker_process import (
+    ONE_THREAD,
+    Here,
+    WorkerSetup,
+    find_here,
+    prepare_worker,
+)
 from fedasync_jax.leaderboard.board import Cell
 from fedasync_jax.leaderboard.entries import (
     TUNING_SEEDS,
     Contender,
     list_choices,
 )
-from fedasync_jax.leaderboard.race import Race, list_tries
-from fedasync_jax.leaderboard.results import append_results, read_results
-
-_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+from fedasync_jax.leaderboard.race import Race, Try, list_tries
+from fedasync_jax.leaderboard.results import Ran, append_results, read_results
 
 
 class RacePlan(NamedTuple):
@@ -61,7 +69,16 @@ def race_cells(
       TimeIsUp: if the end of the plan has come.
       ValueError: if results are damaged, or data do not fit.
     """
-    known = {ran.key: ran for ran in read_results(plan.path, plan.protocol)}
+    for news in _race(plan, read_results(plan.path, plan.protocol)):
+        if isinstance(news, Cell):
+            yield news
+        else:
+            write(plan.path, news)
+
+
+def _race(plan: RacePlan, earlier: Sequence[Ran]) -> Iterator[Cell | list[Ran]]:
+    """Run what is missing, and yield it now and then; after it the cell, if done."""
+    known = {ran.key: ran for ran in earlier}
     lines = [line for entry in plan.entries.values() for line in entry.lines]
     for cell in plan.cells:
         race = Race(
@@ -73,23 +90,102 @@ def race_cells(
         )
         for entry in plan.entries.values():
             choices = list_choices(entry)
-            _run(plan, race, list_tries(choices, TUNING_SEEDS), write)
+            yield from _run(plan, race, list_tries(choices, TUNING_SEEDS))
             final = list_tries([choices[0], race.choose(entry)], plan.seeds)
-            _run(plan, race, final, write)
+            yield from _run(plan, race, final)
         yield cell
 
 
-def _run(
-    plan: RacePlan,
-    race: Race,
-    tries: Sequence[Any],
-    write: Callable[[Path, Sequence[Any]], None],
-) -> None:
+def _run(plan: RacePlan, race: Race, tries: Sequence[Try]) -> Iterator[list[Ran]]:
     if plan.end is not None and time.time() > plan.end:
         raise TimeIsUp
     made = list(race.run(tries))
     if made:
-        write(plan.path, made)
+        yield made
+
+
+class CellOrder(NamedTuple):
+    """What a task of a cluster is given.
+
+    Attributes:
+      plan: of one cell.
+      earlier: its results so far.
+      setup: of the worker.
+    """
+
+    plan: RacePlan
+    earlier: Sequence[Ran]
+    setup: WorkerSetup
+
+
+def race_on_cluster(
+    cluster: Cluster,
+    plan: RacePlan,
+    setup: WorkerSetup,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Iterator[Cell]:
+    """Run a plan by the workers of a cluster, and yield every cell that is done.
+
+    A worker that is lost takes no more with it than the runs that it was at.
+
+    Args:
+      cluster: where.
+      plan: see ``race_cells``.
+      setup: of the workers.
+      tell: is told in a line where cells are run, of lost workers and of failures.
+
+    Raises:
+      OSError: if results cannot be written, or the cluster is lost.
+      TimeIsUp: see ``race_cells``, as all that follow.
+      ValueError: if results are damaged, or a cell could not be run.
+    """
+
+    def make_order(cell: Cell) -> CellOrder:
+        results = read_results(plan.path, plan.protocol)
+        mine = [ran for ran in results if ran.key[:3] == cell[1:]]
+        return CellOrder(plan._replace(cells=[cell]), mine, setup)
+
+    time_is_up, failed = False, []
+    for event in run_orders(
+        cluster,
+        race_order,
+        map(make_order, plan.cells),
+        again=lambda order: make_order(order.plan.cells[0]),
+    ):
+        (cell,) = event.order.plan.cells
+        if isinstance(event, Lost):
+            tell(f"  {_name(cell)}: lost the worker ({event.why}) and will go on")
+        elif isinstance(event, Failed):
+            failed.append(cell)
+            tell(f"  {_name(cell)}: failed, {event.why}")
+        elif isinstance(event.news, Cell):
+            yield event.news
+        elif isinstance(event.news, Here):
+            host, process = event.news
+            tell(f"  {_name(cell)}: on {host}, process {process}")
+        elif isinstance(event.news, TimeIsUp):
+            time_is_up = True
+        else:
+            append_results(plan.path, event.news)
+    if failed:
+        names = "; ".join(map(_name, failed))
+        raise ValueError(f"cells must be able to run, these failed: {names}")
+    if time_is_up:
+        raise TimeIsUp
+
+
+def race_order(order: CellOrder) -> Iterator[Cell | list[Ran] | TimeIsUp | Here]:
+    """Run what is missing of a cell, in a process of a cluster."""
+    prepare_worker(order.setup)
+    yield find_here()
+    try:
+        yield from _race(order.plan, order.earlier)
+    except TimeIsUp as end:
+        yield end
+
+
+def _name(cell: Cell) -> str:
+    return ", ".join(map(str, cell))
 
 
 def race_side_by_side(plan: RacePlan, jobs: int) -> Iterator[Cell]:
@@ -165,7 +261,7 @@ def _work(plan: RacePlan, told: Any, lock: Any) -> None:
 def _one_thread() -> Iterator[None]:
     """Let processes that start in it use one thread for what XLA computes."""
     before = os.environ.get("XLA_FLAGS")
-    os.environ["XLA_FLAGS"] = f"{before or ''} {_ONE_THREAD}".strip()
+    os.environ["XLA_FLAGS"] = f"{before or ''} {ONE_THREAD}".strip()
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,14 +15,16 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 METHODS = "methods=fedasync-constant,fedasync-hinge+fedavg"
 
 
-def run_script(name, *arguments):
+def run_script(name, *arguments, **env):
     command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **env}
+    )
 
 
-def _sweep(out, *others):
+def _sweep(out, *others, **env):
     small = ["--num-updates", 60, "--eval-every", 20, "--hidden", 8]
-    return run_script("sweep.py", *small, "--out", out, *others)
+    return run_script("sweep.py", *small, "--out", out, *others, **env)
 
 
 def _read_table(out):
@@ -38,7 +41,10 @@ def swept(tmp_path_factory):
         METHODS,
     ]
     stopped = _sweep(out, *grid, "--seeds", 4, 5, "--max-minutes", 1e-9)
-    done = _sweep(out, *grid, "--seeds", 4, 5)
+    # Without --ray, a Ray that cannot be imported is not missed.
+    (out.parent / "ray.py").write_text("raise SystemExit('ray was imported')")
+    no_ray = {"PYTHONPATH": str(out.parent)}
+    done = _sweep(out, *grid, "--seeds", 4, 5, **no_ray)
     assert done.returncode == 0, done.stderr
     return out, stopped, done
 

@@ -57,7 +57,7 @@ def test_a_trimmed_buffer_leaves_out_the_ends_of_every_entry():
     steps = [(0, change, 0, 0) for change in (3, 900, 1, -700, 2)]
     models, _ = mix(rule, [*steps, (1, 5, 0, 0)])
     assert models == [0, 0, 0, 0, 1, 1]
-    # Each entry has ends of its own: 900 is the first in one model, the second in another.
+    # Each entry has ends of its own: 900 is the first of one model, the second of one.
     x, state = jnp.zeros(2), rule.init(jnp.zeros(2))
     for local in ([900, 1], [1, 900], [2, 2], [3, 3], [-700, -700]):
         x, state, _ = rule.update(
