@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple, cast
 from fedasync_jax.jobs.cores import count_usable_cores
 
 _REACHED_IN = 10.0  # seconds
+_STARTS = 3  # tries: Ray gives a node 30 s, which a busy machine may need
 # What Ray is told before it is imported: to give up in a minute and not in fourteen,
 # and to tell nobody that it is used.
 _WAYS = {
@@ -139,16 +140,13 @@ def _connect(ray: Any, address: str, stack: contextlib.ExitStack) -> None:
     }
     try:
         if address == "local":
-            scratch = stack.enter_context(_short_folder())
-            ray.init(
-                address="local",
-                num_cpus=count_usable_cores(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                _temp_dir=scratch,
-                **quiet,
-            )
-            return
+            for tries_left in reversed(range(_STARTS)):
+                try:
+                    return _start(ray, stack, quiet)
+                except Exception:
+                    ray.shutdown()
+                    if not tries_left:
+                        raise
         if address != "auto":
             _reach(address)
         ray.init(address=address, **quiet)
@@ -157,6 +155,18 @@ def _connect(ray: Any, address: str, stack: contextlib.ExitStack) -> None:
             f"ray must be a cluster that can be reached from here, got {address} "
             f"({_first_line(error)})"
         ) from error
+
+
+def _start(ray: Any, stack: contextlib.ExitStack, options: dict[str, Any]) -> None:
+    """Start a cluster on this machine."""
+    ray.init(
+        address="local",
+        num_cpus=count_usable_cores(),
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        _temp_dir=stack.enter_context(_short_folder()),
+        **options,
+    )
 
 
 def _reach(address: str) -> None:
