@@ -50,6 +50,11 @@ class Flags:
     """Runs with hostile nodes of each kind."""
     clip_norm_ratio: float = Limits().clip_norm_ratio
     """Of runs with hostile nodes, see docs/flower.md."""
+    method: str | None = None
+    """Mixing rule of runs with hostile nodes, such as trimmed:size=10,cut=0.2. Default:
+    that of a run over a network."""
+    silence: bool = True
+    """Whether to measure what silent nodes cost."""
     verbose: bool = False
     """Show the log of the server."""
 
@@ -95,7 +100,8 @@ def main() -> None:
     if not flags.verbose:
         logging.getLogger("flwr").setLevel(logging.ERROR)
     console = Console()
-    console.print(measure_silence(flags.hours * 3600))
+    if flags.silence:
+        console.print(measure_silence(flags.hours * 3600))
     console.print(measure_hostility(flags))
 
 
@@ -156,6 +162,7 @@ class Outcome(NamedTuple):
 def measure_hostility(flags: Flags) -> Table:
     """Return what hostile nodes cost."""
     title = f"{_NUM_HOSTILE} of {_NUM_CLIENTS} hostile, {flags.num_updates} updates"
+    title += "" if flags.method is None else f", {flags.method}"
     table = Table(title=title)
     for name in ("hostile nodes send", "accuracy", "cost", "mixed", "refused"):
         table.add_column(name, justify="left" if name[0] == "h" else "right")
@@ -174,8 +181,10 @@ def measure_hostility(flags: Flags) -> Table:
 def run_with_hostile(name: str, flags: Flags, seed: int) -> Outcome:
     """Run with nodes of one kind of ``HOSTILES``, or without if it is none of them."""
     num_updates = flags.num_updates
+    rule = {} if flags.method is None else {"method": flags.method}
     network = read_settings(
-        {
+        rule
+        | {
             "num-updates": num_updates,
             "num-clients": _NUM_CLIENTS,
             "partition": "dirichlet",
