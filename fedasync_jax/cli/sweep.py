@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fedasync_jax.cli.distributed import end_together
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
@@ -22,6 +23,7 @@ from fedasync_jax.cli.own_flags import parse_rest, read_start
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
@@ -59,13 +61,15 @@ class SweepCommand(NamedTuple):
     compile_cache: bool
 
 
+@end_together()
 @clear_endings()
 def main() -> None:
     """Run the sweep."""
     prepare_process()
     command = parse_sweep(sys.argv[1:])
     choose_compile_cache(command.compile_cache)
-    console = Console()
+    is_first = find_processes().is_first
+    console = Console(quiet=not is_first)
     try:
         combinations = make_grid(command.axes)
         points = {
@@ -85,6 +89,21 @@ def main() -> None:
         together=command.together,
         max_minutes=command.max_minutes,
     )
+    if is_first:
+        _tell(console, command, points, is_ours=is_ours)
+    if diverged:
+        console.print(f"{len(diverged)} runs ended early", style="red")
+        sys.exit(1)
+
+
+def _tell(
+    console: Console,
+    command: SweepCommand,
+    points: Mapping[Point, Mapping[str, Any]],
+    *,
+    is_ours: bool,
+) -> None:
+    """Write the table and print its end; of several processes, only process 0 does."""
     try:
         table = tabulate(
             read_finished(point.path, where) for point, where in points.items()
@@ -95,9 +114,6 @@ def main() -> None:
     _print_table(console, table, list(command.axes))
     for file in files:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
-    if diverged:
-        console.print(f"{len(diverged)} runs ended early", style="red")
-        sys.exit(1)
 
 
 def parse_sweep(args: Sequence[str]) -> SweepCommand:

@@ -12,13 +12,15 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from fedasync_jax.cli.distributed import count_processes
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.signals import note_signals
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
 from fedasync_jax.jobs.runner import Stopped
-from fedasync_jax.jobs.sweep import Point, is_finished, run_points
+from fedasync_jax.jobs.sweep import Point, list_unfinished, run_points
 from fedasync_jax.storage.ownership import check_owned, has_runs, write_owned
 
 TIME_IS_UP = 3  # exit code
@@ -51,12 +53,12 @@ def run_all_points(
     asked = note_signals("call")
     devices = jax.devices()
     try:
-        left = sum(not is_finished(point) for point in points)
+        left = len(list_unfinished(points))
     except (OSError, ValueError) as error:
         fail(error)
     console.print(
         f"{len(points)} runs below {out}, {left} to run; "
-        f"{len(devices)} {devices[0].platform} device(s)",
+        f"{len(devices)} {devices[0].platform} device(s){count_processes()}",
         highlight=False,
         soft_wrap=True,
     )
@@ -76,11 +78,12 @@ def run_all_points(
                 _note_pieces(out, lines, is_ours=is_ours)
         finally:
             _note_pieces(out, lines, is_ours=is_ours)
-        if asked:
+        if find_processes().agree_to_stop(bool(asked)):
             raise Stopped("stopped after the last run")
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
-        sys.exit(128 + asked[0] if asked else TIME_IS_UP)
+        number = max(find_processes().gather(max(asked, default=0)))
+        sys.exit(128 + number if number else TIME_IS_UP)
     except BrokenPipeError:
         raise  # its reader has gone: nobody is to be told
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -94,7 +97,7 @@ def run_all_points(
 def _note_pieces(out: Path, lines: "_Lines", *, is_ours: bool) -> None:
     """Put down how long it took, and on what."""
     path, pieces = out / "pieces.jsonl", lines.take_pieces()
-    if pieces:
+    if pieces and find_processes().is_first:
         records = [{**piece, "hardware": describe_hardware()} for piece in pieces]
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = before + "".join(json.dumps(record) + "\n" for record in records)

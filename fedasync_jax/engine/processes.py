@@ -10,6 +10,7 @@ and read by the others, message after message, through the key-value store of
 import contextlib
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 _TURN_MS = 1000  # a wait is cut into turns, so that Ctrl-C gets through
 _BLOCK = 1000  # messages that are forgotten at a time
+_LAST = 0.5  # seconds
 _ROOT = "fedasync"
 
 
@@ -67,9 +69,7 @@ class Processes:
             return make()
         if not self.is_first:
             return self._hear()
-        value = make()
-        self._say({"value": value})
-        return value
+        return self._say(make())
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in their order.
@@ -86,9 +86,7 @@ class Processes:
             return self._hear()
         others = [self._wait_for(f"{place}/{i}") for i in range(1, self.count)]
         self._client.key_value_delete(f"{place}/")
-        values = [value, *map(json.loads, others)]
-        self._say({"value": values})
-        return values
+        return self._say([value, *map(json.loads, others)])
 
     def agree_to_stop(self, wants: bool) -> bool:
         """Return whether any process wants to stop; asked after every call.
@@ -103,9 +101,7 @@ class Processes:
             asked = self._client.key_value_dir_get(f"{_ROOT}/stop/")
             for key, _ in asked:
                 self._client.key_value_delete(key)
-            stops = wants or bool(asked)
-            self._say({"value": stops})
-            return stops
+            return self._say(wants or bool(asked))
         if wants and not self._has_asked:
             self._client.key_value_set(f"{_ROOT}/stop/{self.index}", "")
             self._has_asked = True
@@ -143,25 +139,52 @@ class Processes:
             yield
             self.lead(lambda: None)  # process 0 writes, and may fail, when all is done
         except BaseException as error:
-            if not (_is_agreed(error) or self._has_failed):
-                self._tell_failure(_describe(error))
+            self.report(error)
             raise
+
+    def report(self, error: BaseException) -> None:
+        """Tell the others why this process ends, unless they know."""
+        if self.count > 1 and not (_is_agreed(error) or self._has_failed):
+            self._tell_failure(_describe(error))
+
+    def part(self, seconds: float) -> None:
+        """Say that this process ends; process 0, whom they hear, waits for the others.
+
+        Args:
+          seconds: how long, at most.
+        """
+        left = f"{_ROOT}/left"
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody may be left
+            if not self.is_first:
+                self._client.key_value_set(f"{left}/{self.index}", "")
+                return
+            until = time.monotonic() + seconds
+            for index in range(1, self.count):
+                rest = max(int(1000 * (until - time.monotonic())), 1)
+                self._client.blocking_key_value_get(f"{left}/{index}", rest)
+            time.sleep(_LAST)  # for the end of those who have just said so
 
     def _tell_failure(self, line: str) -> None:
         self._has_failed = True
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody may be left
             if self.is_first:
-                self._say({"failed": line})
+                self._tell(json.dumps({"failed": line}))
             else:
                 self._client.key_value_set(f"{_ROOT}/failed/{self.index}", line)
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _say(self, value: Any) -> Any:
+        """Tell a value, and return it as the others hear it."""
+        text = json.dumps({"value": value})
+        self._tell(text)
+        return json.loads(text)["value"]
+
+    def _tell(self, text: str) -> None:
         """Tell the next message of process 0."""
         block, place = divmod(self._num_said, _BLOCK)
         if place == 0 and block > 1:  # the others are not that far behind
             self._client.key_value_delete(f"{_ROOT}/said/{block - 2}/")
         key = f"{_ROOT}/said/{block}/{self._num_said}"
-        self._client.key_value_set(key, json.dumps(message))
+        self._client.key_value_set(key, text)
         self._num_said += 1
 
     def _hear(self) -> Any:

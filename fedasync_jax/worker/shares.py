@@ -44,9 +44,10 @@ def split_devices(variables: Variables) -> dict[Any, Variables]:
 def find_devices(variables: Variables) -> Devices:
     """Return the devices on which a model lies, those of other processes among them."""
     widest = _find_widest(list(map(jnp.asarray, jax.tree.leaves(variables))))
-    if isinstance(widest.sharding, NamedSharding):
-        return tuple(widest.sharding.mesh.devices.flat)
-    return tuple(shard.device for shard in widest.addressable_shards)
+    if widest.is_fully_addressable:
+        return tuple(shard.device for shard in widest.addressable_shards)
+    everywhere = widest.sharding.device_set
+    return tuple(sorted(everywhere, key=lambda one: (one.process_index, one.id)))
 
 
 def deal_pieces(
