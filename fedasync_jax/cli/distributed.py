@@ -18,7 +18,8 @@ from fedasync_jax.engine.processes import Processes, ProcessFailed, find_process
 _TOGETHER = ("coordinator_address", "num_processes", "process_id")
 _DEFAULT_TIMEOUT = 300  # seconds, as that of JAX
 _FAILED = 2  # exit code
-_PATIENCE = 30.0  # seconds in which the others should have heard why
+_PATIENCE = 20.0  # seconds in which the others should have heard why
+_IF_LOST = 2.0  # where one of them will not answer
 _SLURM = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
 
 
@@ -100,17 +101,18 @@ def end_together() -> Iterator[None]:
     except BaseException as error:
         processes = find_processes()
         is_exit = isinstance(error, SystemExit)
+        is_lost = isinstance(error, jax.errors.JaxRuntimeError)
         if processes.count == 1 or (is_exit and error.code in (0, None)):
             raise
         processes.report(error)
         if isinstance(error, ProcessFailed):
             _say(str(error))
-        elif isinstance(error, jax.errors.JaxRuntimeError):
-            _say(f"all processes must stay to the end, got none where one was: {error}")
+        elif is_lost:
+            _say(f"all processes must stay to the end, but one is gone: {error}")
         elif not is_exit:
             traceback.print_exception(error)
         code = error.code if is_exit and isinstance(error.code, int) else _FAILED
-        _leave(processes, code)
+        _leave(processes, code, _IF_LOST if is_lost else _PATIENCE)
 
 
 def count_processes() -> str:
@@ -119,7 +121,7 @@ def count_processes() -> str:
     return f" of {count} processes" if count > 1 else ""
 
 
-def _leave(processes: Processes, code: int) -> NoReturn:
+def _leave(processes: Processes, code: int, seconds: float) -> NoReturn:
     """End this process when the others have heard why.
 
     JAX would wait for all of them, also for one that is gone, and abort.
@@ -127,7 +129,7 @@ def _leave(processes: Processes, code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
-    processes.part(_PATIENCE)
+    processes.part(seconds)
     os._exit(code)
 
 
