@@ -138,6 +138,8 @@ class Processes:
         try:
             yield
             self.lead(lambda: None)  # process 0 writes, and may fail, when all is done
+        except GeneratorExit:
+            raise  # whoever asks for no more knows why
         except BaseException as error:
             self.report(error)
             raise

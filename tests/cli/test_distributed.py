@@ -38,6 +38,30 @@ def stop():
 threading.Thread(target=stop, daemon=True).start()
 """
 
+_LIBRARY = """
+import json, sys
+from pathlib import Path
+
+import jax
+
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[3]))
+
+import fedasync_jax as fa
+from fedasync_jax.jobs.sweep import Point, run_points
+
+given, index = json.loads(sys.argv[2]), jax.process_index()
+try:
+    fa.train(fa.make_settings(**given, seed=index, run_dir="refused"))
+except ValueError as error:
+    print(error)
+points = [
+    Point(Path("sweep", str(seed)), fa.make_settings(**given, seed=seed))
+    for seed in (0, 1)
+]
+for point, results in run_points(points, {}):
+    print(point.path.name, results.summary[0]["test_accuracy_mean"])
+"""
+
 
 def _free_port() -> int:
     with socket.socket() as one:
@@ -56,9 +80,14 @@ def _run_two(*words, cwd, own=((), ())):
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(_ROOT)}
     join = ["--coordinator-address", f"127.0.0.1:{_free_port()}", "--num-processes=2"]
     base = [sys.executable, "-m", "fedasync_jax", "train", *join]
+    commands = [[*base, "--process-id", str(i), *words, *own[i]] for i in (0, 1)]
+    return _run_both(commands, cwd, environment)
+
+
+def _run_both(commands, cwd, environment):
     started = [
         subprocess.Popen(
-            [*base, "--process-id", str(index), *words, *own[index]],
+            commands[index],
             cwd=cwd[index],
             env=environment,
             stdout=subprocess.PIPE,
@@ -144,15 +173,29 @@ def test_two_processes_go_on_and_equal_one(stopped, whole, folders, tmp_path):
     assert fa.train(further).metrics() == fa.train(in_memory).metrics()
 
 
-def test_processes_with_other_settings_end_in_a_line_each(folders):
-    ended = _run_two("--run-dir", "other", cwd=folders, own=((), ("--seed", "1")))
+def test_from_python_settings_must_be_the_same_and_runs_share_programs(folders, whole):
+    (folders[0] / "library.py").write_text(_LIBRARY)
+    shutil.copy(folders[0] / "library.py", folders[1])
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(_ROOT)}
+    settings = json.dumps({**_SETTINGS, "methods": _SETTINGS["methods"][:1]})
+    join = [sys.executable, "library.py", str(_free_port()), settings]
+    ended = _run_both([[*join, str(index)] for index in (0, 1)], folders, environment)
     for process in ended:
-        assert process.returncode == 2
-        assert process.stderr.splitlines()[-1].startswith(
-            "error: seed must be the same in all processes, got 0 in process 0 and 1 "
-            "in process 1"
+        assert process.returncode == 0, process.stderr
+        refused, *trained = _lines_of(process.stdout)
+        assert refused.startswith(
+            "seed must be the same in all processes, got 0 in process 0 and 1 in "
+            "process 1"
         )
-    assert not (folders[0] / "other").exists()
+        assert trained == _lines_of(ended[0].stdout)[1:]
+    assert not (folders[0] / "refused").exists()
+    # Two seeds side by side; the first is the run that the other tests have.
+    alone = [row for row in whole if row["method"].startswith("FedAsync")]
+    both = _read_metrics(folders[0] / "sweep" / "0")
+    for row, other in zip(both, alone, strict=True):
+        for name in ("version", "mean_staleness", "test_loss", "test_accuracy"):
+            assert row[name] == pytest.approx(other[name], rel=1e-4)
+    assert not (folders[1] / "sweep").exists()
 
 
 def _lines_of(text):
