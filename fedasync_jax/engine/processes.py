@@ -225,7 +225,10 @@ def find_processes() -> Processes:
 
 @functools.lru_cache(maxsize=1)
 def _join(client: Any, index: int | None, count: int | None) -> Processes:
-    return Processes() if client is None else Processes(client, index or 0, count or 1)
+    if client is None:
+        return Processes()
+    jax.devices()  # a meeting of all as well, while none can have failed yet
+    return Processes(client, index or 0, count or 1)
 
 
 def find_processes_of(mesh: Mesh | None) -> Processes:
