@@ -160,6 +160,7 @@ def _initialize(
     watch.start()
     try:
         jax.distributed.initialize(initialization_timeout=timeout + 60, **given)
+        find_processes()  # they meet
     except (OSError, RuntimeError, ValueError) as error:
         if is_sure:
             fail(f"processes must be able to join, got {error}")
