@@ -181,10 +181,17 @@ def test_what_all_raise_is_told_to_nobody(pair):
 def test_process_0_leaves_last(pair):
     first, second = pair
     begin = time.monotonic()
-    first.part(0.05)  # nobody has left
-    assert time.monotonic() - begin < 5
-    _in_both(lambda: first.part(60), lambda: second.part(60))
-    assert time.monotonic() - begin < 30
+    first.part(0.05)  # nobody else does
+    assert time.monotonic() - begin >= 0.05
+    order = []
+
+    def leave(processes, seconds):
+        time.sleep(seconds)
+        processes.part(60)
+        order.append(processes.index)
+
+    _in_both(lambda: leave(first, 0), lambda: leave(second, 1))
+    assert order == [1, 0]
 
 
 def test_a_mesh_of_this_process_needs_no_other():
