@@ -106,6 +106,7 @@ def test_any_process_stops_all(pair, who):
         return functools.partial(pair[index].agree_to_stop, wants)
 
     assert _in_both(ask(0, False), ask(1, False)) == [False, False]
+    stops = [False, False]
     for _ in range(2):  # process 0 may be ahead of the other's wish, once
         stops = _in_both(ask(0, who == 0), ask(1, who == 1))
         if any(stops):
