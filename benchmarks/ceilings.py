@@ -23,7 +23,7 @@ import fedasync_jax as fa
 from benchmarks.timing import Candidate, time_call
 from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
-from fedasync_jax.engine.batching import replicate
+from fedasync_jax.engine.sharing import replicate
 
 
 class Federation(NamedTuple):

@@ -110,12 +110,37 @@ _KEPT = (
     Flag("no_compile_cache", "", "Compile every program anew."),
     Flag("version", "", "Print the version.", is_common=False),
 )
+_DISTRIBUTED = (
+    Flag(
+        "coordinator_address",
+        "HOST:PORT",
+        "Of process 0, where several processes share the work: each is given it, their "
+        "number and its own. SLURM, Open MPI 4 and TPU pods tell it by themselves.",
+        is_common=False,
+    ),
+    Flag("num_processes", "N", "How many processes there are.", is_common=False),
+    Flag("process_id", "N", "Which of them this is, from 0.", is_common=False),
+    Flag(
+        "initialization_timeout",
+        "SECONDS",
+        "How long to wait for the other processes.",
+        "300",
+        is_common=False,
+    ),
+    Flag(
+        "no_distributed",
+        "",
+        "Run each process that SLURM, Open MPI or a TPU pod has started alone.",
+        is_common=False,
+    ),
+)
 TRAIN_FLAGS = (
     *_STARTS,
     Flag("resume", "RUN", "Go on with a run that was interrupted, or go further."),
     Flag("summary", "RUN", "Only say what a run or a sweep is, and how far it came."),
     Flag("check", "", "Test every schedule for what must always hold."),
     Flag("tensorboard", "", "Write the metrics for TensorBoard as well."),
+    *_DISTRIBUTED,
     *_KEPT,
 )
 SWEEP_FLAGS = (
@@ -150,6 +175,7 @@ SWEEP_FLAGS = (
     ),
     Flag("ray_cpus", "N", "CPUs of a worker.", "1"),
     Flag("ray_gpus", "X", "GPUs of a worker.", "1 where there are some"),
+    *_DISTRIBUTED,
     *_KEPT,
 )
 
@@ -161,7 +187,8 @@ def list_groups(own: Iterable[Flag], default: Settings) -> list[Group]:
       own: those that are no settings.
       default: of the settings.
     """
-    groups = [Group("command", "What the command starts from, and does.", [*own])]
+    command = [flag for flag in own if flag not in _DISTRIBUTED]
+    groups = [Group("command", "What the command starts from, and does.", command)]
     values = default.flat()
     for title, description, parts, common in _GROUPS:
         flags = {
@@ -171,7 +198,8 @@ def list_groups(own: Iterable[Flag], default: Settings) -> list[Group]:
         }
         first = [flags.pop(name) for name in common]
         groups.append(Group(title, description, [*first, *flags.values()]))
-    return groups
+    about = "How several processes share the work, see docs/clusters.md."
+    return [*groups, Group("processes", about, _DISTRIBUTED)]
 
 
 def _make_flag(

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from fedasync_jax.cli.distributed import join_processes
 from fedasync_jax.cli.flag_list import Flag, list_groups
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
 from fedasync_jax.cli.help import format_help, format_names
@@ -85,6 +86,8 @@ def read_start(
     if known.version:
         print(f"fedasync-jax {version('fedasync-jax')}")
         raise SystemExit(0)
+    if not (known.help or known.help_all or getattr(known, "summary", None)):
+        join_processes(known)
     load_parts(known.load or [])
     if known.help or known.help_all:
         _print_help(name, description, own, show_all=known.help_all)

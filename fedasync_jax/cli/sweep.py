@@ -9,12 +9,13 @@ over the seeds.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fedasync_jax.cli.distributed import end_together
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
@@ -23,6 +24,7 @@ from fedasync_jax.cli.ray_flags import choose_cluster
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs.cluster import ClusterChoice
 from fedasync_jax.jobs.sweep import Point, make_grid
@@ -65,14 +67,21 @@ class SweepCommand(NamedTuple):
     load: Sequence[str]
 
 
+@end_together()
 @clear_endings()
 def main() -> None:
     """Run the sweep."""
     prepare_process()
     command = parse_sweep(sys.argv[1:])
     choose_compile_cache(command.compile_cache)
-    console = Console()
+    is_first = find_processes().is_first
+    console = Console(quiet=not is_first)
     try:
+        if command.cluster is not None and find_processes().count > 1:
+            raise ValueError(
+                "ray must be left to one process, got "
+                f"{find_processes().count} (--no-distributed)"
+            )
         combinations = make_grid(command.axes)
         points = {
             make_sweep_point(command, combination, seed): combination
@@ -85,6 +94,25 @@ def main() -> None:
     except ValueError as error:
         fail(error)
     diverged, failed = _run(command, list(points), console)
+    if is_first:
+        _tell(console, command, points, failed, is_ours=is_ours)
+    if diverged:
+        console.print(f"{_count(diverged)} ended early", style="red")
+    if failed:
+        console.print(f"{_count(failed)} failed", style="red")
+    if diverged or failed:
+        sys.exit(1)
+
+
+def _tell(
+    console: Console,
+    command: SweepCommand,
+    points: Mapping[Point, Mapping[str, Any]],
+    failed: Collection[Path],
+    *,
+    is_ours: bool,
+) -> None:
+    """Write the table and print its end; of several processes, only process 0 does."""
     try:
         table = tabulate(
             read_finished(point.path, where)
@@ -99,12 +127,6 @@ def main() -> None:
     _print_table(console, table, list(command.axes))
     for file in files:
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
-    if diverged:
-        console.print(f"{_count(diverged)} ended early", style="red")
-    if failed:
-        console.print(f"{_count(failed)} failed", style="red")
-    if diverged or failed:
-        sys.exit(1)
 
 
 def _count(runs: Sequence[Any]) -> str:

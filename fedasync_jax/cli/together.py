@@ -13,13 +13,15 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from fedasync_jax.cli.distributed import count_processes
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.signals import note_signals
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.machine import describe_hardware, describe_origin
 from fedasync_jax.jobs.pieces import Pieces
 from fedasync_jax.jobs.runner import Stopped
-from fedasync_jax.jobs.sweep import Point, is_finished, run_points
+from fedasync_jax.jobs.sweep import Point, list_unfinished, run_points
 from fedasync_jax.storage.ownership import check_owned, has_runs, write_owned
 
 TIME_IS_UP = 3  # exit code
@@ -51,10 +53,10 @@ def run_all_points(
     lines, diverged = _Lines(console), []
     with ending_in_a_line(console) as asked:
         devices = jax.devices()
-        left = sum(not is_finished(point) for point in points)
+        left = len(list_unfinished(points))
         console.print(
             f"{len(points)} runs below {out}, {left} to run; "
-            f"{len(devices)} {devices[0].platform} device(s)",
+            f"{len(devices)} {devices[0].platform} device(s){count_processes()}",
             highlight=False,
             soft_wrap=True,
         )
@@ -89,11 +91,12 @@ def ending_in_a_line(console: Console) -> Iterator[list[int]]:
     asked = note_signals("call")
     try:
         yield asked
-        if asked:
+        if find_processes().agree_to_stop(bool(asked)):
             raise Stopped("stopped after the last run")
     except Stopped as stop:
         console.print(f"{stop}; the same command goes on", highlight=False)
-        sys.exit(128 + asked[0] if asked else TIME_IS_UP)
+        number = max(find_processes().gather(max(asked, default=0)))
+        sys.exit(128 + number if number else TIME_IS_UP)
     except BrokenPipeError:
         raise  # its reader has gone: nobody is to be told
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -108,7 +111,7 @@ def note_pieces(
 ) -> None:
     """Put down in ``pieces.jsonl`` how long the work took, and on what."""
     path = out / "pieces.jsonl"
-    if pieces:
+    if pieces and find_processes().is_first:
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         text = before + "".join(json.dumps(piece) + "\n" for piece in pieces)
         write_owned(path, text.encode(), is_ours=is_ours)

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
+from fedasync_jax.cli.distributed import count_processes, end_together
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, fit_line, name_program
 from fedasync_jax.cli.results import make_table
@@ -16,6 +17,7 @@ from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.train_flags import TrainCommand, parse_train
 from fedasync_jax.data.partition.summary import summarize_label_counts
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import report, runner
@@ -27,15 +29,27 @@ from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.jobs.training import run_settings
 
 
+@end_together()
 @clear_endings()
 def main() -> None:
     """Run the job."""
     prepare_process()
     command = parse_train(sys.argv[1:])
     choose_compile_cache(command.compile_cache)
-    console = Console()
+    is_first = find_processes().is_first
+    console = Console(quiet=not is_first)
     path = command.settings.run.run_dir or _new_run_dir(command.settings)
     results = _run_or_stop(console, command, path)
+    if is_first:
+        _tell(console, command, path, results)
+    if results.diverged:
+        sys.exit(1)
+
+
+def _tell(
+    console: Console, command: TrainCommand, path: Path, results: TrainResults
+) -> None:
+    """Print the table, and draw; of several processes, only process 0 does."""
     if results.outcomes:
         _print_results(console, results)
     _draw(console, path)
@@ -43,8 +57,6 @@ def main() -> None:
         console.print(line, style="red", highlight=False, soft_wrap=True)
     if command.check:
         _check(console, results.outcomes)
-    if results.diverged:
-        sys.exit(1)
 
 
 class _Header:
@@ -72,7 +84,8 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
     """Run all methods; when asked to stop or at an error, end the process."""
     with _Header(console, path) as header, ProgressLine(console) as progress:
         try:
-            told = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
+            writes = command.tensorboard and find_processes().is_first
+            told = [TensorBoard(path / "tensorboard")] if writes else []
             return run_settings(
                 command.settings,
                 run_dir=path,
@@ -92,13 +105,14 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
     if not reason:
         console.print("stopped before anything was trained")
         sys.exit(128 + signal.SIGINT)
+    asked = max(find_processes().gather(max(header.asked, default=0)))
     again = f"--resume {path}" + "".join(f" --load {name}" for name in command.load)
     console.print(
         f"{reason}; go on with: {name_program()} {again}",
         highlight=False,
         soft_wrap=True,
     )
-    sys.exit(128 + header.asked[0])
+    sys.exit(128 + asked)
 
 
 def _print_results(console: Console, results: TrainResults) -> None:
@@ -128,7 +142,7 @@ def _print_header(console: Console, built: Experiment, path: Path) -> None:
     console.print(
         f"{built.workload.description}, {settings.partition.num_clients} clients "
         f"with {counts.min()} to {counts.max()} of them; "
-        f"{len(devices)} {devices[0].platform} device(s)",
+        f"{len(devices)} {devices[0].platform} device(s){count_processes()}",
         highlight=False,
         soft_wrap=True,
     )

@@ -9,6 +9,7 @@ from fedasync_jax.cli.flag_list import TRAIN_FLAGS
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.own_flags import Start, parse_rest, read_start
 from fedasync_jax.cli.summary import print_summaries
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.storage.config import read_config
@@ -86,7 +87,7 @@ def _go_on(start: Start) -> tuple[Start, Settings]:
       ValueError: if it is no run that can go on by names alone.
     """
     run_dir = Path(start.own.resume)
-    config = read_config(run_dir)
+    config = find_processes().lead(lambda: read_config(run_dir))
     if "preset" not in config:
         raise ValueError(f"resume must be a run of train.py, got {start.own.resume}")
     if start.own.preset is not None or start.own.fleet is not None:

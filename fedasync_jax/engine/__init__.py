@@ -6,6 +6,7 @@ from fedasync_jax.engine.calls import Call
 from fedasync_jax.engine.history import Evaluation, Updates
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
+from fedasync_jax.engine.processes import ProcessFailed
 from fedasync_jax.engine.state import RunResult, RunState, Snapshot, init_state
 from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
 
@@ -13,6 +14,7 @@ __all__ = [
     "Batching",
     "Call",
     "Evaluation",
+    "ProcessFailed",
     "Run",
     "RunResult",
     "RunState",

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Array, LocalUpdate, Mixer, Variables
-from fedasync_jax.engine.batching import Batching, choose_batching, replicate
+from fedasync_jax.engine.batching import Batching, choose_batching
 from fedasync_jax.engine.calls import (
     Call,
     Pace,
@@ -38,6 +38,7 @@ from fedasync_jax.engine.loop import (
     drive,
     find_due,
 )
+from fedasync_jax.engine.sharing import replicate
 from fedasync_jax.engine.state import (
     Models,
     RunResult,

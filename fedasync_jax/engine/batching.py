@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, PyTree
+from fedasync_jax.engine.processes import find_processes, find_processes_of
 from fedasync_jax.engine.task_size import TaskSize, fit_width
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
@@ -36,8 +37,8 @@ class Batching:
       max_width: tasks in a wave, >= 1; longer waves are cut.
       chunk: tasks under one ``vmap`` on a device, >= 1; a device works through its
         tasks chunk by chunk, and the last few of a wave one by one. None: all at once.
-      mesh: one-dimensional mesh over whose devices the tasks are spread; None: the
-        default device.
+      mesh: one-dimensional mesh over whose devices the tasks are spread, those of this
+        process or of all that ``jax.distributed`` has joined; None: the default device.
       min_width: tasks that a call is padded to at the least, so that fewer programs are
         compiled, for runs that are short.
       one_at_a_time: whether every wave is a call of its own, which starts when the one
@@ -49,7 +50,8 @@ class Batching:
         is a call of its own. No program depends on it, so it is not compared.
 
     Raises:
-      ValueError: if a number is out of range or the mesh has several dimensions.
+      ValueError: if a number is out of range, or the mesh has several dimensions or
+        devices of some of several processes.
     """
 
     max_width: int = _WIDTH
@@ -72,6 +74,7 @@ class Batching:
             raise ValueError(
                 f"mesh must have one axis, got the axes {self.mesh.axis_names}"
             )
+        find_processes_of(self.mesh)
 
     @property
     def num_devices(self) -> int:
@@ -112,7 +115,8 @@ def choose_batching(
     """Return the batching that suits the back end, over all devices.
 
     Args:
-      devices: jax devices; default: all of the default back end.
+      devices: jax devices; default: all of the default back end, those of the other
+        processes that ``jax.distributed`` has joined among them.
       max_width: see ``Batching``; default: 64 on a CPU, and on accelerators up to 512,
         as many as half of their memory holds.
       large_tasks: whether one task is work enough for a core of the CPU, such as a
@@ -123,8 +127,13 @@ def choose_batching(
 
     Under ``jax.disable_jit``, where every operation is a call of its own, tasks run one
     by one on the first device: only so can a debugger step through one of them.
+
+    Raises:
+      ValueError: under ``jax.disable_jit``, if there are several processes.
     """
     if cast(Any, jax.config).jax_disable_jit:  # as the context has it
+        if find_processes().count > 1:
+            raise ValueError("disable_jit needs a process alone, got several")
         return Batching(max_width=1)
     devices = jax.devices() if devices is None else devices
     mesh = Mesh(np.array(devices), ("devices",)) if len(devices) > 1 else None
@@ -148,13 +157,6 @@ def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:
     return jax.shard_map(
         fn, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False
     )
-
-
-def replicate(values: PyTree, mesh: Mesh | None) -> PyTree:
-    """Put a pytree on every device of the mesh."""
-    if mesh is None:
-        return jax.device_put(values)
-    return jax.device_put(values, NamedSharding(mesh, PartitionSpec()))
 
 
 def map_tasks(

@@ -18,6 +18,7 @@ import numpy as np
 from fedasync_jax.base import Mixer
 from fedasync_jax.engine.batching import Batching
 from fedasync_jax.engine.history import Updates
+from fedasync_jax.engine.processes import find_processes_of
 from fedasync_jax.engine.state import Models
 from fedasync_jax.engine.wave import Inputs, TaskRow
 from fedasync_jax.schedule.trace import Trace, find_ends
@@ -47,6 +48,7 @@ class Pace:
     def __init__(self, batching: Batching):
         """Begin with as few as can be."""
         self._batching = batching
+        self._processes = find_processes_of(batching.mesh)
         self._in_flight: collections.deque[Call] = collections.deque()
         self._last_end = time.perf_counter()
         self.num_tasks = 1
@@ -62,6 +64,10 @@ class Pace:
         seconds, self._last_end = now - self._last_end, now
         rate = (end - begin) / max(seconds, 1e-9)
         self.num_tasks = int(min(rate * self._batching.call_seconds, _MOST_ROWS))
+
+    def agree(self) -> int:
+        """Return the number, in all processes that of process 0, whose clock counts."""
+        return self._processes.lead(lambda: self.num_tasks)
 
 
 def make_columns(trace: Trace, mixer: Mixer, run: int = 0) -> dict[str, np.ndarray]:
@@ -143,7 +149,7 @@ def start_calls(
         # Coordinator: the tasks of these waves come back next.
         begin = int(begins[wave])
         stop = stops[np.searchsorted(stops, begin, side="right")]
-        most = min(begin + pace.num_tasks, stop)
+        most = min(begin + pace.agree(), stop)
         after = max(int(np.searchsorted(ends, most, side="right")), wave + 1)
         width, num_rows = widths[wave], max(_MOST_ROWS, widths[wave])
         if batching.one_at_a_time:

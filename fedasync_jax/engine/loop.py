@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fedasync_jax.base import Array, ArrayLike, LocalUpdate, Mixer, PyTree, Variables
-from fedasync_jax.engine.batching import Batching, replicate
+from fedasync_jax.engine.batching import Batching
 from fedasync_jax.engine.carried import find_judged
 from fedasync_jax.engine.history import (
     History,
@@ -21,6 +21,7 @@ from fedasync_jax.engine.history import (
     Updates,
     choose_versions,
 )
+from fedasync_jax.engine.sharing import replicate, take_local
 from fedasync_jax.engine.state import RunResult, RunState, Snapshot, copy_arrays
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.schedule.trace import Trace
@@ -150,7 +151,8 @@ def drive(
         return scales.at(start_version)
 
     def make_snapshot(run: int) -> Snapshot:
-        return Snapshot(calls.state_of(run, versions[run]), histories[run].past())
+        state = take_local(calls.state_of(run, versions[run]))
+        return Snapshot(state, histories[run].past())
 
     for advances, updates in calls.iterate(versions, dropped, scales_of):
         # What the call made is noted, and stays on the device for now.
@@ -165,7 +167,9 @@ def drive(
     for history in histories:
         history.flush()
     return [
-        RunResult(calls.state_of(i, versions[i]), h.updates(), h.evaluations)
+        RunResult(
+            take_local(calls.state_of(i, versions[i])), h.updates(), h.evaluations
+        )
         for i, h in enumerate(histories)
     ]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedasync_jax.base import Variables
 from fedasync_jax.engine.algorithm import run_one, suit_batching
-from fedasync_jax.engine.batching import Batching, replicate
+from fedasync_jax.engine.batching import Batching
 from fedasync_jax.engine.calls import (
     Pace,
     find_common_steps,
@@ -38,6 +38,7 @@ from fedasync_jax.engine.loop import (
     find_due,
 )
 from fedasync_jax.engine.packing import pack
+from fedasync_jax.engine.sharing import replicate, take_local
 from fedasync_jax.engine.stacking import stack_own
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.tables import check_tables
@@ -209,10 +210,11 @@ class _Lanes:
     def state_of(self, run: int, version: int) -> RunState:
         """Return the state of one run, copied."""
         slots = slice(self._first_slot[run], self._first_slot[run + 1])
+        models = take_local(self._models)  # one process may ask, and no other
         variables, mixer_state = jax.tree.map(
-            lambda leaf: leaf[run], (self._models.variables, self._models.mixer_state)
+            lambda leaf: leaf[run], (models.variables, models.mixer_state)
         )
-        store = jax.tree.map(lambda leaf: leaf[slots], self._models.store)
+        store = jax.tree.map(lambda leaf: leaf[slots], models.store)
         return RunState(version, variables, store, mixer_state)
 
     def judged(self, run: int) -> Variables:

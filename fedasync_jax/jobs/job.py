@@ -141,7 +141,8 @@ def run_jobs(
         for part, outcome in zip(group, outcomes, strict=True):
             folder = part.job.folder
             if isinstance(outcome, Outcome):
-                _write_outcome(folder, part.job.experiment, outcome)
+                if folder.writes:
+                    _write_outcome(folder, part.job.experiment, outcome)
                 told.on_end(outcome)
             else:
                 told.on_stop(part.method, str(outcome))
@@ -225,6 +226,8 @@ def _run_group(
 
         def make_entry(part: _Part) -> Entry:
             settings, folder = part.job.experiment.settings, part.job.folder
+            if not folder.writes:
+                return part.entry
             checkpoints = Checkpoints(
                 folder.checkpoint_folder(part.method.name),
                 every=settings.run.checkpoint_every,
@@ -264,7 +267,8 @@ def _sum_up(experiment: Experiment, ended: list[Outcome | Diverged]) -> Results:
 
 
 def _write_clients(folder: RunFolder, experiment: Experiment) -> None:
-    folder.write_arrays("clients.npz", report.describe_clients(experiment))
+    if folder.writes:
+        folder.write_arrays("clients.npz", report.describe_clients(experiment))
 
 
 def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) -> None:

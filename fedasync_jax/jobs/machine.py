@@ -21,8 +21,8 @@ def host_peak_mb() -> float:
 
 
 def device_peak_mb() -> float | None:
-    """Return the most memory that the first device has used, in MB, if it tells."""
-    peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    """Return the most memory that the first device here has used, in MB, if known."""
+    peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return None if peak is None else peak / 1e6
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from fedasync_jax.engine.batching import Batching, choose_batching
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
+from fedasync_jax.engine.processes import find_processes_of
 from fedasync_jax.engine.stacking import find_difference
 from fedasync_jax.engine.state import RunResult, Snapshot
 from fedasync_jax.engine.task_size import measure_task
@@ -22,6 +23,8 @@ from fedasync_jax.worker.local_update import match_sizes
 
 class Stopped(Exception):
     """Methods were asked to stop; their checkpoints are written."""
+
+    is_agreed = True  # of several processes, all stop
 
 
 def run_method(
@@ -68,7 +71,8 @@ def run_together(
       entries: one or more.
       batching: see ``run_many``; default: what suits the workload.
       callback: its ``on_wave`` is called after every call of the device.
-      should_stop: asked after every call of the device; all runs then end.
+      should_stop: asked after every call of the device; all runs then end. Of several
+        processes, any may ask all to stop.
 
     Raises:
       OSError: if a checkpoint cannot be written.
@@ -117,6 +121,7 @@ class _Group:
         self.sessions = [Session(entry, width) for entry in entries]
         self.ended: dict[int, Diverged] = {}
         self._callback, self._should_stop = callback, should_stop
+        self._processes = find_processes_of(batching.mesh)
         for number, session in enumerate(self.sessions):
             try:
                 session.tell_again()
@@ -140,7 +145,7 @@ class _Group:
         self, versions: list[int], make_snapshot: Callable[[int], Snapshot]
     ) -> list[int]:
         """Write the checkpoints that are due; return the runs that have ended."""
-        stops = self._should_stop()
+        stops = self._processes.agree_to_stop(self._should_stop())
         for place, number in enumerate(self.going):
             session = self.sessions[number]
             is_new = versions[place] != session.version

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedasync_jax.engine.history import Evaluation, Past, Updates, choose_versions
 from fedasync_jax.engine.loop import Run
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.engine.state import RunResult, RunState, Snapshot, init_state
 from fedasync_jax.engine.step_scales import StepScales, reduce_on_plateau
 from fedasync_jax.experiment.experiment import Experiment
@@ -17,6 +18,7 @@ from fedasync_jax.jobs.callbacks import Callback, Outcome
 from fedasync_jax.jobs.metrics import MetricsLog, score
 from fedasync_jax.schedule.trace import make_waves
 from fedasync_jax.storage.checkpoints import Checkpoints
+from fedasync_jax.storage.snapshots import share_snapshot
 
 
 class Diverged(Exception):
@@ -34,7 +36,8 @@ class Entry(NamedTuple):
       method: one of ``experiment.methods``.
       callback: told of its metrics as soon as they are there; a run that goes on
         begins with those of the versions before.
-      checkpoints: where to go on from and what to write to.
+      checkpoints: where to go on from and what to write to; of several processes, only
+        process 0 does.
     """
 
     experiment: Experiment
@@ -124,7 +127,8 @@ class Session:
         self.version = version
         diverged = self._has_diverged(version)
         at_once = at_once or diverged or version == self._due[-1]
-        checkpoints = self._entry.checkpoints if version else None
+        writes = version and find_processes().is_first
+        checkpoints = self._entry.checkpoints if writes else None
         is_last_place = version == self._before_last
         if checkpoints is not None and (
             checkpoints.is_due(version) or at_once or is_last_place
@@ -174,11 +178,14 @@ def _restore(
     entry: Entry, prefer: Callable[[int], bool]
 ) -> tuple[RunState | None, Past | None, float]:
     """Return where to go on, and after how many seconds of wall time."""
-    if entry.checkpoints is None:
+    processes, found = find_processes(), None
+    if entry.checkpoints is None and processes.count == 1:
         return None, None, 0.0
     method = entry.method
     first = init_state(method.trace, method.mixer, entry.experiment.variables)
-    found = entry.checkpoints.restore(first, prefer=prefer)
+    if entry.checkpoints is not None and processes.is_first:
+        found = entry.checkpoints.restore(first, prefer=prefer)
+    found = share_snapshot(found, first)
     if found is None:
         return None, None, 0.0
     (state, past), extra = found

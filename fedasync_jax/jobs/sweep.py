@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.build import (
     build_experiment,
     build_workload,
     make_methods,
 )
 from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.jobs.agreement import (
+    build_in_all,
+    check_goes_on_in_all,
+    check_same,
+    check_same_settings,
+    open_run_folder,
+)
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.identity import (
     identify,
@@ -23,8 +31,7 @@ from fedasync_jax.jobs.job import Job, Results, run_jobs
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.models import check_tensors
 from fedasync_jax.storage.read_run import read_models
-from fedasync_jax.storage.resume import check_goes_on, list_changes
-from fedasync_jax.storage.run_folder import RunFolder
+from fedasync_jax.storage.resume import list_changes
 
 
 class Point(NamedTuple):
@@ -79,6 +86,13 @@ def is_finished(point: Point) -> bool:
     return _has_same_inputs(point, stamp)
 
 
+def list_unfinished(points: Sequence[Point]) -> list[int]:
+    """Return the places of the points that are left to run, as process 0 sees them."""
+    return find_processes().lead(
+        lambda: [i for i, point in enumerate(points) if not is_finished(point)]
+    )
+
+
 @functools.lru_cache(maxsize=4096)
 def _has_same_inputs(point: Point, stamp: int) -> bool:
     """Return whether data, fleet and schedules are those that a run was made with."""
@@ -116,10 +130,15 @@ def run_points(
       Stopped: if it was asked to, after a checkpoint of every run on its way.
       ValueError: if a folder holds something else, or settings do not fit the data.
     """
-    pending = sort_points([point for point in points if not is_finished(point)])
+    check_same({"number of points": len(points)})
+    pending = sort_points([points[i] for i in list_unfinished(points)])
     for point in pending:  # all of them, before anything is compiled
-        check_goes_on(point.path, identify_settings(point.settings))
-    with contextlib.ExitStack() as stack:
+        check_same_settings(point.settings)
+        check_goes_on_in_all(point.path, identify_settings(point.settings))
+    processes = find_processes()
+    if not processes.is_first:
+        callbacks = ()
+    with processes.together(), contextlib.ExitStack() as stack:
         jobs = _build(pending, config, stack, make_callbacks)
         of_folder = {point.path: point for point in pending}
         done = run_jobs(
@@ -147,8 +166,9 @@ def _build(
     make_callbacks: Callable[[Point], Sequence[Callback]],
 ) -> Iterator[Job]:
     for point in points:
-        built = build_experiment(point.settings)
+        built = build_in_all(functools.partial(build_experiment, point.settings))
         settings = {"settings": point.settings.to_json()}
-        folder = RunFolder(point.path, {**config, **settings}, identify(built))
+        about = {**config, **settings}
+        folder = open_run_folder(point.path, about, identify(built))
         stack.callback(folder.close)
-        yield Job(built, folder, make_callbacks(point))
+        yield Job(built, folder, make_callbacks(point) if folder.writes else ())

@@ -8,19 +8,24 @@ from typing import Any
 
 from fedasync_jax.base import ClientData, Mixer, Model, PyTree
 from fedasync_jax.data.dataset import Dataset
+from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.own import NOTHING_OWN, OwnParts, check_own, fit_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.fleet.devices import Fleet
+from fedasync_jax.jobs.agreement import (
+    build_in_all,
+    check_goes_on_in_all,
+    check_same_settings,
+    open_run_folder,
+)
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.cores import use_all_cores
 from fedasync_jax.jobs.identity import identify, identify_settings
 from fedasync_jax.jobs.job import run_in_memory, run_job
 from fedasync_jax.jobs.machine import describe_origin
 from fedasync_jax.jobs.results import TrainResults
-from fedasync_jax.storage.resume import check_goes_on
-from fedasync_jax.storage.run_folder import RunFolder
 
 
 def train(
@@ -43,6 +48,10 @@ def train(
     If JAX has used no device yet, all cores of the CPU become devices (see
     ``jobs.cores.use_all_cores``).
 
+    After ``jax.distributed.initialize()`` all processes must call it with the same
+    arguments. They share the work and get the same results; process 0 alone writes and
+    tells the callbacks.
+
     Args:
       settings: names and numbers, see ``make_settings``; default: its default.
       model: what is trained, with its loss and its metrics. ``metrics`` must return
@@ -63,8 +72,9 @@ def train(
 
     Raises:
       OSError: if something cannot be written.
-      ValueError: in one line, if settings, data and objects do not go together, or
-        the folder holds another run.
+      ProcessFailed: of several processes, if another one cannot go on.
+      ValueError: in one line, if settings, data and objects do not go together, the
+        folder holds another run, or several processes were given different settings.
 
     Returns:
       The results by method; methods whose arrivals were all rejected are not among
@@ -109,15 +119,34 @@ def run_settings(
       Stopped: if it was asked to, after a checkpoint if there is a folder.
       ValueError: see ``train``.
     """
+    with find_processes().together():
+        return _run_here(
+            settings, own, run_dir, config, on_begin, callbacks, should_stop
+        )
+
+
+def _run_here(
+    settings: Settings,
+    own: OwnParts,
+    run_dir: Path | None,
+    config: Mapping[str, Any] | None,
+    on_begin: Callable[[Experiment], None],
+    callbacks: Sequence[Callback],
+    should_stop: Callable[[], bool],
+) -> TrainResults:
+    """Do what ``run_settings`` does, as one of several processes."""
+    if not find_processes().is_first:
+        callbacks = ()
     check_own(own)
     settings = fit_settings(settings, own)
+    check_same_settings(settings)
     if run_dir is None:
-        built = build_experiment(settings, own)
+        built = build_in_all(lambda: build_experiment(settings, own))
         on_begin(built)
         ended = run_in_memory(built, callbacks=callbacks, should_stop=should_stop)
         return TrainResults(built, *ended)
-    check_goes_on(run_dir, identify_settings(settings))
-    built = build_experiment(settings, own)
+    check_goes_on_in_all(run_dir, identify_settings(settings))
+    built = build_in_all(lambda: build_experiment(settings, own))
     about = {
         "preset": "digits",
         "fleet": None,
@@ -126,7 +155,7 @@ def run_settings(
         **({"own": own.names} if own.names else {}),
         **describe_origin(),
     }
-    with RunFolder(run_dir, about, identify(built)) as folder:
+    with open_run_folder(run_dir, about, identify(built)) as folder:
         on_begin(built)
         ended = run_job(built, folder, callbacks=callbacks, should_stop=should_stop)
     return TrainResults(built, *ended, folder.path)

@@ -32,7 +32,12 @@ from fedasync_jax.storage.checksums import (
 from fedasync_jax.storage.fingerprint import Fingerprint
 from fedasync_jax.storage.orbax_folders import is_orbax, list_foreign, remove_orbax
 from fedasync_jax.storage.schema import SealContent
-from fedasync_jax.storage.snapshots import ORBAX, make_content, read_snapshot
+from fedasync_jax.storage.snapshots import (
+    ORBAX,
+    make_content,
+    open_orbax,
+    read_snapshot,
+)
 from fedasync_jax.storage.writing import check_room
 
 
@@ -209,8 +214,6 @@ class Checkpoints:
     def _write_files(
         self, folder: Path, arrays: PyTree, content: dict[str, Any]
     ) -> None:
-        import orbax.checkpoint as ocp
-
         self.folder.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not is_orbax(folder):
             raise ValueError(f"{folder} is there and was not made by a run")
@@ -220,7 +223,7 @@ class Checkpoints:
         if foreign:
             raise ValueError(f"{foreign[0]} is there and was not made by a run")
         check_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
-        with ORBAX, ocp.StandardCheckpointer() as writer:
+        with ORBAX, open_orbax() as writer:
             writer.save(folder, arrays)
         write_seal(folder, content)
 

@@ -22,6 +22,7 @@ from fedasync_jax.base import PyTree, Variables
 from fedasync_jax.parts.files import open_regular
 from fedasync_jax.storage.orbax_folders import is_orbax, list_foreign, remove_orbax
 from fedasync_jax.storage.schema import ModelInfo, hash_json, read_json
+from fedasync_jax.storage.snapshots import open_orbax
 from fedasync_jax.storage.structure import (
     build_structure,
     describe_structure,
@@ -56,7 +57,6 @@ def save_model(
       OSError: if it cannot be written.
       ValueError: if the folder holds anything but an earlier model.
     """
-    import orbax.checkpoint as ocp
     from safetensors.numpy import save
 
     folder = Path(folder).absolute()
@@ -65,7 +65,7 @@ def save_model(
     tensors = save(arrays, _MARK)
     check_room(folder / "orbax", 2 * len(tensors))
     write_file(folder / "model.safetensors", tensors)
-    with ocp.StandardCheckpointer() as writer:
+    with open_orbax() as writer:
         writer.save(folder / "orbax", arrays)
     leaves = {
         name: {"shape": array.shape, "dtype": str(array.dtype)}

@@ -55,7 +55,10 @@ class RunFolder:
     Attributes:
       path: where it is.
       notes: what the user should know when the run goes on, a line each.
+      writes: whether anything is written, see ``silent_folder``.
     """
+
+    writes = True
 
     def __init__(
         self,

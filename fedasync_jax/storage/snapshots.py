@@ -13,8 +13,10 @@ import numpy as np
 
 from fedasync_jax.base import PyTree
 from fedasync_jax.engine.history import Evaluation, Past, Updates
+from fedasync_jax.engine.processes import find_processes
+from fedasync_jax.engine.sharing import share_arrays
 from fedasync_jax.engine.state import RunState, Snapshot
-from fedasync_jax.storage.schema import Json, SealContent
+from fedasync_jax.storage.schema import Json, SealContent, convert
 
 ORBAX = threading.Lock()  # two writers at once mistake each other's folders
 
@@ -49,6 +51,45 @@ def read_snapshot(folder: Path, state: RunState, content: SealContent) -> Snapsh
       ValueError: if it holds arrays of other shapes or types.
     """
     return _make_snapshot(state, _read(folder, _like(state, content)), content)
+
+
+def share_snapshot(
+    found: tuple[Snapshot, Json] | None, state: RunState
+) -> tuple[Snapshot, Json] | None:
+    """Return in all processes what ``Checkpoints.restore`` found in process 0.
+
+    The arrays travel bit for bit, so that the others need not see its disk.
+
+    Args:
+      found: what it returned; None in the other processes.
+      state: see ``read_snapshot``.
+    """
+    processes = find_processes()
+    if processes.count == 1:
+        return found
+    arrays, about = None, None
+    if found is not None:
+        arrays, content = make_content(found[0])
+        about = {**content, "extra": found[1], "files": {}}
+    about = processes.lead(lambda: about)
+    if about is None:
+        return None
+    content = convert(about, SealContent, "a checkpoint of process 0")
+    arrays = share_arrays(_like(state, content) if arrays is None else arrays)
+    return _make_snapshot(state, arrays, content), content.extra
+
+
+def open_orbax() -> Any:
+    """Return what writes and reads folders of orbax; it waits for no other process."""
+    import orbax.checkpoint as ocp
+
+    processes = find_processes()
+    if processes.count == 1:
+        return ocp.StandardCheckpointer()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=processes.index, active_processes={processes.index}
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _like(state: RunState, content: SealContent) -> PyTree:
@@ -96,9 +137,7 @@ def _as_metric(value: Any) -> np.ndarray | np.float32:
 
 
 def _read(folder: Path, like: PyTree) -> PyTree:
-    import orbax.checkpoint as ocp
-
-    with ORBAX, ocp.StandardCheckpointer() as reader:
+    with ORBAX, open_orbax() as reader:
         arrays = jax.tree.map(np.asarray, reader.restore(folder, like))
     for found, wanted in zip(*map(jax.tree.leaves, (arrays, like)), strict=True):
         if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):

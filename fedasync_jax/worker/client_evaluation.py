@@ -17,7 +17,14 @@ import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, ArrayLike, ClientData, Model, PyTree, Variables
-from fedasync_jax.worker.evaluation import add_sums, split_devices
+from fedasync_jax.worker.shares import (
+    Devices,
+    add_over_devices,
+    add_sums,
+    deal_pieces,
+    find_devices,
+    split_devices,
+)
 
 
 def make_client_evaluate(
@@ -28,7 +35,7 @@ def make_client_evaluate(
     The samples of all clients stand in one row, which is cut into equal pieces without
     regard to whose they are; the sums of a piece go to their owners. So one program is
     compiled, whatever the sizes of the clients. Where a model lies on several devices,
-    each of them does its share of the pieces.
+    each of them does its share of the pieces, also those of other processes.
 
     Args:
       model: its ``metrics`` gives sums over a batch and their ``"count"``; they are
@@ -70,26 +77,17 @@ def make_client_evaluate(
         )
 
     @functools.lru_cache(maxsize=1)
-    def place(devices: tuple[Any, ...]) -> list[tuple[Any, list[Any]]]:
-        """Return every device's copy of the samples and its share of the pieces."""
-        return [
-            jax.device_put(
-                ((constants, data.arrays), pieces[i :: len(devices)]), device
-            )
-            for i, device in enumerate(devices)
-        ]
+    def place(devices: Devices) -> dict[Any, Any]:
+        """Return what each device has: the samples, and its share of the pieces."""
+        return deal_pieces((constants, data.arrays), pieces, devices)
 
     def evaluate(variables: Variables) -> dict[str, Array]:
-        models = split_devices(variables)
-        sums = []
-        for local, (held, share) in zip(
-            models.values(), place(tuple(models)), strict=True
-        ):
-            news = (client_metrics(held, local, piece) for piece in share)
-            if share:
-                sums.append(functools.reduce(lambda a, b: add_sums([a, b]), news))
-        first = next(iter(models))
-        return _means(add_sums([jax.device_put(part, first) for part in sums]))
+        devices, models = find_devices(variables), split_devices(variables)
+        sums = {}
+        for device, (held, share) in place(devices).items():
+            news = (client_metrics(held, models[device], piece) for piece in share)
+            sums[device] = functools.reduce(lambda a, b: add_sums([a, b]), news)
+        return _means(add_over_devices(sums, devices, len(pieces)))
 
     return evaluate
 

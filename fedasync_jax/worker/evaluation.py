@@ -8,11 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Model, PyTree, Variables
+from fedasync_jax.worker.shares import (
+    Devices,
+    add_over_devices,
+    add_sums,
+    deal_pieces,
+    find_devices,
+    split_devices,
+)
 
 
 def make_evaluate(
@@ -21,7 +28,7 @@ def make_evaluate(
     """Return ``evaluate(variables) -> metrics``, the means over all N samples.
 
     Where a model lies on several devices, as in a run over a mesh, each of them does
-    its share of the pieces.
+    its share of the pieces, also those of other processes.
 
     Args:
       model: its ``metrics`` gives sums and their ``"count"``.
@@ -52,61 +59,31 @@ def make_evaluate(
         return functions.join(constants).metrics(variables, batch)
 
     @functools.lru_cache(maxsize=1)
-    def place(devices: tuple[Any, ...]) -> list[tuple[list[Array], list[PyTree]]]:
-        """Return every device's copy of the constants and its share of the batches."""
+    def place(devices: Devices) -> tuple[dict[Any, Any], int]:
+        """Return what each device has, see ``deal_pieces``, and how many batches."""
         turns = -(-num_samples // (batch_size * len(devices)))
         size = -(-num_samples // (turns * len(devices)))  # about equal: few programs
         batches = [
             jax.tree.map(lambda leaf, b=b: _cut(leaf, axis, b, b + size), arrays)
             for b in range(0, num_samples, size)
         ]
-        return [
-            jax.device_put((constants, batches[i :: len(devices)]), device)
-            for i, device in enumerate(devices)
-        ]
+        return deal_pieces(constants, batches, devices), len(batches)
 
     def evaluate(variables: Variables) -> dict[str, Array]:
+        devices = find_devices(variables)
+        shares, num_batches = place(devices)
         models = split_devices(variables)
-        shares = place(tuple(models))
-        sums = [
-            add_sums([metrics(copies, local, batch) for batch in share])
-            for local, (copies, share) in zip(models.values(), shares, strict=True)
-            if share
-        ]
-        # To one device by copies, not by a collective: those may wait for one another
-        # when many programs are in flight.
-        first = next(iter(models))
-        return _means(add_sums([jax.device_put(part, first) for part in sums]))
+        sums = {
+            device: add_sums([metrics(held, models[device], batch) for batch in share])
+            for device, (held, share) in shares.items()
+        }
+        return _means(add_over_devices(sums, devices, num_batches))
 
     return evaluate
 
 
 def _cut(leaf: Any, axis: int, begin: int, end: int) -> np.ndarray:
     return np.asarray(leaf)[(slice(None),) * axis + (slice(begin, end),)]
-
-
-def split_devices(variables: Variables) -> dict[Any, Variables]:
-    """Return the copy of a replicated model that lies on each device of this host."""
-    variables = jax.tree.map(jnp.asarray, variables)
-    leaves, treedef = jax.tree.flatten(variables)
-    # A leaf that was joined from elsewhere, such as a frozen one, may lie on fewer.
-    widest = max(leaves, key=lambda leaf: len(leaf.sharding.device_set)).sharding
-    leaves = [jax.device_put(leaf, widest) for leaf in leaves]
-    shards = [leaf.addressable_shards for leaf in leaves]
-    return {
-        each[0].device: treedef.unflatten([shard.data for shard in each])
-        for each in zip(*shards, strict=True)
-    }
-
-
-def add_sums(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    """Return the sums of sums, of the same names each."""
-    return parts[0] if len(parts) == 1 else _sum_all(parts)
-
-
-@jax.jit
-def _sum_all(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    return jax.tree.map(lambda *leaves: jnp.sum(jnp.stack(leaves), axis=0), *parts)
 
 
 @jax.jit

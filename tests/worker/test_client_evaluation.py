@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh
 
 import fedasync_jax as fa
-from fedasync_jax.engine.batching import replicate
+from fedasync_jax.engine.sharing import replicate
 from fedasync_jax.models import freeze, make_classifier
 
 RNG = np.random.default_rng(0)

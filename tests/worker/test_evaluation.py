@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from fedasync_jax import make_evaluate
 from fedasync_jax.base import Model, Variables
-from fedasync_jax.engine.batching import replicate
+from fedasync_jax.engine.sharing import replicate
 from fedasync_jax.models import make_classifier, make_model
 
 VARIABLES = Variables({"w": jnp.array([1.0, -2.0])})
