@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 # What forks must not have started threads, which macOS does not promise.
 _CAN_FORK = sys.platform == "linux"
 # Read when JAX is imported: for other values there is another process that forks.
-_READ_EARLY = ("JAX_", "XLA_", "PYTHON")
+_READ_EARLY = ("JAX_", "PYTHON")
 _IMPORTED_BEFORE = (
     *("flax.linen", "flax.nnx", "jax", "optax", "optax.contrib"),
     *("matplotlib.backends.backend_agg", "matplotlib.figure", "msgspec"),
@@ -55,6 +55,7 @@ def start(
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
     import_anew: bool = False,
+    may_fork: bool = True,
 ) -> "Command":
     """Start ``python WORDS``, as a fork where there are forks.
 
@@ -63,10 +64,11 @@ def start(
       cwd: the folder that it runs in.
       env: all of its environment; None: that of this process.
       import_anew: whether it imports the project itself.
+      may_fork: whether it may be a fork; one that is alone in its ``env`` costs more.
     """
     env = dict(os.environ if env is None else env)
     line = [str(word) for word in words]
-    if not _CAN_FORK:
+    if not (_CAN_FORK and may_fork):
         return Command(line, cwd=cwd, env=env)
     return Fork(line, cwd=cwd, env=env, import_anew=import_anew)
 

@@ -1,4 +1,7 @@
-"""Strict JAX and two CPU devices for all tests; must run before the back end starts."""
+"""Strict JAX and two CPU devices for all tests; must run before the back end starts.
+
+The files that take longest begin first, and all others are marked ``quick``.
+"""
 
 # ruff: noqa: E402 (the environment is read when JAX is imported)
 
@@ -34,6 +37,23 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Seconds of the files that take the most. They begin first, so that no process is left
+# alone with one at the end, and ``make test-quick`` runs the others. ``--durations 0``
+# tells; a file belongs here if it takes more than 4 s.
+_SECONDS = {
+    "benchmarks/test_benchmark.py": 60,
+}
+_TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """Sort by file, the longest first, and mark what is quick."""
+    files = {item: item.path.relative_to(_TESTS).as_posix() for item in items}
+    items.sort(key=lambda item: -_SECONDS.get(files[item], 0))
+    for item in items:
+        if files[item] not in _SECONDS:
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -341,15 +341,15 @@ TRAIN = ROOT / "scripts" / "train.py"
 _SHORT = ("--methods", "fedasync-polynomial", "--num-updates", "1000", "--eval-every")
 
 
-def _finish(*args):
-    done = run_script("train.py", *args)
+def _finish(*args, **how):
+    done = run_script("train.py", *args, **how)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "run"
-    _finish(*_SHORT, "25", "--run-dir", path)
+    _finish(*_SHORT, "25", "--run-dir", path, may_fork=False)
     return path
 
 
