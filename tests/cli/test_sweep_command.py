@@ -180,7 +180,7 @@ def test_bad_flags_of_reproduce_are_one_line(tmp_path, arguments, words):
 def _write_play(folder):
     folder.mkdir()
     letters = "ABCDEFGHIJ"
-    speech = "Hark, hark! " * 30
+    speech = "Hark, hark! " * 90
     parts = [f"LORD {a}{b}:\n{speech}\n" for a in letters for b in letters]
     (folder / "input.txt").write_text("\n".join(parts))
     return folder
