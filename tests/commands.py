@@ -68,9 +68,8 @@ def start(
     """
     env = dict(os.environ if env is None else env)
     line = [str(word) for word in words]
-    if not (_CAN_FORK and may_fork):
-        return Command(line, cwd=cwd, env=env)
-    return Fork(line, cwd=cwd, env=env, import_anew=import_anew)
+    kind = Fork if _CAN_FORK and may_fork else Command
+    return kind(line, cwd=cwd, env=env, import_anew=import_anew)
 
 
 class Command:
@@ -82,7 +81,8 @@ class Command:
         self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())
         self.pid = self._start(**how)
 
-    def _start(self, *, cwd: Path, env: Mapping[str, str]) -> int:
+    def _start(self, *, cwd: Path, env: Mapping[str, str], import_anew: bool) -> int:
+        del import_anew  # it does anyhow
         out, err = self._files
         words = [sys.executable, *self.words]
         self._process = subprocess.Popen(

@@ -29,7 +29,7 @@ x = rng.normal(size=(60, 3)).astype(np.float32)
 samples = {"x": x, "y": x @ np.array([1.0, -2.0, 3.0], np.float32)}
 MODEL = fa.models.make_model(lambda key: {"w": jnp.zeros(3)}, loss_fn)
 CLIENTS = fa.data.make_client_data(samples, fa.data.iid(60, NUM_CLIENTS, rng=rng))
-LOCAL_UPDATE = fa.make_local_update(
+LOCAL_UPDATE: Any = fa.make_local_update(
     MODEL,
     CLIENTS,
     optax.chain(fa.add_proximal(0.1), optax.sgd(0.2)),
