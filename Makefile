@@ -7,17 +7,19 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test test-lowest lint format lock clean FORCE
+.PHONY: help train test test-quick test-lowest lint format lock clean FORCE
 
 PYTHON ?=
 ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= $(TWO_PROCESSES)
 LOCK_ARGS ?=
 UV ?= uv
 # The rooms that call other packages.
 LOWEST_ARGS ?= $(addprefix tests/,cli data engine experiment fleet jobs models parts \
   plotting storage worker)
 
+# A process runs whole files, which tests/conftest.py sorts, the longest first.
+TWO_PROCESSES := -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
@@ -38,6 +40,9 @@ train: $(STAMP)  ## set up .venv if needed, then run scripts/train.py $(ARGS)
 
 test: lint  ## everything that must hold: lint, types, tests
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-quick: $(STAMP)  ## the tests of all files that take little time
+	$(RUN) -m pytest $(TWO_PROCESSES) -m quick
 
 test-lowest: $(LOWEST)/.installed  ## tests with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest $(LOWEST_ARGS)

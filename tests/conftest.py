@@ -1,4 +1,7 @@
-"""Strict JAX and two CPU devices for all tests; must run before the back end starts."""
+"""Strict JAX and two CPU devices for all tests; must run before the back end starts.
+
+The files that take longest begin first, and all others are marked ``quick``.
+"""
 
 # ruff: noqa: E402 (the environment is read when JAX is imported)
 
@@ -28,11 +31,24 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import pytest
+from commands import end_parents
+from seconds import SECONDS
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    """Sort by file, the longest first, and mark what is quick."""
+    files = {item: item.path.relative_to(_TESTS).as_posix() for item in items}
+    items.sort(key=lambda item: -SECONDS.get(files[item], 0))
+    for item in items:
+        if files[item] not in SECONDS:
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,3 +56,9 @@ def _forget_programs():
     """Compiled code takes memory mappings, of which Linux gives a process 65,530."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _end_what_forks():
+    yield
+    end_parents()

@@ -1,11 +1,10 @@
 """What the pages say is there: paths, links, ten answers, and the floors that hold."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import run_code
 from house import measure_house
 from test_architecture import _MAY_IMPORT, _PARTS
 
@@ -149,7 +148,5 @@ def test_the_part_of_your_own_is_a_method_with_a_flag():
         "\nprint(make_settings(methods=('fedasync-cut',), cut_at=15.0)['cut_at'])"
         "\nprint(*cut(15.0)(jnp.array([0, 15, 16])))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = run_code(code, import_anew=True)
     assert done.stdout.split() == ["15.0", "1.0", "1.0", "0.1"]

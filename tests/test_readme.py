@@ -1,21 +1,17 @@
 """What the README shows is what happens."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from commands import ROOT, run_code
+
 README = ROOT / "README.md"
 
 
 def test_the_example_prints_what_it_says():
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     shown = re.search(r"# (\[.*\])$", code, re.MULTILINE)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert shown is not None
+    done = run_code(code, import_anew=True)
+    assert shown is not None and done.returncode == 0, done.stderr
     printed, promised = (
         [float(number) for number in text.strip(" []\n").split()]
         for text in (done.stdout, shown[1])
@@ -29,12 +25,7 @@ def test_the_examples_of_the_page_on_python_work_one_after_the_other(tmp_path):
     text = (ROOT / "docs" / "python.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 5
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(examples)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    done = run_code("\n".join(examples), cwd=tmp_path, import_anew=True)
     assert done.returncode == 0, done.stderr
     shown = re.search(r"^TrainResults of .*?^```", text, re.DOTALL | re.MULTILINE)
     assert shown is not None
@@ -56,9 +47,7 @@ def test_the_examples_of_the_page_on_python_work_one_after_the_other(tmp_path):
 def test_the_example_of_sweeps_works(tmp_path):
     text = (ROOT / "docs" / "sweeps.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = run_code(code, cwd=tmp_path, import_anew=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 + 2
@@ -70,8 +59,6 @@ def test_the_examples_of_runs_work_one_after_the_other(tmp_path):
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(examples) == 2
     for code in examples:
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
-        )
+        done = run_code(code, cwd=tmp_path, import_anew=True)
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(r"\d+ .*", done.stdout.splitlines()[-1])

@@ -77,11 +77,8 @@ def main() -> None:
     is_first = find_processes().is_first
     console = Console(quiet=not is_first)
     try:
-        if command.cluster is not None and find_processes().count > 1:
-            raise ValueError(
-                "ray must be left to one process, got "
-                f"{find_processes().count} (--no-distributed)"
-            )
+        if command.cluster is not None and (count := find_processes().count) > 1:
+            raise ValueError(f"ray needs one process, got {count} (--no-distributed)")
         combinations = make_grid(command.axes)
         points = {
             make_sweep_point(command, combination, seed): combination
@@ -129,7 +126,7 @@ def _tell(
         console.print(f"wrote {file}", highlight=False, soft_wrap=True)
 
 
-def _count(runs: Sequence[Any]) -> str:
+def _count(runs: Collection[Any]) -> str:
     return f"{len(runs)} run{'s' * (len(runs) != 1)}"
 
 

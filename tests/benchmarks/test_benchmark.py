@@ -3,19 +3,17 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from commands import ROOT, run_code, run_script
 from jax.sharding import Mesh
 
 import fedasync_jax as fa
 from benchmarks import ceilings, command, workloads
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = ROOT / "scripts"
 KEYS = [
     "workload",
     "updates_per_s",
@@ -46,19 +44,8 @@ KEYS = [
 UNKNOWN = KEYS[KEYS.index("ceiling_updates_per_s") : KEYS.index("peak_mb")]
 
 
-def run_python(*args, **env):
-    clean = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    return subprocess.run(
-        [sys.executable, *args],
-        env=clean | {"JAX_PLATFORMS": "cpu"} | env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def run_benchmark(*args):
-    return run_python(SCRIPTS / "benchmark.py", *args)
+    return run_script("benchmark.py", *args)
 
 
 def measure(*args):
@@ -273,7 +260,7 @@ runpy.run_path({str(SCRIPTS / "benchmark.py")!r}, run_name="__main__")
 
 
 def test_missing_torch_is_one_line_and_exit_code_2():
-    done = run_python("-c", WITHOUT_TORCH, "--workload", "lstm", "--against", "torch")
+    done = run_code(WITHOUT_TORCH, "--workload", "lstm", "--against", "torch")
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -384,14 +371,14 @@ def test_help_explains_every_flag():
         assert flag in done.stdout
 
 
-def ask_devices(**env):
+def ask_devices(may_fork=True, **env):
     code = (
         "import os; from fedasync_jax.jobs import cores; cores.use_all_cores();"
         "cores.use_all_cores(); import jax; print(len(jax.devices()));"
         "cores.use_all_cores(); print(os.environ['XLA_FLAGS']);"
         "print(cores.count_usable_cores())"
     )
-    done = run_python("-c", code, **env)
+    done = run_code(code, env={**os.environ, **env}, may_fork=may_fork)
     assert done.returncode == 0, done.stderr
     num_devices, flags, num_cores = done.stdout.splitlines()
     return int(num_devices), flags.split(), int(num_cores)
@@ -420,5 +407,5 @@ def test_flags_of_the_user_are_kept():
 
 
 def test_number_of_devices_of_the_user_is_kept():
-    num_devices, _, _ = ask_devices(XLA_FLAGS="", JAX_NUM_CPU_DEVICES="3")
+    num_devices, _, _ = ask_devices(False, XLA_FLAGS="", JAX_NUM_CPU_DEVICES="3")
     assert num_devices == 3

@@ -2,29 +2,18 @@
 
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_script
 
 from benchmarks.fuzz.case import Case, hash_files, judge
 from benchmarks.fuzz.child import Ended
 from benchmarks.fuzz.damage import damage_bytes, damage_json, damage_kind
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz.py"
-
 
 def run_fuzz(*words):
-    clean = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_script("fuzz.py", *words)
 
 
 def end(code=0, out="", err="", *, timed_out=False):

@@ -3,25 +3,18 @@
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
+from commands import ROOT, run_code
 
 from fedasync_jax.cli import command
 
-ROOT = Path(__file__).parents[2]
 FEDASYNC = "from fedasync_jax.cli.command import main; main()"
 
 
-def run(*arguments, cwd=ROOT, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-c", FEDASYNC, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-        **kwargs,
-    )
+def run(*arguments, cwd=ROOT):
+    """Run it, with the package imported anew: a word imports all that it needs."""
+    return run_code(FEDASYNC, *arguments, cwd=cwd, import_anew=True)
 
 
 def test_the_command_is_installed():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from commands import ROOT, run_script
 
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, fit_line
 
-ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py")]
 
 
@@ -77,14 +77,14 @@ def test_a_full_disk_under_the_output_is_one_line():
 
 
 def test_a_run_is_no_worse_without_pictures(tmp_path):
-    words = ["--methods", "sgd", "--num-updates", "1", "--hidden", "2"]
-    run = [*TRAIN, *words, "--run-dir", str(tmp_path / "run")]
-    subprocess.run(run, check=True, capture_output=True)
+    words = ["--methods", "sgd", "--num-updates", 1, "--hidden", 2]
+    words += ["--run-dir", tmp_path / "run"]
+    assert run_script("train.py", *words).returncode == 0
     for picture in (tmp_path / "run" / "plots").iterdir():
         picture.unlink()
     (tmp_path / "run" / "plots").rmdir()
     (tmp_path / "run" / "plots").write_text("a user's")
-    done = subprocess.run(run, capture_output=True, text=True)
+    done = run_script("train.py", *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "no pictures: accuracy.png needs a folder" in done.stdout.replace("\n", " ")
     assert (tmp_path / "run" / "plots").read_text() == "a user's"

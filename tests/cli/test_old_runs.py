@@ -3,18 +3,16 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import run_script
 
 from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.jobs.identity import identify_settings
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.resume import list_changes
 
-ROOT = Path(__file__).parents[2]
 OLD = Path(__file__).parent / "old_run"
 
 
@@ -35,8 +33,7 @@ def test_its_settings_are_read_and_nothing_is_lost_or_changed():
 def test_it_goes_on_to_the_same_end(tmp_path):
     run = shutil.copytree(OLD / "run", tmp_path / "run")
     before = (run / "metrics.jsonl").read_bytes()
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--resume", run]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_script("train.py", "--resume", run)
     assert done.returncode == 0, done.stderr
     after = (run / "metrics.jsonl").read_bytes()
     assert after.startswith(before)  # bit for bit: read from checkpoints, not made anew
@@ -59,10 +56,7 @@ def test_it_goes_on_to_the_same_end(tmp_path):
 def test_other_settings_are_refused_by_name(tmp_path, name):
     run = shutil.copytree(OLD / "run", tmp_path / "run")
     flag = f"--{name.replace('_', '-')}"
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--resume", run, flag]
-    done = subprocess.run(
-        [*command, "0.125"], capture_output=True, text=True, check=False
-    )
+    done = run_script("train.py", "--resume", run, flag, 0.125)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {name} must be ")
     assert done.stderr.count("\n") == 1

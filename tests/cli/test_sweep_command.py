@@ -4,27 +4,17 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import ROOT, run_script, start
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 METHODS = "methods=fedasync-constant,fedasync-hinge+fedavg"
 
 
-def run_script(name, *arguments, **env):
-    command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **env}
-    )
-
-
-def _sweep(out, *others, **env):
+def _sweep(out, *others, **how):
     small = ["--num-updates", 60, "--eval-every", 20, "--hidden", 8]
-    return run_script("sweep.py", *small, "--out", out, *others, **env)
+    return run_script("sweep.py", *small, "--out", out, *others, **how)
 
 
 def _read_table(out):
@@ -43,8 +33,8 @@ def swept(tmp_path_factory):
     stopped = _sweep(out, *grid, "--seeds", 4, 5, "--max-minutes", 1e-9)
     # Without --ray, a Ray that cannot be imported is not missed.
     (out.parent / "ray.py").write_text("raise SystemExit('ray was imported')")
-    no_ray = {"PYTHONPATH": str(out.parent)}
-    done = _sweep(out, *grid, "--seeds", 4, 5, **no_ray)
+    no_ray = {**os.environ, "PYTHONPATH": str(out.parent)}
+    done = _sweep(out, *grid, "--seeds", 4, 5, env=no_ray, may_fork=False)
     assert done.returncode == 0, done.stderr
     return out, stopped, done
 
@@ -62,21 +52,21 @@ def test_stopped_after_a_time_and_gone_on_with(swept):
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_interrupted_at_any_moment_and_gone_on_with(tmp_path, number, code):
-    command = [sys.executable, str(SCRIPTS / "sweep.py"), "--num-updates", "12000"]
-    command += ["--eval-every", "500", "--hidden", "8", "--methods", "fedasync-hinge"]
-    command += ["--seeds", "1", "2", "--out", str(tmp_path / "out")]
+    flags = ["--num-updates", 12000, "--eval-every", 500, "--hidden", 8]
+    flags += ["--methods", "fedasync-hinge", "--seeds", 1, 2]
+    flags += ["--out", tmp_path / "out"]
     files = [tmp_path / "out" / "all" / f"seed-{i}" / "metrics.jsonl" for i in (1, 2)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        while process.poll() is None:
-            if all(file.is_file() and file.stat().st_size > 700 for file in files):
-                break
-            time.sleep(0.01)
-        process.send_signal(number)
-        told = process.communicate()[0]
-    assert process.returncode == code
-    assert ("2 runs stopped; the same command goes on" in told) == (code == 130)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = start(ROOT / "scripts" / "sweep.py", *flags)
+    while process.poll() is None:
+        if all(file.is_file() and file.stat().st_size > 700 for file in files):
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    stopped = process.finish()
+    assert stopped.returncode == code
+    told = "2 runs stopped; the same command goes on" in stopped.stdout
+    assert told == (code == 130)
+    done = run_script("sweep.py", *flags)
     assert done.returncode == 0, done.stderr
     rows = _read_table(tmp_path / "out")
     accuracies = [row for row in rows if row["metric"] == "test_accuracy"]

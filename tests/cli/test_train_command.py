@@ -4,25 +4,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT, run_code, run_script, start
 
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import report, runner
 from fedasync_jax.storage import read_run, run_folder
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_script(name, *arguments, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -344,48 +337,38 @@ def test_h_per_task_and_periodic_triggers():
     assert (fedavg.trace.start_version % 10 == 0).all()
 
 
+TRAIN = ROOT / "scripts" / "train.py"
 _SHORT = ("--methods", "fedasync-polynomial", "--num-updates", "1000", "--eval-every")
 
 
-def _start(*args):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), *args],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _finish(*args):
-    process = _start(*args)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+def _finish(*args, **how):
+    done = run_script("train.py", *args, **how)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "run"
-    _finish(*_SHORT, "25", "--run-dir", str(path))
+    _finish(*_SHORT, "25", "--run-dir", path, may_fork=False)
     return path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, whole, number):
     path = tmp_path / "stopped"
-    process = _start(*_SHORT, "25", "--run-dir", str(path))
+    process = start(TRAIN, *_SHORT, "25", "--run-dir", path)
     while process.poll() is None and not list(path.glob("*/checkpoints/*.json")):
         time.sleep(0.01)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=120)
+    said = process.finish()
     if number != signal.SIGKILL:
-        assert process.returncode == 128 + number
-        assert f"--resume {path}" in said
+        assert said.returncode == 128 + number
+        assert f"--resume {path}" in said.stdout
     summary = run_script("train.py", "--summary", path).stdout
     assert f"go on with: python scripts/train.py --resume {path}" in summary
     assert "not finished, " in summary or "FedAsync" not in summary
     assert not (path / "summary.json").exists()
-    _finish("--resume", str(path))
+    _finish("--resume", path)
     slug = "fedasync-polynomial-0-5"
     model = f"{slug}/model/model.safetensors"
     for name in ("metrics.jsonl", model, f"{slug}/updates.npz"):
@@ -423,7 +406,6 @@ def test_a_run_of_somebody_else_is_refused_in_one_line(tmp_path, mode):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(mode)
         (Path(folder) / "config.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-c", code, folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_code(code, folder)
     assert done.stdout.startswith("run_dir must be a folder that can be "), done
     assert "(Permission denied)" in done.stdout and done.stdout.count("\n") == 1

@@ -22,7 +22,7 @@ TRACE = fa.sampled_staleness(
 )
 CENTERS = np.random.default_rng(1).normal(size=(CLIENTS, 3)).astype(np.float32)
 START = fa.Variables({"w": jnp.ones(3)}, {"mean": jnp.zeros(2), "steps": jnp.int32(0)})
-BATCHING = fa.Batching(max_width=4)
+BATCHING = fa.Batching(max_width=4, min_width=4)  # one program
 KEY = jax.random.key(7)
 
 

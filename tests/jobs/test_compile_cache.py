@@ -2,33 +2,26 @@
 
 import os
 import stat
-import subprocess
 import sys
 import time
 import zlib
-from pathlib import Path
 
 import pytest
+from commands import ROOT, run_code, run_script
 
 from fedasync_jax.jobs import compile_cache
 
-ROOT = Path(__file__).parents[2]
-SMALL = ("--methods", "fedasync-polynomial", "fedavg", "--num-updates", "60")
+SMALL = ("--methods", "fedasync-polynomial", "--num-updates", "60")
 SMALL += ("--eval-every", "20", "--hidden", "8")
 
 
-def train(folder, name, *more, **env):
+def train(folder, name, *more, may_fork=True, **env):
     """Run a small job with the cache below ``folder``, and return its metrics."""
     clean = {k: v for k, v in os.environ.items() if "CACHE" not in k}
     home = {"XDG_CACHE_HOME": str(folder / "cache"), "MPLCONFIGDIR": str(folder)}
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMALL, *more]
-    done = subprocess.run(
-        [*command, "--run-dir", str(folder / name)],
-        env=clean | home | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [*SMALL, *more, "--run-dir", folder / name]
+    how = {"env": clean | home | env, "may_fork": may_fork}
+    done = run_script("train.py", *words, **how)
     assert (done.returncode, done.stderr) == (0, "")
     return (folder / name / "metrics.jsonl").read_bytes()
 
@@ -43,7 +36,7 @@ def warm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm")
     if compile_cache.importlib.metadata.version("jaxlib") == "0.10.0":
         pytest.skip("has no cache of its own")
-    metrics = train(folder, "cold")
+    metrics = train(folder, "cold", may_fork=False)  # with other hashes of words
     return folder, metrics
 
 
@@ -78,7 +71,7 @@ def test_a_folder_that_cannot_be_is_as_good_as_none(warm, tmp_path, chosen):
     _, metrics = warm
     (tmp_path / "cache").write_text("a file in the way")
     env = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")} if chosen else {}
-    assert train(tmp_path, "run", **env) == metrics
+    assert train(tmp_path, "run", may_fork=not chosen, **env) == metrics
 
 
 def test_a_full_disk_is_as_good_as_none(warm, tmp_path):
@@ -99,13 +92,9 @@ def test_a_full_disk_is_as_good_as_none(warm, tmp_path):
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     clean = {k: v for k, v in os.environ.items() if "CACHE" not in k}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *SMALL, "--run-dir", str(tmp_path / "run")],
-        env=clean | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [*SMALL, "--run-dir", tmp_path / "run"]
+    env = clean | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run_code(code, *words, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
     entries = list_entries(tmp_path / "cache")

@@ -36,6 +36,12 @@ def some():
     ]
 
 
+@pytest.fixture(scope="module")
+def alone(some):
+    """Return what comes of each alone, to be read."""
+    return [_alone(built) for built in some]
+
+
 class _Tell(Callback):
     """Passes metrics and waves on to functions."""
 
@@ -98,12 +104,12 @@ def test_baselines_side_by_side(method):
         _assert_same(outcome, _alone(each))
 
 
-def test_each_is_as_if_it_ran_alone(some):
+def test_each_is_as_if_it_ran_alone(some, alone):
     told = [[], [], []]
     entries = _entries(some, tell=lambda number, row: told[number].append(row))
     outcomes = runner.run_together(entries, batching=_BATCHING)
-    for built, outcome, rows in zip(some, outcomes, told, strict=True):
-        _assert_same(outcome, _alone(built))
+    for expected, outcome, rows in zip(alone, outcomes, told, strict=True):
+        _assert_same(outcome, expected)
         assert isinstance(outcome, runner.Outcome) and rows == outcome.rows
 
 
@@ -126,17 +132,17 @@ def _stop(some, folder, calls):
         )
 
 
-def test_runs_that_were_stopped_go_on_alone(some, tmp_path):
+def test_runs_that_were_stopped_go_on_alone(some, alone, tmp_path):
     _stop(some, tmp_path, 3)
     with Checkpoints(tmp_path / "1", every=1) as checkpoints:
         outcome = runner.run_method(
             some[1], some[1].methods[0], batching=_BATCHING, checkpoints=checkpoints
         )
-    _assert_same(outcome, _alone(some[1]))
-    for outcome, built in zip(
-        runner.run_together(_entries(some, tmp_path)), some, strict=True
+    _assert_same(outcome, alone[1])
+    for outcome, expected in zip(
+        runner.run_together(_entries(some, tmp_path)), alone, strict=True
     ):
-        _assert_same(outcome, _alone(built))
+        _assert_same(outcome, expected)
 
 
 def test_runs_that_were_stopped_go_on_together_bit_for_bit(some, tmp_path):
@@ -154,7 +160,7 @@ def test_runs_that_were_stopped_go_on_together_bit_for_bit(some, tmp_path):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_stopped_before_all_have_begun(some, tmp_path):
+def test_stopped_before_all_have_begun(some, alone, tmp_path):
     narrow = Batching(max_width=1)
     with pytest.raises(runner.Stopped):
         runner.run_together(
@@ -162,22 +168,22 @@ def test_stopped_before_all_have_begun(some, tmp_path):
         )
     begun = [any((tmp_path / str(number)).glob("*")) for number in range(3)]
     assert begun == [True, False, False]
-    for outcome, built in zip(
-        runner.run_together(_entries(some, tmp_path)), some, strict=True
+    for outcome, expected in zip(
+        runner.run_together(_entries(some, tmp_path)), alone, strict=True
     ):
-        _assert_same(outcome, _alone(built))
+        _assert_same(outcome, expected)
 
 
-def test_one_run_alone_is_bit_for_bit_as_alone(some):
+def test_one_run_alone_is_bit_for_bit_as_alone(some, alone):
     told = []
     (outcome,) = runner.run_together(
         _entries(some[:1]), batching=_BATCHING, callback=_Tell(wave=told.append)
     )
-    alone = _alone(some[0])
     assert isinstance(outcome, runner.Outcome)
-    for a, b in zip(*map(jax.tree.leaves, (outcome.result, alone.result)), strict=True):
+    results = outcome.result, alone[0].result
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert outcome.rows == alone.rows
+    assert outcome.rows == alone[0].rows
     assert told[-1] == [40] and told == sorted(told)
 
 
@@ -208,10 +214,10 @@ def test_which_methods_can_run_together():
     assert not fits(hidden=(5,))
 
 
-def test_one_that_diverges_stops_alone(tmp_path):
+def test_one_that_diverges_stops_alone(alone, tmp_path):
     fine = _build(seed=0)
     bad = _build(seed=3, step_size=1e30, stop_after_rejected=8, max_update_norm=None)
-    with pytest.raises(runner.Diverged) as alone:
+    with pytest.raises(runner.Diverged) as expected:
         _alone(bad)
     for _ in range(2):  # also when it goes on
         rows = []
@@ -221,13 +227,13 @@ def test_one_that_diverges_stops_alone(tmp_path):
             tell=lambda n, row, rows=rows: rows.append(row["version"]) if n else None,
         )
         good, diverged = runner.run_together(entries, batching=_BATCHING)
-        _assert_same(good, _alone(fine))
+        _assert_same(good, alone[0])
         assert isinstance(diverged, runner.Diverged)
-        assert str(diverged) == str(alone.value)
+        assert str(diverged) == str(expected.value)
         assert rows == sorted(set(rows)) and rows[-1] < 40
 
 
-def test_the_one_that_diverges_is_trained_no_more(tmp_path):
+def test_the_one_that_diverges_is_trained_no_more(alone, tmp_path):
     bad = [
         _build(seed=seed, step_size=1e30, stop_after_rejected=8, max_update_norm=None)
         for seed in (3, 4)
@@ -241,7 +247,7 @@ def test_the_one_that_diverges_is_trained_no_more(tmp_path):
     )
     assert [type(outcome) for outcome in outcomes[:2]] == [runner.Diverged] * 2
     assert str(outcomes[0]) == str(earlier)
-    _assert_same(outcomes[2], _alone(fine))
+    _assert_same(outcomes[2], alone[0])
     assert 40 < len(told) < 80  # a task a call; 40 are those of the one that is fine
 
 

@@ -1,14 +1,12 @@
 """One call from settings to results: the same as in a folder, and with own objects."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import run_script
 
 import fedasync_jax as fa
 from fedasync_jax.experiment.build import build_experiment
@@ -16,7 +14,6 @@ from fedasync_jax.fleet.build import build_fleet
 from fedasync_jax.jobs.job import Results
 from fedasync_jax.storage import read_run
 
-ROOT = Path(__file__).parents[2]
 METHODS = ("fedasync-polynomial", "fedavg", "sgd")
 SMALL = {"num_clients": 8, "clients_per_round": 2, "concurrency": 4, "hidden": (8,)}
 SMALL |= {"num_updates": 40, "eval_every": 10, "methods": METHODS}
@@ -56,10 +53,7 @@ def test_in_memory_or_in_a_folder_it_comes_to_the_same(results, tmp_path):
 def test_a_folder_is_that_of_the_command_and_goes_on(tmp_path):
     path = tmp_path / "run"
     fa.train(small(run_dir=path, methods=("fedavg",)))
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--resume", path]
-    done = subprocess.run(
-        [*command, "--num-updates", "60"], capture_output=True, text=True, check=False
-    )
+    done = run_script("train.py", "--resume", path, "--num-updates", 60)
     assert done.returncode == 0, done.stderr
     longer = fa.train(small(num_updates=60, methods=("fedavg",), run_dir=path))
     assert longer["FedAvg"].metrics["version"].tolist() == [0, 10, 20, 30, 40, 50, 60]
@@ -176,10 +170,7 @@ def test_a_regression_has_a_loss_in_the_place_of_an_accuracy(tmp_path):
     figure = plotting.make_figures(mine)["loss"]
     assert figure.axes[0].get_ylabel() == "Test loss"
     assert figure.axes[0].get_yscale() == "log"
-    resume = [sys.executable, ROOT / "scripts" / "train.py", "--resume"]
-    done = subprocess.run(
-        [*resume, tmp_path / "run"], capture_output=True, text=True, check=False
-    )
+    done = run_script("train.py", "--resume", tmp_path / "run")
     assert done.returncode == 2
     assert done.stderr.startswith("error: resume must be a run of names alone, which")
     assert "model, clients, test" in done.stderr

@@ -1,14 +1,10 @@
 """A part of one's own is one file and one line: it runs, is checked and explained."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from commands import run_script
 
 
 class Own(NamedTuple):
@@ -154,10 +150,7 @@ SMALL = (
 
 
 def train(folder, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, check=False
-    )
+    return run_script("train.py", *arguments, cwd=folder)
 
 
 @pytest.fixture(params=OWN, ids=lambda kind: kind.replace(" ", "_"))

@@ -1,12 +1,11 @@
 """Pictures: what is drawn from a run folder, and which folders are refused."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_script
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -641,19 +640,13 @@ def test_language_models_are_compared_by_perplexity(tmp_path):
 
 def test_compared_runs_are_drawn_by_the_script(tmp_path):
     runs = [write_run(tmp_path / name, {"FedAvg": None}) for name in ("a", "b")]
-    script = Path(__file__).parents[2] / "scripts" / "plot.py"
-
-    def run_script(*arguments):
-        command = [sys.executable, str(script), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    done = run_script(*runs, "--out", tmp_path / "new" / "folder")
+    done = run_script("plot.py", *runs, "--out", tmp_path / "new" / "folder")
     assert done.returncode == 0, done.stderr
     compared = tmp_path / "new" / "folder" / "compare.png"
     pictures = [*(run / "plots" / "accuracy.png" for run in runs), compared]
     assert done.stdout.splitlines() == [f"wrote {path}" for path in pictures]
     assert all(path.is_file() for path in pictures)
-    done = run_script(runs[0], "--out", tmp_path)
+    done = run_script("plot.py", runs[0], "--out", tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "error: out is where two runs or more are compared, got one run\n"

@@ -194,8 +194,9 @@ def _draw_against_recount(num_clients, there, weights, keys):
             busy.remove((end, client))
             idle.add(client)
             is_idle[client] = True
+        is_there, until = there(clients, np.full(num_clients, now))
+        values = [key(now) for key in keys]
         for _ in range(rng.integers(1, 4)):
-            is_there, until = there(clients, np.full(num_clients, now))
             candidates = np.flatnonzero(is_idle & is_there)
             drawn = idle.pop(now)
             if drawn is None:
@@ -204,8 +205,8 @@ def _draw_against_recount(num_clients, there, weights, keys):
             client = drawn[0]
             assert client in candidates and drawn[1] == until[client]
             row = []
-            for key in keys:
-                order = candidates[np.argsort(key(now)[candidates], kind="stable")]
+            for value in values:
+                order = candidates[np.argsort(value[candidates], kind="stable")]
                 ends = np.cumsum(shares[order]) / shares[order].sum()
                 place = int(np.flatnonzero(order == client)[0])
                 own = shares[client] / shares[order].sum()

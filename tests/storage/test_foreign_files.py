@@ -1,11 +1,8 @@
 """What the project did not make, it neither removes nor changes."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from commands import run_script
 
 import fedasync_jax as fa
 from fedasync_jax.engine.state import init_state
@@ -188,15 +185,7 @@ def test_a_folder_with_anything_else_is_no_run_folder(tmp_path):
 
 def test_the_command_refuses_the_folder_of_a_user(tmp_path):
     check = plant(tmp_path / "work")
-    code = "from fedasync_jax.cli.command import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", "--run-dir", "."],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path / "work",
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        check=False,
-    )
+    done = run_script("train.py", "--run-dir", ".", cwd=tmp_path / "work")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     check()
 
