@@ -85,7 +85,7 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
         "run",
         "What is run, for how long, and what is kept of it.",
         ("run",),
-        ("methods", "num_updates", "eval_every", "seed", "run_dir"),
+        ("methods", "num_updates", "eval_every", "evaluate_clients", "seed", "run_dir"),
     ),
 )
 

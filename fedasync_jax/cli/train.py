@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, fit_line, name_program
-from fedasync_jax.cli.results import make_table
+from fedasync_jax.cli.results import make_client_table, make_table
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.train_flags import TrainCommand, parse_train
@@ -105,6 +105,10 @@ def _print_results(console: Console, results: TrainResults) -> None:
     console.print(make_table(results.table()))
     what = name_score(results.outcomes[0].rows[-1])
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
+    by_client = make_client_table(results.table())
+    if by_client is not None:
+        console.print(by_client)
+        console.print("on every client's own train samples, by the final model")
     console.print(_describe_memory(), highlight=False)
 
 

@@ -126,6 +126,14 @@ def read_timeline(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | N
     return _check_index(arrays, "activity", ACTIVITIES, path)
 
 
+def read_client_scores(
+    run_dir: str | Path, method: str
+) -> dict[str, np.ndarray] | None:
+    """Read the final model's scores by client, [C], as ``read_updates`` does."""
+    path = Path(run_dir) / slugify(method) / "clients.npz"
+    return _read_arrays(path, {"loss": "f"})
+
+
 def read_is_async(run_dir: str | Path, method: str) -> bool | None:
     """Return whether arrivals of a method may be stale; None if it is not written.
 
