@@ -1,6 +1,7 @@
 """How a model is judged on every client's own data, and how that is spread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -54,7 +55,9 @@ def add_client_spread(workload: Workload, variables: Variables) -> Workload:
     judge = make_client_judge(workload)
     try:
         jax.block_until_ready(judge(variables))
-    except Exception as error:  # of whatever the metrics do with samples of another kind
+    except (
+        Exception
+    ) as error:  # of whatever the metrics do with samples of another kind
         raise ValueError(
             "evaluate_clients must be never for a model whose metrics cannot judge the "
             f"clients' samples, got always ({type(error).__name__}: {error})"
@@ -73,6 +76,6 @@ def add_client_spread(workload: Workload, variables: Variables) -> Workload:
     return workload._replace(evaluate=evaluate)
 
 
-def choose_client_score(scores: dict[str, Array]) -> str:
+def choose_client_score(scores: Mapping[str, Any]) -> str:
     """Return what clients are compared by: their accuracy, without it their loss."""
     return "accuracy" if "accuracy" in scores else "loss"

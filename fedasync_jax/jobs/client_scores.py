@@ -15,14 +15,12 @@ from fedasync_jax.worker.client_evaluation import ClientSpread, spread_over_clie
 ClientScores = Mapping[str, np.ndarray]
 
 
-def judge_clients(
-    experiment: Experiment, outcome: Outcome, told: Callback
-) -> Outcome:
+def judge_clients(experiment: Experiment, outcome: Outcome, told: Callback) -> Outcome:
     """Return an outcome with the scores of its final model on every client's own data.
 
     They are means over the samples that a client trains on: ``loss`` and, of
-    classifiers, ``accuracy``, float32 [C] each. A model whose metrics cannot judge these
-    samples is left without, and a note says why: a run that is done is not lost.
+    classifiers, ``accuracy``, float32 [C] each. A model whose metrics cannot judge
+    these samples is left without, and a note says why: a run that is done is not lost.
     """
     if experiment.settings.run.evaluate_clients == "never":
         return outcome
@@ -32,8 +30,8 @@ def judge_clients(
     except Exception as error:  # of whatever the user's metrics do
         reason = " ".join(str(error).split())[:160]
         told.on_note(
-            f"{outcome.method.name} has no scores by client: the model's metrics cannot "
-            f"judge the clients' samples ({type(error).__name__}: {reason})"
+            f"{outcome.method.name} has no scores by client: its metrics cannot judge "
+            f"the clients' samples ({type(error).__name__}: {reason})"
         )
         return outcome
     return outcome._replace(client_scores=scores)
@@ -46,7 +44,7 @@ def summarize_clients(scores: ClientScores) -> dict[str, Any]:
     or ``client_loss_mean`` and so on where there is no accuracy, see
     ``worker.ClientSpread``; None if a score is not finite.
     """
-    name = choose_client_score(dict(scores))
+    name = choose_client_score(scores)
     values = scores[name]
     fields: Mapping[str, Any] = dict.fromkeys(ClientSpread._fields)
     if np.isfinite(values).all() and values.min() >= 0:

@@ -20,6 +20,7 @@ from fedasync_jax.storage.schema import (
     Facts,
     MetricsChecksum,
     MetricsLine,
+    SummaryLine,
     parse_json,
     read_json,
 )
@@ -80,6 +81,19 @@ def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
     if not methods:
         raise ValueError(f"metrics.jsonl must hold one whole line or more, got {path}")
     return {m: [rows[v] for v in sorted(rows)] for m, rows in methods.items()}
+
+
+def read_summary(run_dir: str | Path) -> list[Row]:
+    """Read ``summary.json``, a line a method; none if the run is not finished.
+
+    Raises:
+      ValueError: if it is there but cannot be read.
+    """
+    path = Path(run_dir) / "summary.json"
+    if not path.exists():
+        return []
+    _, rows = read_json(path, list[SummaryLine], "the table of a run")
+    return rows
 
 
 def read_models(run_dir: str | Path) -> dict[str, dict[str, Any]]:

@@ -84,7 +84,7 @@ def _sum_by_client(
     variables: Variables,
     piece: tuple[Array, Array],
 ) -> dict[str, Array]:
-    """Return the sums of a piece by client, [C] each: one program for all partitions."""
+    """Return sums of a piece by client, [C] each; partitions share the program."""
     (constants, arrays), (rows, owners) = held, piece
 
     def sum_of_one(sample: PyTree) -> dict[str, Array]:
