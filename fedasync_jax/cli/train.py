@@ -19,11 +19,11 @@ from fedasync_jax.data.partition.summary import summarize_label_counts
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import report, runner
+from fedasync_jax.jobs.loggers.by_name import make_loggers
 from fedasync_jax.jobs.machine import device_peak_mb, host_peak_mb
 from fedasync_jax.jobs.progress import ProgressLine
 from fedasync_jax.jobs.results import TrainResults
 from fedasync_jax.jobs.scores import name_score
-from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.jobs.training import run_settings
 
 
@@ -72,13 +72,14 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
     """Run all methods; when asked to stop or at an error, end the process."""
     with _Header(console, path) as header, ProgressLine(console) as progress:
         try:
-            told = [TensorBoard(path / "tensorboard")] if command.tensorboard else []
             return run_settings(
                 command.settings,
                 run_dir=path,
                 config={"preset": command.preset, "fleet": command.fleet},
                 on_begin=header.show,
-                callbacks=[progress, *told],
+                callbacks=[progress],
+                loggers=make_loggers(command.log_to, path),
+                warn=progress.on_note,
                 should_stop=lambda: bool(header.asked),
             )
         except runner.Stopped as stop:

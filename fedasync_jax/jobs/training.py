@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.cores import use_all_cores
 from fedasync_jax.jobs.identity import identify, identify_settings
 from fedasync_jax.jobs.job import run_in_memory, run_job
+from fedasync_jax.jobs.loggers.protocol import Logger, LoggerCallback
 from fedasync_jax.jobs.machine import describe_origin
 from fedasync_jax.jobs.results import TrainResults
 from fedasync_jax.storage.resume import check_goes_on
@@ -35,6 +37,7 @@ def train(
     unroll: bool = False,
     progress: bool = False,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> TrainResults:
     """Compare methods on one problem and one fleet, as ``fedasync train`` does.
 
@@ -60,6 +63,8 @@ def train(
       progress: whether to tell on stdout how it goes: a moving line on a terminal,
         lines now and then in a notebook or a file.
       callbacks: who else is told, see ``Callback``.
+      loggers: where metrics go as well, see ``Logger``; one that fails ends with a
+        warning, and the run goes on.
 
     Raises:
       OSError: if something cannot be written.
@@ -78,7 +83,11 @@ def train(
             line = stack.enter_context(_make_progress())
             callbacks = [line, *callbacks]
         return run_settings(
-            settings, own, run_dir=settings.run.run_dir, callbacks=callbacks
+            settings,
+            own,
+            run_dir=settings.run.run_dir,
+            callbacks=callbacks,
+            loggers=loggers,
         )
 
 
@@ -90,6 +99,8 @@ def run_settings(
     config: Mapping[str, Any] | None = None,
     on_begin: Callable[[Experiment], None] = lambda experiment: None,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    warn: Callable[[str], None] = warnings.warn,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResults:
     """Build an experiment and run its methods, in a folder or without.
@@ -102,6 +113,8 @@ def run_settings(
         that the settings began with.
       on_begin: called when everything is built and nothing is trained yet.
       callbacks: who is told.
+      loggers: see ``train``.
+      warn: receives a line if a logger fails.
       should_stop: asked after every call of the device.
 
     Raises:
@@ -111,6 +124,7 @@ def run_settings(
     """
     check_own(own)
     settings = fit_settings(settings, own)
+    callbacks = [*callbacks, *_wrap_loggers(loggers, warn, settings, run_dir)]
     if run_dir is None:
         built = build_experiment(settings, own)
         on_begin(built)
@@ -130,6 +144,18 @@ def run_settings(
         on_begin(built)
         ended = run_job(built, folder, callbacks=callbacks, should_stop=should_stop)
     return TrainResults(built, *ended, folder.path)
+
+
+def _wrap_loggers(
+    loggers: Sequence[Logger],
+    warn: Callable[[str], None],
+    settings: Settings,
+    run_dir: Path | None,
+) -> list[Callback]:
+    return [
+        LoggerCallback(logger, warn, settings=settings.to_json(), folder=run_dir)
+        for logger in loggers
+    ]
 
 
 def _make_progress() -> Any:
