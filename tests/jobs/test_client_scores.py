@@ -17,7 +17,11 @@ from fedasync_jax.storage import read_run
 from fedasync_jax.worker import make_client_evaluate
 
 SMALL = {"num_clients": 8, "clients_per_round": 2, "concurrency": 4, "hidden": (8,)}
-SMALL |= {"num_updates": 40, "eval_every": 20, "methods": ("fedasync-hinge", "fedavg")}
+SMALL |= {
+    "num_updates": 40,
+    "eval_every": 20,
+    "methods": ("tethered:average=4", "fedavg"),
+}
 FIELDS = ("mean", "worst_tenth", "best_tenth", "std", "gini")
 
 

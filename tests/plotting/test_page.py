@@ -164,6 +164,16 @@ def test_a_run_that_is_not_finished_says_so(tmp_path):
     assert "not finished" not in make_page([tmp_path])
 
 
+def test_a_method_that_diverged_says_so(tmp_path):
+    bad = {"max_update_norm": 1e-6, "stop_after_rejected": 5}
+    settings = fa.make_settings(**{**SMALL, **bad, "methods": METHODS[1:]})
+    results = fa.train(settings.replace(run_dir=tmp_path))
+    assert len(results.diverged) == 1
+    page = make_page([tmp_path])
+    assert "This run has methods that ended early." in page
+    assert re.search(r"FedAvg ended early at \d+ of 40 updates\.", page)
+
+
 def test_a_run_of_an_earlier_version_is_shown_as_far_as_it_is(tmp_path):
     run = shutil.copytree(OLD, tmp_path / "run")
     page = make_page([run])

@@ -113,9 +113,10 @@ def _make_banner(name: str, run: RunFacts, num_runs: int) -> str:
     if not lines:
         return ""
     which = "This run" if num_runs == 1 else f"The run {name}"
+    state = "has methods that ended early" if run.is_over else "is not finished"
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return (
-        f"<div class='banner' role='alert'><b>{escape(which)} is not finished.</b>"
+        f"<div class='banner' role='alert'><b>{escape(which)} {state}.</b>"
         f"<ul>{items}</ul></div>"
     )
 

@@ -37,6 +37,11 @@ class RunFacts(NamedTuple):
     writer: str | None
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is to come, even of methods that ended early."""
+        return bool(self.summary) and self.writer is None
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """Its settings by their flat names, as JSON has them."""
         return self.config["settings"]
@@ -71,20 +76,19 @@ def describe_progress(run: RunFacts) -> Iterator[str]:
     )
     if not left and len(rows) >= asked:
         return
-    is_over = bool(run.summary) and run.writer is None
     total = run.settings.get("num_updates")
     for method in left:
         last = rows[method][-1]
         place = f"version {last['version']:,}"
         if last["updates"] is not None and total:
             place = f"{last['updates']:,} of {total:,} updates"
-        yield f"{method} {'ended early' if is_over else 'is'} at {place}."
+        yield f"{method} {'ended early' if run.is_over else 'is'} at {place}."
     if len(rows) < asked:
         count = asked - len(rows)
         yield f"{count} of {asked} methods {'has' if count == 1 else 'have'} not begun."
     if run.writer is not None:
         yield f"It is written to by {run.writer}: make the page again to see more."
-    elif not is_over:
+    elif not run.is_over:
         yield f"Go on with: {resume_line(run)}"
 
 
