@@ -36,6 +36,9 @@ COMMANDS = {
         "fedasync_jax.cli.leaderboard", "compare mixing rules, one of your own too"
     ),
     "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs or sweeps"),
+    "report": Command(
+        "fedasync_jax.cli.report", "write a page of runs: one HTML file to mail"
+    ),
     "summary": Command(
         "fedasync_jax.cli.summary", "say what runs are, and how far they came"
     ),

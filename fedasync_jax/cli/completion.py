@@ -37,10 +37,12 @@ def main() -> None:
 def list_flags() -> Mapping[str, Sequence[Flag]]:
     """Return the flags of every command."""
     of_plot = Flag("out", "FOLDER", "Folder for the comparison of several runs.")
+    of_report = Flag("out", "FILE", "The page; default: report.html in the run.")
     known = {
         "train": [*_HELP_ALL, *_all_flags(TRAIN_FLAGS)],
         "sweep": [*_HELP_ALL, *_all_flags(SWEEP_FLAGS)],
         "plot": [*_HELP, of_plot],
+        "report": [*_HELP, of_report],
     }
     return {name: known.get(name, _HELP) for name in COMMANDS}
 

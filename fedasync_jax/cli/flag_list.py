@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from fedasync_jax.cli.flags import explain
 from fedasync_jax.experiment.presets import FLEETS, PRESETS
 from fedasync_jax.experiment.settings import PARTS, Settings
+from fedasync_jax.jobs.loggers.by_name import LOGGERS
 from fedasync_jax.parts.bounds import OneOf, find_allowed
 from fedasync_jax.parts.settings import PartSettings
 
@@ -85,7 +86,7 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
         "run",
         "What is run, for how long, and what is kept of it.",
         ("run",),
-        ("methods", "num_updates", "eval_every", "seed", "run_dir"),
+        ("methods", "num_updates", "eval_every", "evaluate_clients", "seed", "run_dir"),
     ),
 )
 
@@ -139,7 +140,14 @@ TRAIN_FLAGS = (
     Flag("resume", "RUN", "Go on with a run that was interrupted, or go further."),
     Flag("summary", "RUN", "Only say what a run or a sweep is, and how far it came."),
     Flag("check", "", "Test every schedule for what must always hold."),
-    Flag("tensorboard", "", "Write the metrics for TensorBoard as well."),
+    Flag(
+        "log_to",
+        "NAME ...",
+        "Write the metrics for others as well.",
+        choices=tuple(LOGGERS),
+        takes_many=True,
+    ),
+    Flag("tensorboard", "", "The same as --log-to tensorboard.", is_common=False),
     *_DISTRIBUTED,
     *_KEPT,
 )

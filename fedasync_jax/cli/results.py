@@ -5,6 +5,13 @@ from typing import Any
 
 from rich.table import Table
 
+_CLIENT_TITLES = {
+    "worst_tenth": "worst 10%",
+    "best_tenth": "best 10%",
+    "std": "sd",
+    "gini": "Gini",
+}
+
 
 def make_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the table of ``report.summarize_all``, 80 columns wide at most.
@@ -19,6 +26,36 @@ def make_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         cells = [format_cell(row) for format_cell in columns.values()]
+        table.add_row(row["method"], *cells)
+    return table
+
+
+def make_client_table(rows: Sequence[dict[str, Any]]) -> Table | None:
+    """Return how well the clients are served, see ``summarize_clients``.
+
+    None if no method was judged on their data.
+    """
+    score = next((s for s in ("accuracy", "loss") if f"client_{s}_mean" in rows[0]), "")
+    if not score:
+        return None
+    spec = ".1%" if score == "accuracy" else ".4g"
+    columns = {
+        "mean": spec,
+        "worst_tenth": spec,
+        "best_tenth": spec,
+        "std": spec,
+        "gini": ".3f",
+    }
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column(f"{score} by client", overflow="fold")
+    for name in columns:
+        title = _CLIENT_TITLES.get(name, name)
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [
+            _format(row.get(f"client_{score}_{name}"), spec)
+            for name, spec in columns.items()
+        ]
         table.add_row(row["method"], *cells)
     return table
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from fedasync_jax.cli.distributed import count_processes, end_together
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, fit_line, name_program
-from fedasync_jax.cli.results import make_table
+from fedasync_jax.cli.results import make_client_table, make_table
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.train_flags import TrainCommand, parse_train
@@ -21,11 +21,11 @@ from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs import report, runner
+from fedasync_jax.jobs.loggers.by_name import make_loggers
 from fedasync_jax.jobs.machine import device_peak_mb, host_peak_mb
 from fedasync_jax.jobs.progress import ProgressLine
 from fedasync_jax.jobs.results import TrainResults
 from fedasync_jax.jobs.scores import name_score
-from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.jobs.training import run_settings
 
 
@@ -84,14 +84,14 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
     """Run all methods; when asked to stop or at an error, end the process."""
     with _Header(console, path) as header, ProgressLine(console) as progress:
         try:
-            writes = command.tensorboard and find_processes().is_first
-            told = [TensorBoard(path / "tensorboard")] if writes else []
             return run_settings(
                 command.settings,
                 run_dir=path,
                 config={"preset": command.preset, "fleet": command.fleet},
                 on_begin=header.show,
-                callbacks=[progress, *told],
+                callbacks=[progress],
+                loggers=make_loggers(command.log_to, path),
+                warn=progress.on_note,
                 should_stop=lambda: bool(header.asked),
             )
         except runner.Stopped as stop:
@@ -119,6 +119,10 @@ def _print_results(console: Console, results: TrainResults) -> None:
     console.print(make_table(results.table()))
     what = name_score(results.outcomes[0].rows[-1])
     console.print(f"{what}: on the test set, of the last ten evaluations; d: staleness")
+    by_client = make_client_table(results.table())
+    if by_client is not None:
+        console.print(by_client)
+        console.print("on every client's own train samples, by the final model")
     console.print(_describe_memory(), highlight=False)
 
 

@@ -27,7 +27,7 @@ class TrainCommand(NamedTuple):
       preset: name of the settings it starts from.
       fleet: name of the devices that replace those of the preset; None: none.
       check: whether to test every schedule.
-      tensorboard: whether to write for TensorBoard.
+      log_to: names of loggers.
       load: files and modules with parts of the user's own.
       compile_cache: whether to keep compiled programs on the disk.
       settings: of the experiment.
@@ -36,7 +36,7 @@ class TrainCommand(NamedTuple):
     preset: str
     fleet: str | None
     check: bool
-    tensorboard: bool
+    log_to: Sequence[str]
     load: Sequence[str]
     compile_cache: bool
     settings: Settings
@@ -65,7 +65,7 @@ def parse_train(args: Sequence[str]) -> TrainCommand:
         preset=start.preset,
         fleet=start.fleet,
         check=start.own.check,
-        tensorboard=start.own.tensorboard,
+        log_to=[*(start.own.log_to or []), *["tensorboard"] * start.own.tensorboard],
         load=start.own.load or [],
         compile_cache=not start.own.no_compile_cache,
         settings=settings,

@@ -14,6 +14,7 @@ import jax
 from fedasync_jax import mixing
 from fedasync_jax.base import Array, Variables
 from fedasync_jax.experiment.build_worker import make_worker
+from fedasync_jax.experiment.client_judge import add_client_spread
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.memory import (
     check_run_memory,
@@ -62,6 +63,8 @@ def build_experiment(settings: Settings, own: OwnParts = NOTHING_OWN) -> Experim
     if settings.worker.warmup_epochs:
         key = settings.make_key("warmup")
         variables = _warm_up(settings.worker, workload, variables, key)
+    if settings.run.evaluate_clients == "always":
+        workload = add_client_spread(workload, variables)
     return Experiment(
         settings=settings, workload=workload, variables=variables, methods=methods
     )

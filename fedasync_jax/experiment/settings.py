@@ -26,7 +26,7 @@ from fedasync_jax.experiment.method_names import (
 from fedasync_jax.fleet.settings import FleetSettings
 from fedasync_jax.mixing.settings import MixingSettings
 from fedasync_jax.models.settings import ModelSettings
-from fedasync_jax.parts.bounds import Bounds, Explained, at_least
+from fedasync_jax.parts.bounds import Bounds, Explained, at_least, one_of
 from fedasync_jax.parts.settings import PartSettings, kinds_of
 from fedasync_jax.schedule.settings import ScheduleSettings
 from fedasync_jax.worker.settings import WorkerSettings
@@ -43,6 +43,8 @@ class RunSettings(PartSettings):
       num_updates: Client updates that the server mixes (T); the baselines get as many
         gradients.
       eval_every: Updates between evaluations on the test set.
+      evaluate_clients: When models are evaluated on every client's own data: end (the
+        final ones), always (at every evaluation, too) or never.
       seed: Seed of everything random. Same settings and seed: same result.
       run_dir: Folder to write to: a new one, or that of a run with the same settings,
         which then goes on. Default: a new one under runs/.
@@ -64,6 +66,7 @@ class RunSettings(PartSettings):
     )
     num_updates: Annotated[int, at_least(1)] = 3000
     eval_every: Annotated[int, at_least(1)] = 50
+    evaluate_clients: Annotated[str, one_of(("end", "always", "never"))] = "end"
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     run_dir: Path | None = None
     checkpoint_every: Annotated[int, at_least(1)] = 100

@@ -1,7 +1,9 @@
 """Callbacks: who is told how methods go, in one protocol for one run and for many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from fedasync_jax.engine.state import RunResult
 from fedasync_jax.experiment.records import Method
@@ -17,12 +19,15 @@ class Outcome(NamedTuple):
       result: final state, updates and evaluations.
       rows: the metrics, as in ``metrics.jsonl``.
       wall_seconds: from its first compilation to its last evaluation.
+      client_scores: of its final model, by client, see ``client_scores``; None: it was
+        not judged on their data.
     """
 
     method: Method
     result: RunResult
     rows: list[Row]
     wall_seconds: float
+    client_scores: Mapping[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         """Return what it is in a line; the arrays in it would fill pages."""

@@ -13,6 +13,7 @@ from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs import report
 from fedasync_jax.jobs.callbacks import Callback, Callbacks, Outcome
+from fedasync_jax.jobs.client_scores import judge_clients
 from fedasync_jax.jobs.metrics import Row
 from fedasync_jax.jobs.runner import Stopped, can_run_together, run_together
 from fedasync_jax.jobs.session import Diverged, Entry
@@ -101,6 +102,7 @@ def run_in_memory(
             told.on_stop(method, str(stop))
             raise
         if isinstance(outcome, Outcome):
+            outcome = judge_clients(experiment, outcome, told)
             told.on_end(outcome)
         else:
             told.on_stop(method, str(outcome))
@@ -141,6 +143,7 @@ def run_jobs(
         for part, outcome in zip(group, outcomes, strict=True):
             folder = part.job.folder
             if isinstance(outcome, Outcome):
+                outcome = judge_clients(part.job.experiment, outcome, told)
                 if folder.writes:
                     _write_outcome(folder, part.job.experiment, outcome)
                 told.on_end(outcome)
@@ -281,6 +284,10 @@ def _write_outcome(folder: RunFolder, experiment: Experiment, outcome: Outcome) 
     timeline = report.sample_timeline(experiment, method)
     if timeline is not None:
         archives["timeline"] = timeline._asdict()
+    if outcome.client_scores is None:
+        folder.drop_archive(method.name, "clients")  # of a shorter run
+    else:
+        archives["clients"] = outcome.client_scores
     folder.write_method(method.name, **archives)
     about = {
         "method": method.name,

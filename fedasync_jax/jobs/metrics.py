@@ -91,7 +91,7 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
     Args:
       metrics: means over the test set: "loss", "correct" of a classifier, and
         "valid_loss" and "valid_correct" where there is a validation set; None where one
-        is unknown.
+        is unknown. Those that begin with "client_" are taken over.
       is_text: whether there is a perplexity, exp(loss).
     """
     loss = float(metrics.get("loss", np.nan))
@@ -104,6 +104,8 @@ def judge(metrics: Mapping[str, Any], *, is_text: bool) -> dict[str, float | Non
         row["valid_loss"] = finite(float(metrics["valid_loss"]))
     if "valid_correct" in metrics:
         row["valid_accuracy"] = float(metrics["valid_correct"])
+    of_clients = [name for name in metrics if name.startswith("client_")]
+    row |= {name: finite(float(metrics[name])) for name in of_clients}
     if is_text:
         with np.errstate(over="ignore"):
             row["test_perplexity"] = finite(float(np.exp(loss)))

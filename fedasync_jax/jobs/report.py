@@ -8,6 +8,7 @@ import numpy as np
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Outcome
+from fedasync_jax.jobs.client_scores import summarize_clients
 from fedasync_jax.jobs.metrics import finite
 from fedasync_jax.jobs.scores import NUM_LAST, last_trained, name_score
 from fedasync_jax.schedule.invariants import find_violations
@@ -59,12 +60,14 @@ def summarize(outcome: Outcome, num_last: int = NUM_LAST) -> dict[str, Any]:
         scores |= _sum_up(tail, "test_accuracy", "min")
     if name_score(last) != "accuracy":
         scores |= _sum_up(tail, f"test_{name_score(last)}", "max")
-    is_async = outcome.method.is_async
+    is_async, by_client = outcome.method.is_async, outcome.client_scores
+    of_clients = {} if by_client is None else summarize_clients(by_client)
     return {
         "method": outcome.method.name,
         "gradients": last["gradients"],
         "virtual_time": last["virtual_time"],
         **scores,
+        **of_clients,
         "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
         "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
         "rejected": last["rejected"],

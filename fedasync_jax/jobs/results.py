@@ -73,6 +73,16 @@ class MethodResults:
         return None if timeline is None else timeline._asdict()
 
     @property
+    def client_scores(self) -> dict[str, np.ndarray] | None:
+        """Arrays [C] by name: ``loss`` and ``accuracy`` on every client's own data.
+
+        Of the final model; without an accuracy the loss alone. None with
+        ``evaluate_clients="never"``.
+        """
+        scores = self.outcome.client_scores
+        return None if scores is None else dict(scores)
+
+    @property
     def variables(self) -> Variables:
         """The final model: what is judged, and what a run folder keeps."""
         return find_evaluated(self.outcome.method.mixer, self.outcome.result.state)

@@ -23,6 +23,9 @@ _BOUNDS = {
     "valid_accuracy": (0.0, 1.0),
     "valid_loss": (0.0, math.inf),
     "train_loss": (0.0, math.inf),
+    "client_accuracy_mean": (0.0, 1.0),
+    "client_accuracy_worst_tenth": (0.0, 1.0),
+    "client_accuracy_gini": (0.0, 1.0),
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.cores import use_all_cores
 from fedasync_jax.jobs.identity import identify, identify_settings
 from fedasync_jax.jobs.job import run_in_memory, run_job
+from fedasync_jax.jobs.loggers.protocol import Logger, LoggerCallback
 from fedasync_jax.jobs.machine import describe_origin
 from fedasync_jax.jobs.results import TrainResults
 
@@ -40,6 +42,7 @@ def train(
     unroll: bool = False,
     progress: bool = False,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> TrainResults:
     """Compare methods on one problem and one fleet, as ``fedasync train`` does.
 
@@ -69,6 +72,8 @@ def train(
       progress: whether to tell on stdout how it goes: a moving line on a terminal,
         lines now and then in a notebook or a file.
       callbacks: who else is told, see ``Callback``.
+      loggers: where metrics go as well, see ``Logger``; one that fails ends with a
+        warning, and the run goes on.
 
     Raises:
       OSError: if something cannot be written.
@@ -88,7 +93,11 @@ def train(
             line = stack.enter_context(_make_progress())
             callbacks = [line, *callbacks]
         return run_settings(
-            settings, own, run_dir=settings.run.run_dir, callbacks=callbacks
+            settings,
+            own,
+            run_dir=settings.run.run_dir,
+            callbacks=callbacks,
+            loggers=loggers,
         )
 
 
@@ -100,6 +109,8 @@ def run_settings(
     config: Mapping[str, Any] | None = None,
     on_begin: Callable[[Experiment], None] = lambda experiment: None,
     callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    warn: Callable[[str], None] = warnings.warn,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResults:
     """Build an experiment and run its methods, in a folder or without.
@@ -112,6 +123,8 @@ def run_settings(
         that the settings began with.
       on_begin: called when everything is built and nothing is trained yet.
       callbacks: who is told.
+      loggers: see ``train``.
+      warn: receives a line if a logger fails.
       should_stop: asked after every call of the device.
 
     Raises:
@@ -119,10 +132,15 @@ def run_settings(
       Stopped: if it was asked to, after a checkpoint if there is a folder.
       ValueError: see ``train``.
     """
+
+    def listen(settings: Settings) -> list[Callback]:
+        """Return who is told; of several processes, only process 0 tells anybody."""
+        if not find_processes().is_first:
+            return []
+        return [*callbacks, *_wrap_loggers(loggers, warn, settings, run_dir)]
+
     with find_processes().together():
-        return _run_here(
-            settings, own, run_dir, config, on_begin, callbacks, should_stop
-        )
+        return _run_here(settings, own, run_dir, config, on_begin, listen, should_stop)
 
 
 def _run_here(
@@ -131,15 +149,14 @@ def _run_here(
     run_dir: Path | None,
     config: Mapping[str, Any] | None,
     on_begin: Callable[[Experiment], None],
-    callbacks: Sequence[Callback],
+    listen: Callable[[Settings], Sequence[Callback]],
     should_stop: Callable[[], bool],
 ) -> TrainResults:
     """Do what ``run_settings`` does, as one of several processes."""
-    if not find_processes().is_first:
-        callbacks = ()
     check_own(own)
     settings = fit_settings(settings, own)
     check_same_settings(settings)
+    callbacks = listen(settings)
     if run_dir is None:
         built = build_in_all(lambda: build_experiment(settings, own))
         on_begin(built)
@@ -159,6 +176,18 @@ def _run_here(
         on_begin(built)
         ended = run_job(built, folder, callbacks=callbacks, should_stop=should_stop)
     return TrainResults(built, *ended, folder.path)
+
+
+def _wrap_loggers(
+    loggers: Sequence[Logger],
+    warn: Callable[[str], None],
+    settings: Settings,
+    run_dir: Path | None,
+) -> list[Callback]:
+    return [
+        LoggerCallback(logger, warn, settings=settings.to_json(), folder=run_dir)
+        for logger in loggers
+    ]
 
 
 def _make_progress() -> Any:

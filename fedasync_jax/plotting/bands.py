@@ -8,13 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.curves import scale_scores
-from fedasync_jax.plotting.looks import (
-    LineStyle,
-    add_legend,
-    assign_styles,
-    columns_of,
-    scale_counts,
-)
+from fedasync_jax.plotting.looks import add_legend, columns_of, scale_counts
+from fedasync_jax.plotting.styles import LineStyle, assign_styles
 
 _WIDTH = 1.6  # of the narrowest line
 

@@ -14,14 +14,12 @@ from fedasync_jax.plotting.curves import (
     read_curve,
     scale_scores,
 )
-from fedasync_jax.plotting.looks import (
+from fedasync_jax.plotting.looks import add_legend, columns_of, scale_counts
+from fedasync_jax.plotting.styles import (
     LineStyle,
-    add_legend,
     are_far_apart,
     assign_styles,
     choose_unit,
-    columns_of,
-    scale_counts,
 )
 
 _Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]

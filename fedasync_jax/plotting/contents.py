@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from fedasync_jax.plotting.looks import LineStyle, assign_styles
+from fedasync_jax.plotting.styles import LineStyle, assign_styles
 from fedasync_jax.schedule.trace import LOSS_REASONS
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.run_folder import Row
@@ -38,6 +38,11 @@ class MethodRecord(Protocol):
         ...
 
     @property
+    def client_scores(self) -> Arrays | None:
+        """See ``read_run.read_client_scores``."""
+        ...
+
+    @property
     def is_async(self) -> bool:
         """Whether its arrivals may be stale."""
         ...
@@ -66,6 +71,7 @@ class Contents(NamedTuple):
       lost: see ``read_run.read_lost``; without tasks that only the end of the run
         cut off.
       timelines: see ``read_run.read_timeline``.
+      client_scores: see ``read_run.read_client_scores``.
       clients: see ``read_run.read_clients``.
       is_async: whether arrivals of a method may be stale, where the folder says so.
     """
@@ -74,6 +80,7 @@ class Contents(NamedTuple):
     updates: Mapping[str, Arrays]
     lost: Mapping[str, Arrays]
     timelines: Mapping[str, Arrays]
+    client_scores: Mapping[str, Arrays]
     clients: Arrays | None
     is_async: Mapping[str, bool | None]
 
@@ -119,6 +126,23 @@ class Contents(NamedTuple):
             )
         return counts
 
+    def measure_tasks(self, num_clients: int) -> np.ndarray | None:
+        """Return float64 [C], mean simulated seconds of a client's tasks.
+
+        Over the arrivals of all methods of clients; NaN of a client that never arrived,
+        None of a run without a clock.
+        """
+        seconds, tasks = np.zeros(num_clients), np.zeros(num_clients)
+        for method, arrays in self.updates.items():
+            if not self.has_clock(method) or self.rows[method][-1]["updates"] is None:
+                continue
+            tasks += self.count_arrivals(method, num_clients)
+            lasted = arrays["arrival_time"] - arrays["start_time"]
+            seconds += np.bincount(arrays["client"], lasted, num_clients)
+        if not tasks.any():
+            return None
+        return np.where(tasks > 0, seconds / np.maximum(tasks, 1), np.nan)
+
     def find_rounds(self, method: str) -> np.ndarray:
         """Return float64 [R], when a round began: tasks of a round share a version."""
         start_version, start_time = (
@@ -143,11 +167,13 @@ def take_contents(run: RunRecord) -> Contents:
     results = run.methods
     lost = {name: result.lost for name, result in results.items()}
     timelines = {name: result.timeline for name, result in results.items()}
+    scores = {name: result.client_scores for name, result in results.items()}
     return Contents(
         rows={name: result.rows for name, result in results.items()},
         updates={name: result.arrivals for name, result in results.items()},
         lost={name: arrays for name, arrays in lost.items() if arrays["reason"].size},
         timelines={n: arrays for n, arrays in timelines.items() if arrays is not None},
+        client_scores={n: a for n, a in scores.items() if a is not None},
         clients=run.clients,
         is_async={name: result.is_async for name, result in results.items()},
     )
@@ -174,6 +200,7 @@ def read_contents(run_dir: str | Path) -> Contents:
         updates=read(read_run.read_updates),
         lost={m: arrays for m, arrays in lost.items() if arrays["reason"].size},
         timelines=read(read_run.read_timeline),
+        client_scores=read(read_run.read_client_scores),
         clients=read_run.read_clients(run_dir),
         is_async={m: read_run.read_is_async(run_dir, m) for m in rows},
     )
@@ -182,3 +209,9 @@ def read_contents(run_dir: str | Path) -> Contents:
 def _drop_unfinished(lost: Arrays) -> Arrays:
     kept = np.array(LOSS_REASONS)[lost["reason"]] != "unfinished"
     return {name: array[kept] for name, array in lost.items()}
+
+
+def name_runs(paths: Sequence[Path]) -> list[str]:
+    """Return the names of the folders, or their paths if two have one name."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

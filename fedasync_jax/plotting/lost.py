@@ -8,17 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import (
-    ORANGE,
-    PINK,
-    RED,
-    SKY,
-    TimeUnit,
-    add_legend,
-    begin_at_zero,
-    choose_unit,
-    count_upwards,
-)
+from fedasync_jax.plotting.looks import add_legend, begin_at_zero, count_upwards
+from fedasync_jax.plotting.styles import ORANGE, PINK, RED, SKY, TimeUnit, choose_unit
 from fedasync_jax.schedule.trace import LOSS_REASONS
 
 _COLORS = {"left": SKY, "failed": RED, "timed out": ORANGE, "late": PINK}

@@ -7,17 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import (
-    LineStyle,
-    TimeUnit,
-    add_legend,
-    begin_at_zero,
-    choose_unit,
-    count_upwards,
-)
+from fedasync_jax.plotting.looks import add_legend, begin_at_zero, count_upwards
 from fedasync_jax.plotting.lost import draw_bars
 from fedasync_jax.plotting.points import running_mean, thin
-from fedasync_jax.plotting.staleness import group_traces, name_group
+from fedasync_jax.plotting.styles import LineStyle, TimeUnit, choose_unit
+from fedasync_jax.plotting.traces import group_traces, name_group
 
 
 def draw_staleness_over_time(

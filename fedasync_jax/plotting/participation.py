@@ -8,11 +8,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedasync_jax.plotting.looks import BLUE, RED, count_upwards
-from fedasync_jax.plotting.points import jitter
+from fedasync_jax.plotting.looks import count_upwards
+from fedasync_jax.plotting.points import jitter, mean_by_size
+from fedasync_jax.plotting.styles import BLUE, RED
 
 _MAX_DOTS = 20_000  # more clients than this are counted, not drawn one by one
-_NUM_BINS = 10
 
 
 def draw_participation(
@@ -49,20 +49,6 @@ def draw_participation(
     panels[0].legend()
     fig.supxlabel("Samples of the client", fontsize=9)
     return fig
-
-
-def mean_by_size(
-    num_samples: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean size and mean count of up to ten bins with equally many clients."""
-    edges = np.unique(np.quantile(num_samples, np.arange(1, _NUM_BINS) / _NUM_BINS))
-    bins = np.searchsorted(edges, num_samples)
-    clients = np.bincount(bins)
-    means = [
-        np.bincount(bins, values)[clients > 0] / clients[clients > 0]
-        for values in (num_samples, counts)
-    ]
-    return means[0], means[1]
 
 
 def _draw_density(ax: Axes, num_samples: np.ndarray, counts: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 _MAX_POINTS = 2000  # more points than this are thinned, so that pictures stay small
+_NUM_BINS = 10
 
 
 def thin(array: np.ndarray) -> np.ndarray:
@@ -24,3 +25,17 @@ def jitter(values: np.ndarray, seed: int) -> np.ndarray:
     if not values.size or np.ptp(values) > 20:
         return values
     return values + np.random.default_rng(seed).uniform(-0.3, 0.3, values.shape)
+
+
+def mean_by_size(
+    num_samples: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean size and mean count of up to ten bins with equally many clients."""
+    edges = np.unique(np.quantile(num_samples, np.arange(1, _NUM_BINS) / _NUM_BINS))
+    bins = np.searchsorted(edges, num_samples)
+    clients = np.bincount(bins)
+    means = [
+        np.bincount(bins, values)[clients > 0] / clients[clients > 0]
+        for values in (num_samples, counts)
+    ]
+    return means[0], means[1]

@@ -8,21 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import (
-    BLUE,
-    ORANGE,
-    RED,
-    SKY,
-    add_legend,
-    begin_at_zero,
-    choose_unit,
-)
+from fedasync_jax.plotting.looks import add_legend, begin_at_zero
+from fedasync_jax.plotting.styles import BLUE, ORANGE, RED, SKY, choose_unit
+from fedasync_jax.plotting.window import choose_window, order_by_speed
 from fedasync_jax.schedule.timeline import ACTIVITIES
 
-_NUM_TASKS = 7  # so many are seen of the median client
 _MAX_ROUNDS = 50  # more lines than this would hide the bars
-# A task has one bar of these, or a few if it paused.
-_TASKS = [ACTIVITIES.index(name) for name in ("work", "lost")]
 _LOOKS: Mapping[str, Mapping[str, Any]] = {
     "away": {"facecolor": "#EDEDED", "edgecolor": "#C4C4C4", "hatch": "////"},
     "download": {"facecolor": SKY},
@@ -47,9 +38,9 @@ def draw_timeline(
       rounds: when rounds begin, simulated seconds, of the methods that have them.
     """
     rounds = rounds or {}
-    window = _choose_window(next(iter(timelines.values())), list(rounds.values()))
+    window = choose_window(next(iter(timelines.values())), list(rounds.values()))
     unit = choose_unit(window)
-    clients = _order_clients(list(timelines.values()))
+    clients = order_by_speed(list(timelines.values()))
     panels = _make_panels(clients)
     for ax, own, method in zip(panels, clients, timelines, strict=True):
         _draw_bars(ax, timelines[method], own, window, unit.seconds)
@@ -76,42 +67,6 @@ def _make_panels(clients: Sequence[Sequence[int]]) -> np.ndarray:
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="y", labelsize=6, length=2)
     return panels
-
-
-def _choose_window(timeline: Arrays, rounds: Sequence[np.ndarray]) -> float:
-    """Return when the median client has done seven tasks, or two rounds are over."""
-    is_task = np.isin(timeline["activity"], _TASKS)
-    client, end = timeline["client"][is_task], timeline["end"][is_task]
-    last = end.max() if end.size else timeline["end"].max()
-    ends = [np.sort(end[client == c]) for c in np.unique(timeline["client"])]
-    sevenths = [e[_NUM_TASKS - 1] if len(e) >= _NUM_TASKS else last for e in ends]
-    window = np.median(sevenths)
-    longest = min(3 * window, timeline["end"].max())
-    begins = [1.1 * begin for some in rounds for begin in some[:3]]
-    return float(max([window, *(begin for begin in begins if begin < longest)]))
-
-
-def _order_clients(timelines: Sequence[Arrays]) -> list[list[int]]:
-    """Return the clients of each timeline by their median time of work in all of them.
-
-    Those that never work are last.
-    """
-    client, start, end, activity = (
-        np.concatenate([timeline[name] for timeline in timelines])
-        for name in ("client", "start", "end", "activity")
-    )
-    works = activity == ACTIVITIES.index("work")
-    seconds = end - start
-
-    def duration(one: int) -> float:
-        own = seconds[works & (client == one)]
-        return float(np.median(own)) if own.size else np.inf
-
-    place = {one: duration(one) for one in np.unique(client).tolist()}
-    return [
-        sorted(np.unique(timeline["client"]).tolist(), key=place.__getitem__)
-        for timeline in timelines
-    ]
 
 
 def _draw_bars(

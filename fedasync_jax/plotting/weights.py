@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import LineStyle, columns_of, scale_counts
+from fedasync_jax.plotting.looks import columns_of, scale_counts
 from fedasync_jax.plotting.points import running_mean, thin
+from fedasync_jax.plotting.styles import LineStyle
 
 
 def draw_alpha(

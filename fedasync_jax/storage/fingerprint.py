@@ -29,7 +29,8 @@ from fedasync_jax.base import PyTree
 from fedasync_jax.schedule.trace import Trace
 from fedasync_jax.storage.schema import Count, Json, convert
 
-_FREE = {"run_dir", "num_updates"}  # settings that may change
+# Settings that may change: they decide nothing of what is trained.
+_FREE = {"run_dir", "num_updates", "evaluate_clients"}
 _NUM_PROJECTIONS = 4
 _SAME_START = 0.02  # of the norm of x_0: two seeds are about 1.4 apart
 _SAME_TIME = 1e-6

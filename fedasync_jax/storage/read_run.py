@@ -20,6 +20,7 @@ from fedasync_jax.storage.schema import (
     Facts,
     MetricsChecksum,
     MetricsLine,
+    SummaryLine,
     parse_json,
     read_json,
 )
@@ -82,6 +83,19 @@ def read_metrics(run_dir: str | Path) -> dict[str, list[Row]]:
     return {m: [rows[v] for v in sorted(rows)] for m, rows in methods.items()}
 
 
+def read_summary(run_dir: str | Path) -> list[Row]:
+    """Read ``summary.json``, a line a method; none if the run is not finished.
+
+    Raises:
+      ValueError: if it is there but cannot be read.
+    """
+    path = Path(run_dir) / "summary.json"
+    if not path.exists():
+        return []
+    _, rows = read_json(path, list[SummaryLine], "the table of a run")
+    return rows
+
+
 def read_models(run_dir: str | Path) -> dict[str, dict[str, Any]]:
     """Read ``model.json`` of every final model that was written to its end.
 
@@ -124,6 +138,14 @@ def read_timeline(run_dir: str | Path, method: str) -> dict[str, np.ndarray] | N
     path = Path(run_dir) / slugify(method) / "timeline.npz"
     arrays = _read_arrays(path, _TIMELINE)
     return _check_index(arrays, "activity", ACTIVITIES, path)
+
+
+def read_client_scores(
+    run_dir: str | Path, method: str
+) -> dict[str, np.ndarray] | None:
+    """Read the final model's scores by client, [C], as ``read_updates`` does."""
+    path = Path(run_dir) / slugify(method) / "clients.npz"
+    return _read_arrays(path, {"loss": "f"})
 
 
 def read_is_async(run_dir: str | Path, method: str) -> bool | None:

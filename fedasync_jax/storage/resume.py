@@ -58,7 +58,8 @@ def list_changes(
     if not (config.get("fingerprint") or {}).get("data"):
         fingerprint = fingerprint._replace(places=frozenset({"run_dir"}))
     changes = fingerprint.compare(config["settings"])
-    changes.pop("run_dir", None)
+    for name in ("run_dir", "evaluate_clients"):
+        changes.pop(name, None)
     return changes
 
 

@@ -13,6 +13,8 @@
                         ``start_time``, ``end_time``, ``reason`` (of ``LOSS_REASONS``)
     ``timeline.npz``    arrays [N], what some of the clients did and when: ``client``,
                         ``start``, ``end``, ``activity`` (of ``ACTIVITIES``)
+    ``clients.npz``     arrays [C], the final model on every client's own data: ``loss``
+                        and, of classifiers, ``accuracy``
     ``model/``          the final model, see ``models``
     ``checkpoints/``    see ``checkpoints``
 ``plots/``          pictures
@@ -201,10 +203,14 @@ class RunFolder:
         Args:
           method: its name; the folder is its slug.
           **archives: arrays by name, by the name of their archive: ``updates``,
-            ``lost``, ``timeline``.
+            ``lost``, ``timeline``, ``clients``.
         """
         for name, arrays in archives.items():
             self.write_arrays(f"{slugify(method)}/{name}.npz", arrays)
+
+    def drop_archive(self, method: str, name: str) -> None:
+        """Remove what an earlier part of the run knew of a method, if it is there."""
+        (self.path / slugify(method) / f"{name}.npz").unlink(missing_ok=True)
 
     def _write_json(self, name: str, content: Any) -> None:
         text = json.dumps(content, indent=2) + "\n"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedasync_jax import tree
@@ -54,27 +55,8 @@ def make_client_evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, got {batch_size}")
     functions, constants = tree.split_arrays(model)
-    num_clients = len(data.counts)
+    client_metrics = functools.partial(_sum_by_client, functions, len(data.counts))
     pieces = _cut(data, batch_size)
-
-    def sum_of_one(constants: list[Array], variables: Variables, sample: PyTree):
-        batch = jax.tree.map(lambda leaf: leaf[None], sample)
-        return functions.join(constants).metrics(variables, batch)
-
-    @jax.jit
-    def client_metrics(
-        held: tuple[list[Array], PyTree],
-        variables: Variables,
-        piece: tuple[Array, Array],
-    ) -> dict[str, Array]:
-        (constants, arrays), (rows, owners) = held, piece
-        one = functools.partial(sum_of_one, constants, variables)
-        each = jax.vmap(one)(tree.take(arrays, rows))
-        return jax.tree.map(
-            # What is padding has the owner C, whose sum is dropped.
-            lambda leaf: jax.ops.segment_sum(leaf, owners, num_clients + 1)[:-1],
-            each,
-        )
 
     @functools.lru_cache(maxsize=1)
     def place(devices: Devices) -> dict[Any, Any]:
@@ -90,6 +72,29 @@ def make_client_evaluate(
         return _means(add_over_devices(sums, devices, len(pieces)))
 
     return evaluate
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sum_by_client(
+    functions: tree.Split,
+    num_clients: int,
+    held: tuple[list[Array], PyTree],
+    variables: Variables,
+    piece: tuple[Array, Array],
+) -> dict[str, Array]:
+    """Return sums of a piece by client, [C] each; partitions share the program."""
+    (constants, arrays), (rows, owners) = held, piece
+
+    def sum_of_one(sample: PyTree) -> dict[str, Array]:
+        batch = jax.tree.map(lambda leaf: leaf[None], sample)
+        return functions.join(constants).metrics(variables, batch)
+
+    each = jax.vmap(sum_of_one)(tree.take(arrays, rows))
+    return jax.tree.map(
+        # What is padding has the owner C, whose sum is dropped.
+        lambda leaf: jax.ops.segment_sum(leaf, owners, num_clients + 1)[:-1],
+        each,
+    )
 
 
 def _cut(data: ClientData, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -178,3 +183,28 @@ def spread_over_clients(
         std=float(ordered.std()),
         gini=float(weights @ ordered) / (count * total) if total else 0.0,
     )
+
+
+@jax.jit
+def spread_on_device(values: Array) -> dict[str, Array]:
+    """Return what ``spread_over_clients`` does, of an accuracy, as arrays float32 [].
+
+    It is enqueued and does not wait, so that a run can ask for it at every evaluation;
+    a value that is not finite makes all of them so.
+
+    Args:
+      values: float [C], >= 0.
+    """
+    ordered = jnp.sort(values)
+    count = len(ordered)
+    tenth = math.ceil(count / 10)
+    weights = 2 * jnp.arange(1, count + 1) - count - 1
+    total = jnp.sum(ordered)
+    gini = jnp.vdot(weights.astype(ordered.dtype), ordered) / (count * total)
+    return {
+        "mean": total / count,
+        "worst_tenth": jnp.mean(ordered[:tenth]),
+        "best_tenth": jnp.mean(ordered[-tenth:]),
+        "std": jnp.std(ordered),
+        "gini": jnp.where(total == 0, 0.0, gini),
+    }

@@ -13,7 +13,8 @@ from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import metrics, runner
 from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.job import run_job
-from fedasync_jax.jobs.tensorboard import TensorBoard
+from fedasync_jax.jobs.loggers.protocol import LoggerCallback
+from fedasync_jax.jobs.loggers.tensorboard import TensorBoard
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.checksums import find_versions
@@ -238,14 +239,18 @@ def _read_events(folder):
     return scalars
 
 
+def told(logger):
+    return LoggerCallback(logger, pytest.fail, settings={})
+
+
 def test_tensorboard_has_every_number_once_also_of_a_run_that_goes_on(tmp_path):
     pytest.importorskip("tensorboardX")
     built = _build(checkpoint_every=1)
     events = tmp_path / "a" / "tensorboard"
     with pytest.raises(RuntimeError):
-        watchers = [TensorBoard(events), Diary(break_at=20)]
+        watchers = [told(TensorBoard(events)), Diary(break_at=20)]
         _run(built, tmp_path / "a", callbacks=watchers)
-    results = _run(built, tmp_path / "a", callbacks=[TensorBoard(events)])
+    results = _run(built, tmp_path / "a", callbacks=[told(TensorBoard(events))])
     for outcome in results.outcomes:
         found = _read_events(events / run_folder.slugify(outcome.method.name))
         expected = [

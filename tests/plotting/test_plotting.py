@@ -19,11 +19,14 @@ from fedasync_jax.plotting import (
     lost,
     over_time,
     participation,
+    pictures,
     points,
     staleness,
     timeline,
+    traces,
     weights,
 )
+from fedasync_jax.plotting.styles import assign_styles, choose_unit
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
 from fedasync_jax.storage import read_run, run_folder
@@ -179,7 +182,7 @@ def assert_line(line, x, y):
 
 
 def names_of_pictures(folder):
-    return [name for name, _ in plotting._draw_all(contents.read_contents(folder))]
+    return [name for name, _ in pictures._draw_all(contents.read_contents(folder))]
 
 
 def titles_of(axes):
@@ -282,9 +285,9 @@ def test_histogram_is_the_share_of_each_staleness(tmp_path):
 
 
 def test_bins_hold_all_values_but_a_thin_long_tail():
-    edges = staleness._make_bins(np.arange(25))
+    edges = traces.make_staleness_bins(np.arange(25))
     np.testing.assert_array_equal(edges, np.arange(26) - 0.5)
-    edges = staleness._make_bins(np.array([0] * 500 + [100] * 500 + [2500]))
+    edges = traces.make_staleness_bins(np.array([0] * 500 + [100] * 500 + [2500]))
     assert edges[-1] > 100 and edges[-1] < 105
     assert len(edges) <= 62
 
@@ -320,7 +323,7 @@ def test_weights_that_span_much_get_a_logarithmic_axis(smallest, scale):
         "alpha": np.array([0.6, 0.3, smallest]),
         "applied": np.ones(3, bool),
     }
-    styles = looks.assign_styles(["FedAsync"], {"FedAsync"})
+    styles = assign_styles(["FedAsync"], {"FedAsync"})
     fig = weights.draw_alpha({"FedAsync": arrays}, styles)
     assert fig.axes[0].get_yscale() == scale
 
@@ -440,7 +443,7 @@ def test_rounds_begin_when_their_first_task_does(tmp_path):
     [(179, "s"), (180, "min"), (10799, "min"), (10800, "h"), (259200, "days")],
 )
 def test_units_of_time(seconds, label):
-    assert looks.choose_unit(seconds).label == f"Simulated time ({label})"
+    assert choose_unit(seconds).label == f"Simulated time ({label})"
 
 
 def test_staleness_over_time_has_every_arrival(tmp_path):
@@ -526,10 +529,10 @@ def test_arrivals_are_counted_of_every_client(tmp_path):
 def test_means_are_of_clients_of_one_size():
     sizes = np.repeat([10, 40], 50)
     counts = np.concatenate([np.arange(50), np.full(50, 7)])
-    x, mean = participation.mean_by_size(sizes, counts)
+    x, mean = points.mean_by_size(sizes, counts)
     np.testing.assert_allclose(x, [10, 40])
     np.testing.assert_allclose(mean, [24.5, 7])
-    x, mean = participation.mean_by_size(np.arange(1000), np.arange(1000))
+    x, mean = points.mean_by_size(np.arange(1000), np.arange(1000))
     assert len(x) == 10
     np.testing.assert_allclose(x, mean)
 
@@ -667,7 +670,7 @@ def test_a_comparison_is_written_beside_the_pictures_of_the_first_run(tmp_path):
     [(["x/a", "y/b/"], ["a", "b"]), (["x/a", "y/a"], ["x/a", "y/a"])],
 )
 def test_runs_are_named_by_their_folders(paths, names):
-    assert plotting._name_runs([Path(path) for path in paths]) == names
+    assert contents.name_runs([Path(path) for path in paths]) == names
 
 
 # ---- reading ----

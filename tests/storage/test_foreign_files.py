@@ -9,7 +9,8 @@ from fedasync_jax.engine.state import init_state
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs.job import run_job
-from fedasync_jax.jobs.tensorboard import TensorBoard
+from fedasync_jax.jobs.loggers.protocol import LoggerCallback
+from fedasync_jax.jobs.loggers.tensorboard import TensorBoard
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.orbax_folders import remove_orbax
 from fedasync_jax.storage.run_folder import RunFolder
@@ -161,7 +162,8 @@ def test_a_job_keeps_what_a_user_puts_into_its_folder(tmp_path, built):
     (events / "notes.txt").write_text("mine")
     with RunFolder(tmp_path / "run", config) as folder:
         board = TensorBoard(tmp_path / "run" / "tensorboard")
-        run_job(built, folder, callbacks=[board])
+        told = LoggerCallback(board, pytest.fail, settings={})
+        run_job(built, folder, callbacks=[told])
     check()
     assert (events / "notes.txt").read_text() == "mine"
     assert (tmp_path / "run/fedasync-constant/notes.txt").read_text() == "mine"

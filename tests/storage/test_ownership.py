@@ -10,9 +10,9 @@ import fedasync_jax as fa
 from fedasync_jax import plotting
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.jobs.loggers.tensorboard import TensorBoard
 from fedasync_jax.jobs.sweep import Point
 from fedasync_jax.jobs.tables import write_table
-from fedasync_jax.jobs.tensorboard import TensorBoard
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.ownership import write_owned
 from fedasync_jax.storage.run_folder import RunFolder

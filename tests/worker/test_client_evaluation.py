@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 import fedasync_jax as fa
 from fedasync_jax.engine.sharing import replicate
 from fedasync_jax.models import freeze, make_classifier
+from fedasync_jax.worker.client_evaluation import spread_on_device
 
 RNG = np.random.default_rng(0)
 COUNTS = [1, 7, 2, 30, 3]
@@ -118,3 +119,12 @@ def test_values_that_are_none_are_one_line(values, found):
         fa.spread_over_clients(values)
     line = f"values must be one or more finite numbers >= 0, got {found}"
     assert str(error.value) == line
+
+
+@pytest.mark.parametrize("values", [[0.2], [0.5, 1.0, 0.0, 0.5] + [1.0] * 8, [0.0] * 4])
+def test_on_the_device_the_spread_is_the_same(values):
+    expected = fa.spread_over_clients(values)._asdict()
+    found = spread_on_device(jnp.array(values))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, abs=1e-6), name
