@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from fedasync_jax.cli.flags import explain
 from fedasync_jax.experiment.presets import FLEETS, PRESETS
 from fedasync_jax.experiment.settings import PARTS, Settings
-from fedasync_jax.jobs.loggers.by_name import LOGGERS
+from fedasync_jax.jobs.loggers.names import LOGGER_NAMES
 from fedasync_jax.parts.bounds import OneOf, find_allowed
 from fedasync_jax.parts.settings import PartSettings
 
@@ -144,7 +144,7 @@ TRAIN_FLAGS = (
         "log_to",
         "NAME ...",
         "Write the metrics for others as well.",
-        choices=tuple(LOGGERS),
+        choices=LOGGER_NAMES,
         takes_many=True,
     ),
     Flag("tensorboard", "", "The same as --log-to tensorboard.", is_common=False),

@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedasync_jax.jobs.loggers.mlflow_tracking import MLflow
+from fedasync_jax.jobs.loggers.names import LOGGER_NAMES
 from fedasync_jax.jobs.loggers.protocol import Logger
 from fedasync_jax.jobs.loggers.tensorboard import TensorBoard
 from fedasync_jax.jobs.loggers.weights_and_biases import WeightsAndBiases
 
-LOGGERS: Mapping[str, Callable[[Path], Logger]] = {
-    "tensorboard": lambda folder: TensorBoard(folder / "tensorboard"),
-    "wandb": lambda folder: WeightsAndBiases(),
-    "mlflow": lambda folder: MLflow(),
-}
+_MAKERS: Sequence[Callable[[Path], Logger]] = (
+    lambda folder: TensorBoard(folder / "tensorboard"),
+    lambda folder: WeightsAndBiases(),
+    lambda folder: MLflow(),
+)
+LOGGERS = dict(zip(LOGGER_NAMES, _MAKERS, strict=True))
 
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Logger]:
