@@ -19,6 +19,7 @@ from fedasync_jax.plotting.page.svg import (
     draw_bar_swatch,
     draw_chart,
     draw_swatch,
+    safe,
 )
 from fedasync_jax.plotting.page.tables import (
     make_clients_table,
@@ -72,7 +73,7 @@ def make_page(run_dirs: Sequence[str | Path]) -> str:
         "</section>",
         f"<section><h2>Software and devices</h2>{make_origin_table(runs)}</section>",
     ]
-    title = escape_markup(", ".join(runs))
+    title = safe(", ".join(runs))
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -93,10 +94,10 @@ def _make_head(runs: Mapping[str, RunFacts]) -> str:
         settings, config = run.settings, run.config
         fleet = f", fleet {config['fleet']}" if config.get("fleet") else ""
         lines.append(
-            f"<b>{escape_markup(name)}</b>: {escape_markup(settings.get('dataset', 'own data'))}, "
-            f"{escape_markup(settings.get('num_clients', '?'))} clients, preset "
-            f"{escape_markup(config.get('preset') or 'none')}{escape_markup(fleet)}, seed "
-            f"{escape_markup(settings.get('seed', '?'))}"
+            f"<b>{safe(name)}</b>: {safe(settings.get('dataset', 'own data'))}, "
+            f"{safe(settings.get('num_clients', '?'))} clients, preset "
+            f"{safe(config.get('preset') or 'none')}{safe(fleet)}, seed "
+            f"{safe(settings.get('seed', '?'))}"
         )
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     what = "A run" if len(runs) == 1 else f"{len(runs)} runs"
@@ -113,18 +114,18 @@ def _make_banner(name: str, run: RunFacts, num_runs: int) -> str:
         return ""
     which = "This run" if num_runs == 1 else f"The run {name}"
     state = "has methods that ended early" if run.is_over else "is not finished"
-    items = "".join(f"<li>{escape_markup(line)}</li>" for line in lines)
+    items = "".join(f"<li>{safe(line)}</li>" for line in lines)
     return (
-        f"<div class='banner' role='alert'><b>{escape_markup(which)} {state}.</b>"
+        f"<div class='banner' role='alert'><b>{safe(which)} {state}.</b>"
         f"<ul>{items}</ul></div>"
     )
 
 
 def _make_section(section: Section, swatches: Mapping[str, str], more: str = "") -> str:
     charts = "".join(map(draw_chart, section.charts))
-    items = "".join(f"<li>{swatches[n]}{escape_markup(n)}</li>" for n in section.names)
+    items = "".join(f"<li>{swatches[n]}{safe(n)}</li>" for n in section.names)
     return (
-        f"<section><h2>{escape_markup(section.title)}</h2><p>{escape_markup(section.about)}</p>{more}"
+        f"<section><h2>{safe(section.title)}</h2><p>{safe(section.about)}</p>{more}"
         f"<ul class='legend'>{items}</ul><div class='charts'>{charts}</div></section>"
     )
 
@@ -135,10 +136,10 @@ def _make_commands(run: RunFacts) -> str:
         own = ", ".join(run.config.get("own") or [])
         what = f" with objects of its own ({own})" if own else ""
         return (
-            f"<p>{escape_markup(run.path.name)} was made in Python{escape_markup(what)}; "
+            f"<p>{safe(run.path.name)} was made in Python{safe(what)}; "
             "fa.train makes it again with the settings above.</p>"
         )
     return (
-        f"<p>{escape_markup(run.path.name)}, the same into a new folder, or further:</p>"
-        f"<pre tabindex='0'>{escape_markup(repeat)}\n{escape_markup(resume_line(run))}</pre>"
+        f"<p>{safe(run.path.name)}, the same into a new folder, or further:</p>"
+        f"<pre tabindex='0'>{safe(repeat)}\n{safe(resume_line(run))}</pre>"
     )

@@ -90,11 +90,11 @@ def draw_chart(chart: Chart) -> str:
     names = ", ".join(dict.fromkeys(line.name for line in chart.lines))
     about = f"{chart.title}. {chart.y.label} against {chart.x.label}"
     about += f": {names}" if names else ""
-    note = f"<p class='note'>{escape_markup(chart.note)}</p>" if chart.note else ""
+    note = f"<p class='note'>{safe(chart.note)}</p>" if chart.note else ""
     return (
-        f"<figure class='chart'><figcaption>{escape_markup(chart.title)}</figcaption>"
+        f"<figure class='chart'><figcaption>{safe(chart.title)}</figcaption>"
         f"<svg viewBox='0 0 {_WIDTH} {height}' role='img' "
-        f"aria-label='{escape_markup(about)}'>{drawn}</svg>{note}</figure>\n"
+        f"aria-label='{safe(about)}'>{drawn}</svg>{note}</figure>\n"
     )
 
 
@@ -120,7 +120,7 @@ def name_color(style: LineStyle) -> str:
     return f"c{style.color.lstrip('#')}"
 
 
-def escape_markup(text: object) -> str:
+def safe(text: object) -> str:
     """Return a text so that HTML shows it, whatever it holds."""
     return html.escape(str(text), quote=True)
 
@@ -149,20 +149,20 @@ class _Frame:
             small = " small" if rows is not None else ""
             yield (
                 f"<text class='y{small}' x='{_LEFT - 6}' y='{place + 3:.1f}'>"
-                f"{escape_markup(name)}</text>"
+                f"{safe(name)}</text>"
             )
         ticks = self.x.ticks()
         places = self.across(np.array(ticks)).tolist()
         for tick, place in zip(ticks, places, strict=True):
             yield f"<path class='grid' d='M{place:.1f} {_TOP}V{bottom}'/>"
-            name = escape_markup(self.x.format_tick(tick))
+            name = safe(self.x.format_tick(tick))
             yield f"<text class='x' x='{place:.1f}' y='{bottom + 15}'>{name}</text>"
         yield f"<path class='axis' d='M{_LEFT} {_TOP}V{bottom}H{right}'/>"
         middle = (_LEFT + right) / 2
-        label = escape_markup(self.x.label)
+        label = safe(self.x.label)
         yield f"<text class='x' x='{middle}' y='{bottom + 34}'>{label}</text>"
         turned = f"transform='translate(13 {(bottom + _TOP) / 2:.0f}) rotate(-90)'"
-        yield f"<text class='x' {turned}>{escape_markup(self.y.label)}</text>"
+        yield f"<text class='x' {turned}>{safe(self.y.label)}</text>"
 
     def draw_mark(self, value: float) -> str:
         x = self.across(np.array([value]))[0]
@@ -194,7 +194,7 @@ def _draw_line(frame: _Frame, line: Line) -> str:
         text = line.texts[i] if line.texts else _tell(frame, line, i)
         dots.append(
             f"<circle cx='{x[i]:.1f}' cy='{y[i]:.1f}' r='4'>"
-            f"<title>{escape_markup(text)}</title></circle>"
+            f"<title>{safe(text)}</title></circle>"
         )
     return (
         f"<g class='{color}'><path class='line' d='{path}'{_dash(line.style)}/>"
@@ -237,7 +237,7 @@ def _draw_bars(frame: _Frame, bars: Bars) -> str:
         width, tall = max(right[i] - left[i], 0.4), low[i] - high[i]
         drawn.append(
             f"<path d='M{left[i]:.1f} {high[i]:.1f}h{width:.1f}v{tall:.1f}"
-            f"h-{width:.1f}z'><title>{escape_markup(text)}</title></path>"
+            f"h-{width:.1f}z'><title>{safe(text)}</title></path>"
         )
     return f"<g class='bar {bars.look}'>{''.join(drawn)}</g>"
 

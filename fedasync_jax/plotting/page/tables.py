@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.scores import format_score, last_trained
 from fedasync_jax.plotting.page.facts import RunFacts, group_settings, usual_settings
-from fedasync_jax.plotting.page.svg import draw_swatch, escape_markup
+from fedasync_jax.plotting.page.svg import draw_swatch, safe
 from fedasync_jax.plotting.series import choose_score
 from fedasync_jax.plotting.styles import LineStyle
 from fedasync_jax.storage.run_folder import Row
@@ -76,15 +76,15 @@ def _draw_entries(
     head += [(column.title, column.about) for column in columns]
     lines = []
     for entry in entries:
-        name = escape_markup(entry.method)
+        name = safe(entry.method)
         if not entry.is_finished:
             name += " <em>(not finished)</em>"
         name = f"<span>{draw_swatch(styles[entry.method])}<span>{name}</span></span>"
-        first = f"<td>{escape_markup(entry.run)}</td>" if with_runs else ""
-        cells = "".join(f"<td class='n'>{escape_markup(c.show(entry))}</td>" for c in columns)
+        first = f"<td>{safe(entry.run)}</td>" if with_runs else ""
+        cells = "".join(f"<td class='n'>{safe(c.show(entry))}</td>" for c in columns)
         lines.append(f"<tr>{first}<th scope='row'>{name}</th>{cells}</tr>")
     notes = "".join(
-        f"<li><b>{escape_markup(c.title)}</b>: {escape_markup(c.about)}</li>" for c in columns
+        f"<li><b>{safe(c.title)}</b>: {safe(c.about)}</li>" for c in columns
     )
     return f"{_wrap(head, lines)}<ul class='note'>{notes}</ul>"
 
@@ -216,19 +216,19 @@ def make_settings_tables(runs: Mapping[str, RunFacts]) -> str:
             ]
             changed += any(is_changed)
             cells = "".join(
-                f"<td class='changed'>● {escape_markup(_show(value))}</td>"
+                f"<td class='changed'>● {safe(_show(value))}</td>"
                 if differs
-                else f"<td>{escape_markup(_show(value))}</td>"
+                else f"<td>{safe(_show(value))}</td>"
                 for value, differs in zip(values, is_changed, strict=True)
             )
-            default = escape_markup(_show(usual[0].get(name)))
+            default = safe(_show(usual[0].get(name)))
             lines.append(
-                f"<tr><th scope='row'>{escape_markup(name)}</th>{cells}<td>{default}</td></tr>"
+                f"<tr><th scope='row'>{safe(name)}</th>{cells}<td>{default}</td></tr>"
             )
         count = f" <b>● {changed} changed</b>" if changed else ""
         blocks.append(
             f"<details{' open' * bool(changed)}>"
-            f"<summary>{escape_markup(part)}{count}</summary>{_wrap(head, lines)}</details>"
+            f"<summary>{safe(part)}{count}</summary>{_wrap(head, lines)}</details>"
         )
     return "".join(blocks)
 
@@ -238,8 +238,8 @@ def make_origin_table(runs: Mapping[str, RunFacts]) -> str:
     facts = {name: dict(_list_origin(run)) for name, run in runs.items()}
     names = list(dict.fromkeys(n for some in facts.values() for n in some))
     lines = [
-        f"<tr><th scope='row'>{escape_markup(name)}</th>"
-        + "".join(f"<td>{escape_markup(some.get(name, '-'))}</td>" for some in facts.values())
+        f"<tr><th scope='row'>{safe(name)}</th>"
+        + "".join(f"<td>{safe(some.get(name, '-'))}</td>" for some in facts.values())
         + "</tr>"
         for name in names
     ]
@@ -258,9 +258,9 @@ def _list_origin(run: RunFacts) -> Iterator[tuple[str, str]]:
 
 def _wrap(head: Sequence[tuple[str, str]], lines: Sequence[str]) -> str:
     cells = "".join(
-        f"<th scope='col' class='n' title='{escape_markup(about)}'>{escape_markup(title)}</th>"
+        f"<th scope='col' class='n' title='{safe(about)}'>{safe(title)}</th>"
         if about
-        else f"<th scope='col'>{escape_markup(title)}</th>"
+        else f"<th scope='col'>{safe(title)}</th>"
         for title, about in head
     )
     return (
