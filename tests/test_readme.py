@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the pages show is what happens."""
 
 import re
 import subprocess
@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
 
 
 def test_the_example_prints_what_it_says():
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    _, code = re.findall(r"```python\n(.*?)```", QUICKSTART.read_text(), re.DOTALL)
     shown = re.search(r"# (\[.*\])$", code, re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -64,7 +64,7 @@ def _introduce(
     factors = ", ".join(f"{factor:g}" for factor in STEP_FACTORS)
     words = f"""
 `fedasync leaderboard` writes this page and the runs behind it, a line each, in
-[leaderboard/](leaderboard). A rule of your own enters with `--enter my_module.my_rule`.
+`docs/leaderboard/`. A rule of your own enters with `--enter my_module.my_rule`.
 
 {len(entries)} methods compete. Each is run **untuned**, with one setting for all cells,
 and **tuned**: of its lines and {len(STEP_FACTORS)} step sizes of the clients (factors

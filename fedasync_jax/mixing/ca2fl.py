@@ -41,7 +41,13 @@ class CachedState(NamedTuple):
 def ca2fl(
     num_clients: int, size: BufferSize = 10, step: Annotated[float, above(0)] = 1.0
 ) -> Mixer:
-    """Return CA2FL, which keeps a model per client.
+    r"""Return CA2FL, which keeps a model per client.
+
+    .. math::
+
+        v = h + \frac{1}{K} \sum_{i=1}^{K} (\Delta_i - h_i),
+        \quad x \leftarrow x + \eta v,
+        \quad h_i \leftarrow \Delta_i
 
     Every arrival copies that state once, so it suits small models.
 

@@ -28,7 +28,11 @@ from fedasync_jax.parts.registry import checked
 def cutoff(
     step: Annotated[float, above(0)] = 0.1, limit: Annotated[int, at_least(1)] = 32
 ) -> Mixer:
-    """Return the rule that adds eta (y - x_tau) if d < R.
+    r"""Return the rule that adds eta (y - x_tau) if d < R.
+
+    .. math::
+
+        x \leftarrow x + \eta (y - x_\tau) \quad \text{if } d < R
 
     An arrival that is dropped has the weight 0. Where speeds are fixed, it drops the
     data of the slow.

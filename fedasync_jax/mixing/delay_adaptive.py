@@ -30,7 +30,11 @@ def delay_adaptive(
     step: Annotated[float, above(0)] = 0.1,
     usual: Annotated[float, above(0)] | None = None,
 ) -> Mixer:
-    """Return the rule x <- x + eta min(1, d_c / d) (y - x_tau).
+    r"""Return the rule x <- x + eta min(1, d_c / d) (y - x_tau).
+
+    .. math::
+
+        x \leftarrow x + \eta \min\left(1, \frac{d_c}{d}\right) (y - x_\tau)
 
     Args:
       step: eta, factor on a change that is not later than usual, > 0.

@@ -60,7 +60,17 @@ def fadas(
     b2: _Decay = 0.99,
     eps: Annotated[float, above(0)] = 1e-3,
 ) -> Mixer:
-    """Return FADAS.
+    r"""Return FADAS.
+
+    .. math::
+
+        \Delta = \frac{1}{M} \sum_{i=1}^{M} \Delta_i,
+        \quad m \leftarrow b_1 m + (1 - b_1) \Delta,
+        \quad v \leftarrow b_2 v + (1 - b_2) \Delta^2,
+
+        w \leftarrow \max(w, v),
+        \quad x \leftarrow x + \frac{\eta}{\max(1, d_{max} / d_c)}
+        \frac{m}{\sqrt{w} + \epsilon}
 
     Only the trainable parameters see the moments; to the rest of a model, such as
     running statistics, the mean change is added as it is.

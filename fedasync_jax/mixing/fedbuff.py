@@ -24,7 +24,12 @@ def fedbuff(
     step: Annotated[float, above(0)] = 1.0,
     staleness_fn: StalenessFn | None = None,
 ) -> Mixer:
-    """Return FedBuff.
+    r"""Return FedBuff.
+
+    .. math::
+
+        x \leftarrow x + \frac{\eta}{K} \sum_{i=1}^{K} s(d_i) \Delta_i,
+        \quad \Delta_i = y_i - x_{\tau_i}
 
     The server makes a version of its own every K arrivals, and d counts those. The
     buffer is full after K arrivals that were mixed; one that was rejected leaves it as

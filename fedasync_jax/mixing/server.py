@@ -59,7 +59,12 @@ def server(
     size: int = 1,
     staleness_fn: StalenessFn | None = None,
 ) -> Mixer:
-    """Return the rule that hands -(1/K) sum s(d_i) (y_i - x_tau_i) to an optimizer.
+    r"""Return the rule that hands -(1/K) sum s(d_i) (y_i - x_tau_i) to an optimizer.
+
+    .. math::
+
+        g = -\frac{1}{K} \sum_{i=1}^{K} s(d_i) (y_i - x_{\tau_i}),
+        \quad x \leftarrow x + \text{update}(g)
 
     Of ``Variables``, only the trainable parameters see it; to the rest, such as running
     statistics, the mean change is added as it is.

@@ -56,7 +56,13 @@ def tethered(
     reach: Annotated[float, above(0)] = 4.0,
     guard: Annotated[float, Bounds(0, 1)] = 1.0,
 ) -> Mixer:
-    """Return the tethered rule; see the module for formula, derivation and limits.
+    r"""Return the tethered rule; see the module for formula, derivation and limits.
+
+    .. math::
+
+        x \leftarrow x + a (\Delta - g (1 - r) (x - x_\tau)),
+        \quad a = \min\left(c, \frac{k}{1 + \bar d}\right) r,
+        \quad r = \min\left(1, \frac{\|\Delta\|}{\|x - x_\tau\|}\right)
 
     Evaluate its average, ``averaged(tethered())``.
 
