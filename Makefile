@@ -3,7 +3,7 @@
 # PYTEST_ARGS="-x -k wave" replaces the arguments of pytest
 # LOCK_ARGS=--upgrade      arguments of uv, for make lock
 # DOCS_ARGS=-E             arguments of Sphinx, for make docs
-# DOCS_NOTEBOOKS=off       leaves the notebooks of make docs without outputs
+# DOCS_NOTEBOOKS="gpu"     the only notebooks that make docs executes
 # UV=/path/to/uv           the uv that make lock runs
 # LOWEST_ARGS="-x -k wave" replaces the arguments of pytest in make test-lowest
 
@@ -45,7 +45,7 @@ test: lint  ## everything that must hold: lint, types, tests
 test-lowest: $(LOWEST)/.installed  ## tests with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest $(LOWEST_ARGS)
 
-docs: $(STAMP)  ## the documentation as pages in build/site, every notebook executed
+docs: $(STAMP)  ## documentation as pages in build/site, with executed notebooks
 	$(RUN) -m sphinx -b html -W --keep-going -q $(DOCS_ARGS) docs build/site
 	@echo "open $(CURDIR)/build/site/index.html"
 

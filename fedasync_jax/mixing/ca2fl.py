@@ -45,7 +45,7 @@ def ca2fl(
 
     .. math::
 
-        v = h + \frac{1}{K} \sum_{i=1}^{K} (\Delta_i - h_i),
+        v = h + \frac{1}{K} \sum_i (\Delta_i - h_i),
         \quad x \leftarrow x + \eta v,
         \quad h_i \leftarrow \Delta_i
 

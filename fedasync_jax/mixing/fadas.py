@@ -64,7 +64,7 @@ def fadas(
 
     .. math::
 
-        \Delta = \frac{1}{M} \sum_{i=1}^{M} \Delta_i,
+        \Delta = \frac{1}{M} \sum_i \Delta_i,
         \quad m \leftarrow b_1 m + (1 - b_1) \Delta,
         \quad v \leftarrow b_2 v + (1 - b_2) \Delta^2,
 

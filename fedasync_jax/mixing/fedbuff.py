@@ -28,7 +28,7 @@ def fedbuff(
 
     .. math::
 
-        x \leftarrow x + \frac{\eta}{K} \sum_{i=1}^{K} s(d_i) \Delta_i,
+        x \leftarrow x + \frac{\eta}{K} \sum_i s(d_i) \Delta_i,
         \quad \Delta_i = y_i - x_{\tau_i}
 
     The server makes a version of its own every K arrivals, and d counts those. The

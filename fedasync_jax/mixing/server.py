@@ -63,7 +63,7 @@ def server(
 
     .. math::
 
-        g = -\frac{1}{K} \sum_{i=1}^{K} s(d_i) (y_i - x_{\tau_i}),
+        g = -\frac{1}{K} \sum_i s(d_i) (y_i - x_{\tau_i}),
         \quad x \leftarrow x + \text{update}(g)
 
     Of ``Variables``, only the trainable parameters see it; to the rest, such as running
