@@ -52,11 +52,16 @@ class Group(NamedTuple):
 _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     (
         "data",
-        "What is learned, and whose each sample is.",
+        "The samples, and the clients that own them.",
         ("data", "partition"),
         ("dataset", "data_path", "num_clients", "partition", "concentration"),
     ),
-    ("model", "What is trained.", ("model",), ("model", "hidden", "dropout")),
+    (
+        "model",
+        "The network that is trained.",
+        ("model",),
+        ("model", "hidden", "dropout"),
+    ),
     (
         "clients' work",
         "What a client does with the model that it receives.",
@@ -65,13 +70,13 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         "mixing",
-        "How much an arrival counts.",
+        "The weight of an arrival.",
         ("mixing",),
         ("alpha", "polynomial_a", "hinge_a", "hinge_b", "max_update_norm"),
     ),
     (
         "fleet",
-        "How fast the devices are, and when they are there.",
+        "The speed of the devices, and the times at which they can train.",
         ("fleet",),
         ("client_law", "client_sigma", "task_law", "availability", "failure_rate"),
     ),
@@ -83,7 +88,7 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         "run",
-        "What is run, for how long, and what is kept of it.",
+        "The methods, their length, and what is kept.",
         ("run",),
         ("methods", "num_updates", "eval_every", "seed", "run_dir"),
     ),
@@ -91,19 +96,21 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 _STARTS = (
     Flag("preset", "NAME", "Settings to start from.", "digits", tuple(PRESETS)),
-    Flag("fleet", "NAME", "Devices in the place of the preset's.", "", tuple(FLEETS)),
+    Flag(
+        "fleet", "NAME", "Devices that replace those of the preset.", "", tuple(FLEETS)
+    ),
     Flag(
         "config",
         "FILE",
-        "JSON or TOML file of settings by their names here, or the config.json of a "
-        "run; flags have precedence.",
+        "JSON or TOML file with settings by the names listed here, or the config.json "
+        "of a run; flags have precedence.",
     ),
 )
 _KEPT = (
     Flag(
         "load",
         "FILE ...",
-        "Python files or modules that register parts of your own; what they declare "
+        "Python files or modules that register parts of your own; their settings "
         "become flags.",
         takes_many=True,
     ),
@@ -112,10 +119,20 @@ _KEPT = (
 )
 TRAIN_FLAGS = (
     *_STARTS,
-    Flag("resume", "RUN", "Go on with a run that was interrupted, or go further."),
-    Flag("summary", "RUN", "Only say what a run or a sweep is, and how far it came."),
-    Flag("check", "", "Test every schedule for what must always hold."),
-    Flag("tensorboard", "", "Write the metrics for TensorBoard as well."),
+    Flag(
+        "resume",
+        "RUN",
+        "Continue a run that was interrupted, or extend a finished one.",
+    ),
+    Flag(
+        "summary", "RUN", "Describe a run or a sweep and its progress; train nothing."
+    ),
+    Flag(
+        "check",
+        "",
+        "Check that no schedule breaks a rule of time, order or availability.",
+    ),
+    Flag("tensorboard", "", "Write the metrics for TensorBoard, too."),
     *_KEPT,
 )
 SWEEP_FLAGS = (
@@ -123,25 +140,29 @@ SWEEP_FLAGS = (
     Flag(
         "grid",
         "NAME=VALUE,VALUE ...",
-        "Settings and their values; several make all combinations. In a setting that "
-        "is a list, + joins its entries: methods=fedavg+sgd.",
+        "Settings and their values; all combinations are run. In a setting that is a "
+        "list, + joins the entries: methods=fedavg+sgd.",
         takes_many=True,
     ),
     Flag("seeds", "N ...", "Seeds of every combination.", "0 1 2", takes_many=True),
     Flag(
         "out",
         "FOLDER",
-        "Folder of the sweep: a run for every combination and seed; "
-        "those that are finished are not run again.",
+        "Folder of the sweep, with a run for every combination and seed; finished "
+        "runs are not repeated.",
         "runs/sweep",
     ),
     Flag(
         "together",
         "N",
-        "Runs that share a compiled program, at most.",
+        "Most runs that share a compiled program.",
         "8 on a CPU, else 64",
     ),
-    Flag("max_minutes", "X", "Stop after so many minutes; the same command goes on."),
+    Flag(
+        "max_minutes",
+        "X",
+        "Minutes after which the sweep stops; the same command continues it.",
+    ),
     *_KEPT,
 )
 
@@ -153,7 +174,13 @@ def list_groups(own: Iterable[Flag], default: Settings) -> list[Group]:
       own: those that are no settings.
       default: of the settings.
     """
-    groups = [Group("command", "What the command starts from, and does.", [*own])]
+    groups = [
+        Group(
+            "command",
+            "Where the command starts, and what it does besides training.",
+            [*own],
+        )
+    ]
     values = default.flat()
     for title, description, parts, common in _GROUPS:
         flags = {

@@ -42,7 +42,7 @@ def make_synthetic(
       alpha: variance of the clients' means of weights, >= 0.
       beta: variance of the clients' means of centres, >= 0.
       iid: whether all clients share one labelling and one law of inputs.
-      seed: of the data only; runs of any seed learn the same data.
+      seed: seed of the data only; runs of any seed learn the same data.
 
     Raises:
       ValueError: if there is no client.

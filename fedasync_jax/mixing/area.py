@@ -46,8 +46,8 @@ def area(num_clients: int, size: BufferSize = 1) -> Mixer:
     Every arrival copies that state once, so it suits small models.
 
     Args:
-      num_clients: N.
-      size: K, arrivals between two versions.
+      num_clients: number of clients (N).
+      size: arrivals between two versions (K).
 
     Raises:
       ValueError: if a setting is out of range; of a schedule, K is larger than its

@@ -36,8 +36,8 @@ def asyncfeded(
     With lambda = eps it adds the whole change of a client that is not stale.
 
     Args:
-      step: lambda, > 0.
-      eps: added to gamma, > 0; without staleness the weight is lambda / eps.
+      step: factor on the change (lambda), > 0.
+      eps: number added to gamma, > 0; without staleness the weight is lambda / eps.
 
     Raises:
       ValueError: if a setting is out of range.

@@ -52,9 +52,9 @@ def ca2fl(
     Every arrival copies that state once, so it suits small models.
 
     Args:
-      num_clients: C.
-      size: K, arrivals in a buffer.
-      step: eta, the server's step, > 0.
+      num_clients: number of clients (C).
+      size: arrivals that fill the buffer (K).
+      step: step of the server (eta), > 0.
 
     Raises:
       ValueError: if a setting is out of range; of a schedule, K is larger than its

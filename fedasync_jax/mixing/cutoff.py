@@ -38,9 +38,10 @@ def cutoff(
     data of the slow.
 
     Args:
-      step: eta, factor on the change, > 0.
-      limit: R, in versions, >= 1; the theory's is the variance of a gradient over the
-        accuracy aimed at, at least 1.
+      step: factor on the change (eta), > 0.
+      limit: staleness from which an arrival is dropped (R), in versions, >= 1; the
+        theory's value is the variance of a gradient over the accuracy aimed at, at
+        least 1.
 
     Raises:
       ValueError: if a setting is out of range.

@@ -35,7 +35,7 @@ def delta(
     is cautious: with s = polynomial(0.5), 0.8 was the faster on the digits.
 
     Args:
-      step: eta, factor on the change of a client that is not stale, > 0.
+      step: factor on the change of a client that is not stale (eta), > 0.
       staleness_fn: s(d); default: 1.
 
     Raises:

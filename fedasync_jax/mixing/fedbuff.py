@@ -36,8 +36,8 @@ def fedbuff(
     it is, while d goes on as if it had counted.
 
     Args:
-      size: K, arrivals in a buffer, >= 1; the paper's experiments use 10.
-      step: eta, the server's step, > 0.
+      size: arrivals that fill the buffer (K), >= 1; the paper's experiments use 10.
+      step: step of the server (eta), > 0.
       staleness_fn: s(d); default: the paper's (1 + d)^(-1/2).
 
     Raises:

@@ -67,10 +67,11 @@ def tethered(
     Evaluate its average, ``averaged(tethered())``.
 
     Args:
-      most: c, the largest weight, in (0, 1].
-      reach: k, how far the model may stray in one delay, in changes of a client, > 0.
-      guard: g, how much of what is beyond the tether is pulled back, in [0, 1]; 0 is
-        not safe where tasks solve their problem and all delays are equal.
+      most: largest weight (c), in (0, 1].
+      reach: how far the model may stray during one delay (k), in changes of a client, >
+        0.
+      guard: share of what lies beyond the tether that is pulled back (g), in [0, 1]; 0
+        is not safe where tasks solve their problem and all delays are equal.
 
     Raises:
       ValueError: if a setting is out of range.

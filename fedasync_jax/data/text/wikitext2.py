@@ -130,7 +130,7 @@ def deal_wikitext2(
       path: see ``load_wikitext2``.
       num_clients: C.
       text_columns: texts side by side in a batch.
-      bptt: words of each of them in a batch.
+      bptt: words of each of these texts in a batch.
 
     Raises:
       ValueError: if there is no path, or the text is bad.
