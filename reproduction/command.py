@@ -164,10 +164,10 @@ def _train_centrally(
     except (ValueError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on")
+        console.print("stopped; repeat the command to continue")
         sys.exit(128 + signal.SIGINT)
     if len(record["accuracy"]) < epochs:
-        console.print("the time is up; the same command goes on")
+        console.print("the time is up; repeat the command to continue")
         sys.exit(TIME_IS_UP)
 
 

@@ -107,7 +107,7 @@ def main() -> None:
         if lock is not None:
             os.close(lock)
     if time_is_up:
-        console.print("time is up; the same command goes on")
+        console.print("time is up; repeat the command to continue")
         sys.exit(_TIME_IS_UP)
 
 

@@ -79,7 +79,7 @@ def run_all_points(
         if asked:
             raise Stopped("stopped after the last run")
     except Stopped as stop:
-        console.print(f"{stop}; the same command goes on", highlight=False)
+        console.print(f"{stop}; repeat the command to continue", highlight=False)
         sys.exit(128 + asked[0] if asked else TIME_IS_UP)
     except BrokenPipeError:
         raise  # its reader has gone: nobody is to be told

@@ -94,7 +94,7 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
         sys.exit(128 + signal.SIGINT)
     again = f"--resume {path}" + "".join(f" --load {name}" for name in command.load)
     console.print(
-        f"{reason}; go on with: {name_program()} {again}",
+        f"{reason}; resume with: {name_program()} {again}",
         highlight=False,
         soft_wrap=True,
     )

@@ -46,7 +46,7 @@ def swept(tmp_path_factory):
 def test_stopped_after_a_time_and_gone_on_with(swept):
     out, stopped, done = swept
     assert stopped.returncode == 3
-    assert "the same command goes on" in stopped.stdout
+    assert "repeat the command to continue" in stopped.stdout
     assert "8 to run" in stopped.stdout and "8 to run" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "Error" in line]
     assert (out / "pieces.jsonl").is_file()
@@ -69,7 +69,7 @@ def test_interrupted_at_any_moment_and_gone_on_with(tmp_path, number, code):
         process.send_signal(number)
         told = process.communicate()[0]
     assert process.returncode == code
-    assert ("2 runs stopped; the same command goes on" in told) == (code == 130)
+    assert ("2 runs stopped; repeat the command to continue" in told) == (code == 130)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = _read_table(tmp_path / "out")
