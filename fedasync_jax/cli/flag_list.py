@@ -202,37 +202,38 @@ def _make_flag(
     is_loaded = setting is not None and not setting.factory.__module__.startswith(
         "fedasync_jax."
     )
-    metavar = _describe_type(hint)
+    metavar = describe_type(hint)
     return Flag(
         name=name,
         metavar=metavar,
         help=explain(record, name),
-        default=_show_default(value),
+        default=show_default(value),
         choices=choices[0] if choices else (),
         takes_many=metavar.endswith("..."),
         is_common=name in common or is_loaded,
     )
 
 
-def _describe_type(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """Return what stands behind a flag.
 
-    >>> _describe_type(tuple[int, ...]), _describe_type(float | None)
+    >>> describe_type(tuple[int, ...]), describe_type(float | None)
     ('N ...', 'X')
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _describe_type(inner[0])
+        return describe_type(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return _describe_type(next(one for one in inner if one is not type(None)))
+        return describe_type(next(one for one in inner if one is not type(None)))
     if inner and Ellipsis not in inner and origin is tuple:
-        return " ".join(map(_describe_type, inner))
+        return " ".join(map(describe_type, inner))
     if inner:
-        return f"{_describe_type(inner[0])} ..."
+        return f"{describe_type(inner[0])} ..."
     return {int: "N", float: "X", Path: "PATH"}.get(hint, "NAME")
 
 
-def _show_default(value: Any) -> str:
+def show_default(value: Any) -> str:
+    """Return a default as help shows it; nothing for None."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return "" if value is None else str(value)
