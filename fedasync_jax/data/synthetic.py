@@ -48,7 +48,7 @@ def make_synthetic(
       ValueError: if there is no client.
 
     Returns:
-      x float32 [N, 60], y int32 [N] in 0..9, and whose each training sample is.
+      x float32 [N, 60], y int32 [N] in 0..9, and the owner of each training sample.
     """
     if num_clients < 1:
         raise ValueError(f"num_clients must be >= 1, got {num_clients}")

@@ -82,7 +82,7 @@ class Settings:
     Attributes:
       run: what is run.
       data: what is learned.
-      partition: whose each sample is.
+      partition: owner of each sample.
       model: what is trained.
       worker: what a worker does in a task.
       mixing: how much an arrival counts.

@@ -1,4 +1,4 @@
-"""Settings of the partition: whose each sample is."""
+"""Settings of the partition: the owner of each sample."""
 
 import dataclasses
 from typing import Annotated
