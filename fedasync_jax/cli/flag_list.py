@@ -103,7 +103,7 @@ _STARTS = (
         "config",
         "FILE",
         "JSON or TOML file with settings by the names listed here, or the config.json "
-        "of a run; flags have precedence.",
+        "of a run; flags take precedence.",
     ),
 )
 _KEPT = (
