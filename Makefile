@@ -2,17 +2,20 @@
 # ARGS="--num-updates 200" arguments of scripts/train.py
 # PYTEST_ARGS="-x -k wave" replaces the arguments of pytest
 # LOCK_ARGS=--upgrade      arguments of uv, for make lock
+# DOCS_ARGS=-E             arguments of Sphinx, for make docs
+# DOCS_NOTEBOOKS="gpu"     the only notebooks that make docs executes
 # UV=/path/to/uv           the uv that make lock runs
 # LOWEST_ARGS="-x -k wave" replaces the arguments of pytest in make test-lowest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test test-quick test-lowest lint format lock clean FORCE
+.PHONY: help train test test-quick test-lowest docs lint format lock clean FORCE
 
 PYTHON ?=
 ARGS ?=
 PYTEST_ARGS ?= $(TWO_PROCESSES)
 LOCK_ARGS ?=
+DOCS_ARGS ?=
 UV ?= uv
 # The rooms that call other packages.
 LOWEST_ARGS ?= $(addprefix tests/,cli data engine experiment fleet jobs models parts \
@@ -46,6 +49,10 @@ test-quick: $(STAMP)  ## the tests of all files that take little time
 
 test-lowest: $(LOWEST)/.installed  ## tests with the oldest versions allowed
 	$(LOWEST)/bin/python -m pytest $(LOWEST_ARGS)
+
+docs: $(STAMP)  ## documentation as pages in build/site, with executed notebooks
+	$(RUN) -m sphinx -b html -W --keep-going -q $(DOCS_ARGS) docs build/site
+	@echo "open $(CURDIR)/build/site/index.html"
 
 lint: $(STAMP)  ## ruff and pyright, changing nothing
 	$(RUN) -m ruff check .

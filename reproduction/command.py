@@ -1,11 +1,11 @@
-"""Make the figures of the paper again, and decide its findings.
+"""Reproduce the figures of the paper, and decide its findings.
 
     python scripts/reproduce.py --scale small --data-path DATA --text-path TEXT
     python scripts/reproduce.py --figure cifar-staleness-4 --data-path DATA
 
-Every curve is made of runs below ``--out``, in folders as scripts/train.py leaves them;
-what is there is not run again. Interrupted, or stopped by ``--max-minutes``, the same
-command goes on.
+Every curve comes from runs below --out, in folders as fedasync train leaves them.
+Finished runs are not repeated. After an interruption or --max-minutes, repeat the
+command to continue.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
@@ -46,29 +47,29 @@ class Flags:
     """What is reproduced."""
 
     figure: tuple[str, ...] = ("all",)
-    """What to run: cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4,
-    wikitext-16, or all. All that is below --out is told of."""
+    """Figures to run: cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4,
+    wikitext-16, or all. The results cover all runs below --out."""
     scale: str = "paper"
-    """paper, or small: for a laptop."""
+    """Scale of the experiments: paper, or small, for a laptop."""
     data_path: Path | None = None
-    """CIFAR-10, as for scripts/train.py."""
+    """Folder of CIFAR-10, as for fedasync train."""
     text_path: Path | None = None
-    """WikiText-2; of scale small, Shakespeare."""
+    """Folder of WikiText-2; with scale small, of Shakespeare."""
     out: Path = Path("runs/reproduction")
     """Folder of the runs."""
     seeds: tuple[int, ...] | None = None
-    """Seeds to run, and to tell of. Default: those of the authors' scripts."""
+    """Seeds to run and to report (default: those of the authors' scripts)."""
     num_updates: int | None = None
-    """Updates of every run, if not those of the scale; may grow later. Runs that are
-    longer, as another figure has made them, stay so."""
+    """Updates of every run, in place of those of the scale; it may grow later. Runs
+    that another figure made longer stay longer."""
     together: int | None = None
-    """Runs in one program. Default: 8 on a CPU, else 64."""
+    """Most runs that share a program (default: 8 on a CPU, else 64)."""
     max_minutes: float | None = None
-    """Stop after so many minutes, with checkpoints; the exit code is 3 then."""
+    """Minutes after which it saves and stops, with exit code 3."""
     central: bool = True
     """Whether to train the network of CIFAR-10 centrally, too."""
     run: bool = True
-    """Whether to run what is missing, or only to tell what is below --out."""
+    """Whether to run what is missing, or only to report what is below --out."""
     compile_cache: bool = True
     """Whether to keep compiled programs on the disk for the next command."""
 
@@ -95,7 +96,8 @@ class Flags:
 def main() -> None:
     """Run what is missing, then tell what came of it."""
     prepare_process()
-    flags = parse_flags(Flags, __doc__ or "")
+    show_help(Flags, "fedasync reproduce", __doc__ or "")
+    flags = parse_flags(Flags, "")
     choose_compile_cache(flags.compile_cache)
     console = Console()
     scale, out = SCALES[flags.scale], flags.out / flags.scale
@@ -164,10 +166,10 @@ def _train_centrally(
     except (ValueError, OSError) as error:
         fail(error)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on")
+        console.print("stopped; repeat the command to continue")
         sys.exit(128 + signal.SIGINT)
     if len(record["accuracy"]) < epochs:
-        console.print("the time is up; the same command goes on")
+        console.print("the time is up; repeat the command to continue")
         sys.exit(TIME_IS_UP)
 
 

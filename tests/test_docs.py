@@ -1,20 +1,32 @@
-"""What the pages say is there: paths, links, ten answers, and the floors that hold."""
+"""What the pages say is there: paths, links, names, ten answers, floors that hold.
 
+``make docs`` builds the pages and executes the notebooks; here they are only read.
+"""
+
+import ast
+import functools
+import importlib
 import re
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from commands import run_code
 from house import measure_house
 from test_architecture import _MAY_IMPORT, _PARTS
 
+import fedasync_jax as fa
+
 ROOT = Path(__file__).parents[1]
-HOUSE = ROOT / "docs" / "house.md"
+DOCS = ROOT / "docs"
+HOUSE = DOCS / "house.md"
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-] + sorted((ROOT / "docs").glob("*.md"))
+] + sorted(DOCS.rglob("*.md"))
+NOTEBOOKS = [page for page in PAGES if "{code-cell}" in page.read_text()]
 
-_MOST_LINES = 120
+_MOST_LINES = 80
 _IN_A_RUN_FOLDER = ("METHOD/", "plots/", "tensorboard/")
 
 
@@ -64,7 +76,11 @@ def test_paths_are_told_from_other_words():
     assert find_paths(text) == ["a/b.py", "a/", "a/b/c.md"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_paths_exist(page):
     missing = [
         path
@@ -80,7 +96,7 @@ def test_the_pages_name_paths():
     assert len(find_paths(_read_prose(ROOT / "CONTRIBUTING.md"))) > 20
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)]+)\)", _read_prose(page)):
         if "://" in link:
@@ -100,9 +116,93 @@ def test_the_readme_is_short_and_begins_with_a_result():
     assert any(line.startswith("FedAsync polynomial") for line in lines[:35])
 
 
-def test_every_page_of_the_documentation_is_linked_from_the_readme():
-    links = re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text())
-    assert set(links) == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+def test_every_page_of_the_documentation_is_in_the_contents():
+    listed = [DOCS / "index.md"]
+    for page in DOCS.rglob("index.md"):
+        for tree in re.findall(r"```{toctree}\n(.*?)```", page.read_text(), re.DOTALL):
+            listed += [
+                page.parent / f"{line}.md"
+                for line in tree.splitlines()
+                if line and not line.startswith(":")
+            ]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(DOCS.rglob("*.md"))
+
+
+# The reference
+
+
+def _public(module: ModuleType) -> dict[str, Any]:
+    """Return what ``__all__`` names, else what a module defines."""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and name[0] != "_"
+    ]
+    return {name: getattr(module, name) for name in getattr(module, "__all__", own)}
+
+
+@functools.cache
+def _described() -> tuple[set[str], list[Any]]:
+    """Return the modules that the reference lists in full, and all objects in it."""
+    text = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    modules = set(re.findall(r"automodule:: (\S+)", text))
+    rooms = [room for room in vars(fa).values() if isinstance(room, ModuleType)]
+    objects = [
+        value
+        for room in rooms
+        if room.__name__ in modules
+        for value in _public(room).values()
+    ]
+    for name in re.findall(r"(?:autofunction|autoclass):: (\S+)", text):
+        module, _, attribute = name.rpartition(".")
+        objects.append(getattr(importlib.import_module(module), attribute))
+    return modules, objects
+
+
+@pytest.mark.parametrize("name", sorted(set(fa.__all__) - {"__version__"}))
+def test_every_public_name_is_in_the_reference(name):
+    modules, objects = _described()
+    value = getattr(fa, name)
+    if isinstance(value, ModuleType):
+        assert value.__name__ in modules
+    else:
+        assert any(value is other for other in objects)
+
+
+# Notebooks
+
+
+def _read_cells(page: Path) -> list[str]:
+    """Return the code of a notebook, without the lines that speak to Jupyter."""
+    cells = re.findall(
+        r"^```{code-cell} ipython3\n(.*?)^```",
+        page.read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    return [re.sub(r"^%.*\n", "", cell, flags=re.MULTILINE) for cell in cells]
+
+
+def test_there_are_notebooks():
+    tutorials = set((DOCS / "tutorials").glob("*.md"))
+    assert len(tutorials) == 8
+    assert tutorials < set(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=_name)
+def test_a_notebook_is_python_and_names_what_there_is(page):
+    cells = _read_cells(page)
+    assert len(cells) == page.read_text().count("```{code-cell}") > 2
+    for cell in cells:
+        ast.parse(cell)
+        for path in re.findall(r"\bfa\.([A-Za-z_.]+\w)", cell):
+            functools.reduce(getattr, path.split("."), fa)
+
+
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=_name)
+def test_a_notebook_can_be_told_from_a_page(page):
+    head = page.read_text().split("---\n")[1]
+    assert "format_name: myst" in head and "name: python3" in head
 
 
 # The house

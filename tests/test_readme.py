@@ -1,14 +1,14 @@
-"""What the README shows is what happens."""
+"""What the pages show is what happens."""
 
 import re
 
 from commands import ROOT, run_code
 
-README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
 
 
 def test_the_example_prints_what_it_says():
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    _, code = re.findall(r"```python\n(.*?)```", QUICKSTART.read_text(), re.DOTALL)
     shown = re.search(r"# (\[.*\])$", code, re.MULTILINE)
     done = run_code(code, import_anew=True)
     assert shown is not None and done.returncode == 0, done.stderr

@@ -88,7 +88,7 @@ def main() -> None:
         _measure(flags, results, path, deadline, console)
         _run_grid(flags, deadline, console)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on")
+        console.print("stopped; repeat the command to continue")
     section = write_section(results)
     write_file(flags.out / "performance.md", section.encode())
     if flags.docs is not None:

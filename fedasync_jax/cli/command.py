@@ -33,23 +33,23 @@ COMMANDS = {
         "fedasync_jax.cli.sweep", "run a grid of settings with several seeds"
     ),
     "leaderboard": Command(
-        "fedasync_jax.cli.leaderboard", "compare mixing rules, one of your own too"
+        "fedasync_jax.cli.leaderboard", "compare mixing rules, including your own"
     ),
     "plot": Command("fedasync_jax.cli.plot", "draw the pictures of runs or sweeps"),
     "report": Command(
         "fedasync_jax.cli.report", "write a page of runs: one HTML file to mail"
     ),
     "summary": Command(
-        "fedasync_jax.cli.summary", "say what runs are, and how far they came"
+        "fedasync_jax.cli.summary", "describe runs and sweeps, and their progress"
     ),
     "benchmark": Command(
         "benchmarks.command", "measure the speed of this machine", in_checkout=True
     ),
     "reproduce": Command(
-        "reproduction.command", "make the paper's figures again", in_checkout=True
+        "reproduction.command", "reproduce the paper's figures", in_checkout=True
     ),
     "completion": Command(
-        "fedasync_jax.cli.completion", "print what a shell completes the rest by"
+        "fedasync_jax.cli.completion", "print the completion script of a shell"
     ),
 }
 
@@ -94,5 +94,5 @@ def _describe() -> str:
         for name, command in COMMANDS.items()
     ]
     head = ["usage: fedasync COMMAND [OPTIONS]", ""]
-    tail = ["", "fedasync COMMAND --help says what it takes; fedasync --version."]
+    tail = ["", "fedasync COMMAND --help explains a command; fedasync --version."]
     return "\n".join([*head, *lines, *tail])

@@ -24,7 +24,7 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     config = read_config(run_dir)
     settings = from_json(config["settings"], run_dir=run_dir)
     if "preset" not in config:
-        raise ValueError(f"summary must be a run of train.py, got {run_dir}")
+        raise ValueError(f"summary must be a run folder, got {run_dir}")
     fleet = f", fleet {config['fleet']}" if config.get("fleet") else ""
     yield f"{run_dir}: preset {config['preset']}{fleet}, {settings.data.dataset}"
     yield f"  settings: {_describe_settings(config, settings)}"
@@ -39,7 +39,7 @@ def describe_run(run_dir: Path) -> Iterator[str]:
         yield f"  {_describe_method(run_dir, name, rows, settings)}"
     is_whole = (run_dir / "summary.json").is_file()
     if not is_whole and not writer:
-        yield f"  go on with: {name_program()} --resume {run_dir}"
+        yield f"  resume with: {name_program()} --resume {run_dir}"
 
 
 def _describe_sittings(sittings: list[dict[str, Any]]) -> Iterator[str]:

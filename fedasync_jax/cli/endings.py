@@ -29,11 +29,11 @@ def clear_endings() -> Iterator[None]:
         _forget_output()
         sys.exit(_NO_READER)
     except MemoryError as error:
-        fail(f"memory must hold what is asked for, got {str(error) or 'less'}")
+        fail(f"memory must suffice for these settings, got {str(error) or 'less'}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        fail(f"memory of the device must hold what is asked for, got {error}")
+        fail(f"memory of the device must suffice for these settings, got {error}")
     except OSError as error:
         _forget_output()
         fail(error)

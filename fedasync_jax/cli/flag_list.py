@@ -53,11 +53,16 @@ class Group(NamedTuple):
 _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     (
         "data",
-        "What is learned, and whose each sample is.",
+        "The samples, and the clients that own them.",
         ("data", "partition"),
         ("dataset", "data_path", "num_clients", "partition", "concentration"),
     ),
-    ("model", "What is trained.", ("model",), ("model", "hidden", "dropout")),
+    (
+        "model",
+        "The network that is trained.",
+        ("model",),
+        ("model", "hidden", "dropout"),
+    ),
     (
         "clients' work",
         "What a client does with the model that it receives.",
@@ -66,13 +71,13 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         "mixing",
-        "How much an arrival counts.",
+        "The weight of an arrival.",
         ("mixing",),
         ("alpha", "polynomial_a", "hinge_a", "hinge_b", "max_update_norm"),
     ),
     (
         "fleet",
-        "How fast the devices are, and when they are there.",
+        "The speed of the devices, and the times at which they can train.",
         ("fleet",),
         ("client_law", "client_sigma", "task_law", "availability", "failure_rate"),
     ),
@@ -84,7 +89,7 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         "run",
-        "What is run, for how long, and what is kept of it.",
+        "The methods, their length, and what is kept.",
         ("run",),
         ("methods", "num_updates", "eval_every", "evaluate_clients", "seed", "run_dir"),
     ),
@@ -92,19 +97,21 @@ _GROUPS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 _STARTS = (
     Flag("preset", "NAME", "Settings to start from.", "digits", tuple(PRESETS)),
-    Flag("fleet", "NAME", "Devices in the place of the preset's.", "", tuple(FLEETS)),
+    Flag(
+        "fleet", "NAME", "Devices that replace those of the preset.", "", tuple(FLEETS)
+    ),
     Flag(
         "config",
         "FILE",
-        "JSON or TOML file of settings by their names here, or the config.json of a "
-        "run; flags have precedence.",
+        "JSON or TOML file with settings by the names listed here, or the config.json "
+        "of a run; flags take precedence.",
     ),
 )
 _KEPT = (
     Flag(
         "load",
         "FILE ...",
-        "Python files or modules that register parts of your own; what they declare "
+        "Python files or modules that register parts of your own; their settings "
         "become flags.",
         takes_many=True,
     ),
@@ -137,13 +144,23 @@ _DISTRIBUTED = (
 )
 TRAIN_FLAGS = (
     *_STARTS,
-    Flag("resume", "RUN", "Go on with a run that was interrupted, or go further."),
-    Flag("summary", "RUN", "Only say what a run or a sweep is, and how far it came."),
-    Flag("check", "", "Test every schedule for what must always hold."),
+    Flag(
+        "resume",
+        "RUN",
+        "Continue a run that was interrupted, or extend a finished one.",
+    ),
+    Flag(
+        "summary", "RUN", "Describe a run or a sweep and its progress; train nothing."
+    ),
+    Flag(
+        "check",
+        "",
+        "Check that no schedule breaks a rule of time, order or availability.",
+    ),
     Flag(
         "log_to",
         "NAME ...",
-        "Write the metrics for others as well.",
+        "Send the metrics to other trackers, too.",
         choices=LOGGER_NAMES,
         takes_many=True,
     ),
@@ -156,33 +173,37 @@ SWEEP_FLAGS = (
     Flag(
         "grid",
         "NAME=VALUE,VALUE ...",
-        "Settings and their values; several make all combinations. In a setting that "
-        "is a list, + joins its entries: methods=fedavg+sgd.",
+        "Settings and their values; all combinations are run. In a setting that is a "
+        "list, + joins the entries: methods=fedavg+sgd.",
         takes_many=True,
     ),
     Flag("seeds", "N ...", "Seeds of every combination.", "0 1 2", takes_many=True),
     Flag(
         "out",
         "FOLDER",
-        "Folder of the sweep: a run for every combination and seed; "
-        "those that are finished are not run again.",
+        "Folder of the sweep, with a run for every combination and seed; finished "
+        "runs are not repeated.",
         "runs/sweep",
     ),
     Flag(
         "together",
         "N",
-        "Runs that share a compiled program, at most.",
+        "Most runs that share a compiled program.",
         "8 on a CPU, else 64",
     ),
-    Flag("max_minutes", "X", "Stop after so many minutes; the same command goes on."),
+    Flag(
+        "max_minutes",
+        "X",
+        "Minutes after which the sweep stops; the same command continues it.",
+    ),
     Flag(
         "ray",
         "WHERE",
-        "Run on a cluster of Ray: local (made on this machine, for this), auto (the "
-        "one that is found) or HOST:PORT.",
+        "Run on a cluster of Ray: local (made on this machine for this command), auto "
+        "(the one that is found) or HOST:PORT.",
     ),
     Flag("ray_cpus", "N", "CPUs of a worker.", "1"),
-    Flag("ray_gpus", "X", "GPUs of a worker.", "1 where there are some"),
+    Flag("ray_gpus", "X", "GPUs of a worker.", "1 where the cluster has GPUs"),
     *_DISTRIBUTED,
     *_KEPT,
 )
@@ -196,7 +217,13 @@ def list_groups(own: Iterable[Flag], default: Settings) -> list[Group]:
       default: of the settings.
     """
     command = [flag for flag in own if flag not in _DISTRIBUTED]
-    groups = [Group("command", "What the command starts from, and does.", command)]
+    groups = [
+        Group(
+            "command",
+            "Where the command starts, and what it does besides training.",
+            command,
+        )
+    ]
     values = default.flat()
     for title, description, parts, common in _GROUPS:
         flags = {
@@ -219,37 +246,38 @@ def _make_flag(
     is_loaded = setting is not None and not setting.factory.__module__.startswith(
         "fedasync_jax."
     )
-    metavar = _describe_type(hint)
+    metavar = describe_type(hint)
     return Flag(
         name=name,
         metavar=metavar,
         help=explain(record, name),
-        default=_show_default(value),
+        default=show_default(value),
         choices=choices[0] if choices else (),
         takes_many=metavar.endswith("..."),
         is_common=name in common or is_loaded,
     )
 
 
-def _describe_type(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """Return what stands behind a flag.
 
-    >>> _describe_type(tuple[int, ...]), _describe_type(float | None)
+    >>> describe_type(tuple[int, ...]), describe_type(float | None)
     ('N ...', 'X')
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _describe_type(inner[0])
+        return describe_type(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return _describe_type(next(one for one in inner if one is not type(None)))
+        return describe_type(next(one for one in inner if one is not type(None)))
     if inner and Ellipsis not in inner and origin is tuple:
-        return " ".join(map(_describe_type, inner))
+        return " ".join(map(describe_type, inner))
     if inner:
-        return f"{_describe_type(inner[0])} ..."
+        return f"{describe_type(inner[0])} ..."
     return {int: "N", float: "X", Path: "PATH"}.get(hint, "NAME")
 
 
-def _show_default(value: Any) -> str:
+def show_default(value: Any) -> str:
+    """Return a default as help shows it; nothing for None."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return "" if value is None else str(value)

@@ -111,7 +111,8 @@ def explain(record: type[PartSettings], name: str) -> str:
         more = [note.explain() for note in notes if isinstance(note, Explained)]
         return " ".join([_read_docstring(record)[name], *more])
     text = _read_docstring(setting.factory).get(setting.argument, "")
-    return f"Of {', '.join(setting.parts)}: {text}"
+    sentence = f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return f"{sentence} Only for {' or '.join(setting.parts)}."
 
 
 @functools.cache

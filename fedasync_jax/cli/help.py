@@ -16,11 +16,15 @@ def format_help(
 
     Args:
       usage: the first line, without "usage: ".
-      description: what the command does, in paragraphs.
+      description: what the command does, in paragraphs; indented ones stay as they
+        are.
       groups: all flags.
       show_all: whether to show the rarer ones, too.
     """
-    paragraphs = [textwrap.fill(text, _WIDTH) for text in description.split("\n\n")]
+    paragraphs = [
+        text if text.startswith("    ") else textwrap.fill(text, _WIDTH)
+        for text in description.split("\n\n")
+    ]
     blocks = [f"usage: {usage}", *paragraphs]
     num_hidden = 0
     for group in groups:

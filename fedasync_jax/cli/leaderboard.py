@@ -4,8 +4,8 @@
     fedasync leaderboard --enter my_module.my_rule my_module.my_rule:step=0.2
     fedasync leaderboard --tasks cifar10 --data-path FOLDER --max-minutes 60
 
-Every run is a line in ``OUT/TASK.csv``; the same command goes on where it was stopped.
-The page, ``OUT.md``, has all cells in which every method was run.
+Every run is a line in OUT/TASK.csv. Repeat the command to continue where it stopped.
+The page, OUT.md, has all cells in which every method was run.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.ray_flags import choose_cluster
 from fedasync_jax.experiment.method_names import check_methods
 from fedasync_jax.jobs.cluster import ClusterChoice, open_cluster
@@ -60,27 +61,27 @@ class LeaderboardFlags:
     )
     """Tasks to run: digits, synthetic, cifar10."""
     enter: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LINE [LINE ...]")] = ()
-    """A method of your own: the line that is run untuned, and others that are tuned
-    over; three make it nine settings, as of all others. It is remembered in OUT."""
+    """Your own method: first the line that is run untuned, then the lines to tune over;
+    three lines make nine settings, as for all other methods. OUT remembers it."""
     out: Path = Path("runs/leaderboard")
     """Folder of the runs; the page is written beside it."""
     data_path: Path | None = None
-    """Where the data of cifar10 lie."""
+    """Folder of the data of cifar10."""
     num_seeds: int = 5
-    """Seeds that are reported, from 0 on."""
+    """Number of seeds that are reported, from 0 on."""
     jobs: int | None = None
-    """Processes side by side. Default: one for each core."""
+    """Processes side by side (default: one for each core)."""
     max_minutes: float | None = None
-    """Stop after so many minutes; the same command goes on."""
+    """Minutes after which it stops; repeat the command to continue."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="WHERE")] = None
-    """Run on a cluster of Ray: local (made on this machine, for this), auto (the one
-    that is found) or HOST:PORT."""
+    """Run on a cluster of Ray: local (made on this machine for this command), auto (the
+    one that is found) or HOST:PORT."""
     ray_cpus: int | None = None
-    """CPUs of a worker of the cluster. Default: 1."""
+    """CPUs of a worker of the cluster (default: 1)."""
     ray_gpus: float | None = None
-    """GPUs of a worker. Default: 1 where there are some."""
+    """GPUs of a worker (default: 1 where the cluster has GPUs)."""
     page_only: bool = False
-    """Run nothing, only write the page."""
+    """Write the page and run nothing."""
 
     def check(self) -> None:
         """Raise ValueError, in one line, if a flag is out of range."""
@@ -109,7 +110,8 @@ class LeaderboardFlags:
 @clear_endings()
 def main() -> None:
     """Run the leaderboard."""
-    flags = parse_flags(LeaderboardFlags, __doc__ or "")
+    show_help(LeaderboardFlags, "fedasync leaderboard", __doc__ or "")
+    flags = parse_flags(LeaderboardFlags, "")
     console = Console(highlight=False, soft_wrap=True)
     try:
         flags.check()
@@ -132,7 +134,7 @@ def main() -> None:
         if lock is not None:
             os.close(lock)
     if time_is_up:
-        console.print("time is up; the same command goes on")
+        console.print("time is up; repeat the command to continue")
         sys.exit(_TIME_IS_UP)
 
 

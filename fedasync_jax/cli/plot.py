@@ -1,6 +1,6 @@
-"""Draw the pictures of run folders again; of several, one more that compares them.
+"""Draw the pictures of run folders, and one more that compares several of them.
 
-Of the folder of a sweep, draw the curves of all settings, means over the seeds.
+For the folder of a sweep, draw the curves of all settings, means over the seeds.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import tyro
 from fedasync_jax import plotting
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.summary import is_sweep
 
 
@@ -24,7 +25,7 @@ class Flags:
     ]
     """Folders that fedasync train or fedasync sweep wrote."""
     out: Path | None = None
-    """Folder for the comparison of several runs; default: plots/ of the first."""
+    """Folder for the comparison of several runs (default: plots/ of the first)."""
 
     def __post_init__(self):
         """Check."""
@@ -37,7 +38,8 @@ class Flags:
 @clear_endings()
 def main() -> None:
     """Draw."""
-    flags = parse_flags(Flags, __doc__ or "")
+    show_help(Flags, "fedasync plot RUN [RUN ...]", __doc__ or "")
+    flags = parse_flags(Flags, "")
     try:
         sweeps = [path for path in flags.run_dirs if is_sweep(path)]
         runs = [path for path in flags.run_dirs if path not in sweeps]

@@ -13,7 +13,7 @@ from fedasync_jax.storage.ownership import has_runs
 _USAGE = """\
 usage: fedasync summary RUN [RUN ...]
 
-Say what run folders, or folders of sweeps, are, and how far they came."""
+Describe run folders or folders of sweeps, and their progress."""
 
 
 @clear_endings()

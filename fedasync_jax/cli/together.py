@@ -94,7 +94,7 @@ def ending_in_a_line(console: Console) -> Iterator[list[int]]:
         if find_processes().agree_to_stop(bool(asked)):
             raise Stopped("stopped after the last run")
     except Stopped as stop:
-        console.print(f"{stop}; the same command goes on", highlight=False)
+        console.print(f"{stop}; repeat the command to continue", highlight=False)
         number = max(find_processes().gather(max(asked, default=0)))
         sys.exit(128 + number if number else TIME_IS_UP)
     except BrokenPipeError:

@@ -108,7 +108,7 @@ def _run_or_stop(console: Console, command: TrainCommand, path: Path) -> TrainRe
     asked = max(find_processes().gather(max(header.asked, default=0)))
     again = f"--resume {path}" + "".join(f" --load {name}" for name in command.load)
     console.print(
-        f"{reason}; go on with: {name_program()} {again}",
+        f"{reason}; resume with: {name_program()} {again}",
         highlight=False,
         soft_wrap=True,
     )

@@ -89,15 +89,15 @@ def _go_on(start: Start) -> tuple[Start, Settings]:
     run_dir = Path(start.own.resume)
     config = find_processes().lead(lambda: read_config(run_dir))
     if "preset" not in config:
-        raise ValueError(f"resume must be a run of train.py, got {start.own.resume}")
+        raise ValueError(f"resume must be a run folder, got {start.own.resume}")
     if start.own.preset is not None or start.own.fleet is not None:
-        raise ValueError("preset and fleet must not be given to go on with a run")
+        raise ValueError("preset and fleet must not be given together with resume")
     if start.own.config is not None:
-        raise ValueError("config must not be given to go on with a run")
+        raise ValueError("config must not be given together with resume")
     if config.get("own"):
         raise ValueError(
-            "resume must be a run of names alone, which fa.train goes on with in "
-            f"Python; it has objects of its own: {', '.join(config['own'])}"
+            "resume must be a run without objects of your own, which only fa.train in "
+            f"Python can continue, got {', '.join(config['own'])}"
         )
     settings = from_json(config["settings"], run_dir=run_dir)
     return start._replace(preset=config["preset"], fleet=config["fleet"]), settings

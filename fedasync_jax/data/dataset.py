@@ -19,7 +19,7 @@ class Dataset(NamedTuple):
       num_classes: K.
       mean_image: where images are uint8: the mean of the training images, float32
         [...], for ``models.normalize_inputs``; None otherwise.
-      client_train: where the data tell: whose each training sample is, int or string
+      client_train: the owner of each training sample, if the data tell, int or string
         [N], keys for ``natural``; None otherwise.
       x_valid: as ``x_train``, [V, ...], for decisions, see ``hold_out``; None: there
         are none.
@@ -45,7 +45,7 @@ class Texts(NamedTuple):
       test: likewise.
       valid: likewise, for decisions during training; None: there is no such text.
       vocab_size: V, number of different tokens.
-      partition: whose each training sample is.
+      partition: the owner of each training sample.
       unit: what a sample is, in a word, for people.
       columns: B, texts side by side in a sample, whose hidden state passes from sample
         to sample; None: every sample stands alone.

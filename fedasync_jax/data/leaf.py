@@ -38,7 +38,7 @@ class _File(msgspec.Struct):
 
 
 class _Samples(NamedTuple):
-    """Samples of all users, one after the other, and whose each is."""
+    """Samples of all users, one after the other, and their owners."""
 
     x: np.ndarray
     y: np.ndarray
@@ -160,7 +160,7 @@ def _to_numbers(name: str, users: list[tuple[str, _UserData]]) -> _Samples:
 def _to_codes(
     name: str, users: list[tuple[str, _UserData]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return code points uint32 [N, L + 1], and whose each window is."""
+    """Return code points uint32 [N, L + 1], and the owner of each window."""
     texts = [
         (u, x, y) for u, data in users for x, y in zip(data.x, data.y, strict=True)
     ]

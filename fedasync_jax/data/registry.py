@@ -45,7 +45,8 @@ def _load_cifar10(
 
     Args:
       path: see ``load_dataset``.
-      pool: pixels are means over so many by so many of the 24 by 24.
+      pool: side of the squares of pixels that are averaged: 2 makes 12 by 12 of the 24
+        by 24, 3 makes 8 by 8.
     """
     stored = fetch_cifar10() if path is None else load_cifar10(path)
     dataset, _ = prepare_cifar10(stored)
@@ -66,10 +67,11 @@ def _make_synthetic(
     Args:
       path: must be None.
       num_clients: C.
-      alpha: variance of a mean of weights; by definition it cancels in the labels.
-      beta: how much the inputs differ between clients, a variance.
+      alpha: variance of the clients' means of weights; by definition it cancels in the
+        labels.
+      beta: variance of the clients' means of inputs: how much they differ.
       iid: whether all clients share one labelling and one law of inputs.
-      seed: of the data only.
+      seed: seed of the data only; runs of any seed learn the same data.
     """
     if path is not None:
         raise ValueError(f"path must be None for data set 'synthetic', got {path!r}")

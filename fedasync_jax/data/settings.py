@@ -17,20 +17,21 @@ class DataSettings(PartSettings):
     """What is learned.
 
     Attributes:
-      dataset: digits (1,797 real 8x8 images, in the package), npz (your own arrays),
-        table (your own CSV or Parquet), leaf (JSON of LEAF by users), cifar10,
-        tfds:NAME (any image or text classification set of tensorflow-datasets, such as
-        tfds:fashion_mnist or tfds:emnist/balanced), synthetic (of the FedProx paper),
-        wikitext2 (a text by words), shakespeare or leaf-text (texts by characters).
-      data_path: of npz: the file, with x_train, y_train, x_test, y_test; of table: a
-        file, or a folder with train and test; of leaf and leaf-text: such a folder; of
-        tfds:NAME: its folder (default: that of tensorflow-datasets); of cifar10: a
-        folder with cifar10.npz, with the batches of its python or binary version, or
-        prepared by tensorflow-datasets (default: there, in its own folder); of
-        wikitext2: a folder with train, valid and test .txt or wiki.*.tokens; of
-        shakespeare: one with input.txt. Texts may be .xz or .gz.
-      valid_share: Share of the training samples that is held out, in [0, 1), to choose
-        settings by; the same samples for every seed. wikitext2 has its own.
+      dataset: Data to learn: digits (1,797 real 8x8 images, in the package), npz (your
+        own arrays), table (your own CSV or Parquet), leaf (JSON of LEAF by users),
+        cifar10, tfds:NAME (any image or text classification set of tensorflow-datasets,
+        such as tfds:fashion_mnist or tfds:emnist/balanced), synthetic (of the FedProx
+        paper), wikitext2 (a text by words), shakespeare or leaf-text (texts by
+        characters).
+      data_path: File or folder of the data. npz: the file, with x_train, y_train,
+        x_test, y_test. table: a file, or a folder with train and test. leaf, leaf-text:
+        a folder with train and test. tfds:NAME: its folder (default: that of
+        tensorflow-datasets). cifar10: a folder with cifar10.npz, with the batches of
+        the python or binary version, or prepared by tensorflow-datasets (default: the
+        last, in its own folder). wikitext2: a folder with train, valid and test .txt or
+        wiki.*.tokens. shakespeare: a folder with input.txt. Texts may be .xz or .gz.
+      valid_share: Share of the training samples that is held out to choose settings by,
+        in [0, 1); the same samples for every seed. wikitext2 has its own.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

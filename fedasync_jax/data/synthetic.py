@@ -42,13 +42,13 @@ def make_synthetic(
       alpha: variance of the clients' means of weights, >= 0.
       beta: variance of the clients' means of centres, >= 0.
       iid: whether all clients share one labelling and one law of inputs.
-      seed: of the data only; runs of any seed learn the same data.
+      seed: seed of the data only; runs of any seed learn the same data.
 
     Raises:
       ValueError: if there is no client.
 
     Returns:
-      x float32 [N, 60], y int32 [N] in 0..9, and whose each training sample is.
+      x float32 [N, 60], y int32 [N] in 0..9, and the owner of each training sample.
     """
     if num_clients < 1:
         raise ValueError(f"num_clients must be >= 1, got {num_clients}")

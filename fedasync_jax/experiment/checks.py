@@ -54,8 +54,8 @@ def _check_steps(settings: Any) -> None:
     wants_clock = worker.max_steps is None or not schedule.has_clock
     if worker.time_budget is not None and wants_clock:
         raise ValueError(
-            "time_budget must be set together with max_steps and another schedule "
-            f"than sampled, got {worker.time_budget} with max_steps "
+            "time_budget must be set together with max_steps and any schedule "
+            f"but sampled, got {worker.time_budget} with max_steps "
             f"{worker.max_steps}, schedule {schedule.schedule}"
         )
 
@@ -85,7 +85,7 @@ def _check_data(settings: Any) -> None:
     }
     allowed = {
         "model": _join(LANGUAGE_MODELS if data.is_text else CLASSIFIERS),
-        "partition": "natural" if data.is_text else "another than natural",
+        "partition": "natural" if data.is_text else "any but natural",
         "plateau_on": "test, or valid_share > 0,",
     }
     for name, (is_wrong, value) in wrong.items():

@@ -198,7 +198,7 @@ def from_json(values: Mapping[str, Any], **overrides: Any) -> Settings:
     unknown = sorted(values.keys() - name_parts().keys())
     if unknown:
         raise ValueError(
-            f"settings must be those of the parts that are there, got {unknown[0]} (of "
+            f"settings must belong to known parts, got {unknown[0]} (of "
             "a part of your own? load it with --load)"
         )
     return Settings().replace(**{**values, **overrides})

@@ -37,21 +37,21 @@ class RunSettings(PartSettings):
     """What is run, for how long, and what is kept of it.
 
     Attributes:
-      methods: What to run, in this order: names of rules, with settings behind a colon
-        where they are not the default, and of baselines; fedasync-NAME is FedAsync with
+      methods: Methods to run, in this order: rules and baselines by name, with settings
+        after a colon where they differ from the default; fedasync-NAME is FedAsync with
         the staleness function NAME.
       num_updates: Client updates that the server mixes (T); the baselines get as many
         gradients.
       eval_every: Updates between evaluations on the test set.
       evaluate_clients: When models are evaluated on every client's own data: end (the
         final ones), always (at every evaluation, too) or never.
-      seed: Seed of everything random. Same settings and seed: same result.
+      seed: Seed of everything random; the same settings and seed give the same result.
       run_dir: Folder to write to: a new one, or that of a run with the same settings,
-        which then goes on. Default: a new one under runs/.
-      checkpoint_every: Updates between checkpoints at the least; writing them never
+        which then goes on (default: a new one under runs/).
+      checkpoint_every: Least number of updates between checkpoints; writing them never
         takes more than a twentieth of the time.
-      stop_after_rejected: Arrivals in a row that are all rejected, after which a method
-        stops at its next evaluation; None: never.
+      stop_after_rejected: Rejected arrivals in a row after which a method stops at its
+        next evaluation; None: never.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.
@@ -85,7 +85,7 @@ class Settings:
     Attributes:
       run: what is run.
       data: what is learned.
-      partition: whose each sample is.
+      partition: owner of each sample.
       model: what is trained.
       worker: what a worker does in a task.
       mixing: how much an arrival counts.

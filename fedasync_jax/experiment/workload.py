@@ -45,7 +45,7 @@ def make_workload(
 
     Args:
       data_settings: which data.
-      partition_settings: whose each sample is.
+      partition_settings: how the samples are dealt to owners.
       model_settings: which model.
       worker_settings: how many steps a task has.
       rng: source of the partition.

@@ -30,8 +30,8 @@ def idle(
 
     Args:
       rng: source of the chains.
-      mean_on: mean seconds that a device is idle at a time, exponential.
-      mean_off: mean seconds that it is in use at a time, exponential.
+      mean_on: mean seconds for which a device is idle, exponential.
+      mean_off: mean seconds for which a device is in use, exponential.
     """
     return availability.on_off(mean_on, mean_off, rng=rng)
 
@@ -49,8 +49,8 @@ def charging(
       rng: source of the zones.
       num_clients: C.
       charging_from: local hour, in [0, 24), at which devices are plugged in.
-      charging_hours: for how many hours, in (0, 24].
-      time_zones: zones that the clients are spread over, evenly around the day.
+      charging_hours: hours for which devices stay plugged in, in (0, 24].
+      time_zones: time zones that the clients are spread over, evenly around the day.
     """
     zone = rng.integers(time_zones, size=num_clients)
     return availability.daily(
@@ -76,13 +76,15 @@ def idle_charging_unmetered(
     Args:
       rng: source of the chains and zones.
       num_clients: C.
-      mean_on: see ``idle``.
-      mean_off: see ``idle``.
-      charging_from: see ``charging``.
-      charging_hours: see ``charging``.
-      time_zones: see ``charging``.
-      unmetered_on: mean seconds on an unmetered network at a time, exponential.
-      unmetered_off: mean seconds on a metered one, or none, at a time, exponential.
+      mean_on: mean seconds for which a device is idle, exponential.
+      mean_off: mean seconds for which a device is in use, exponential.
+      charging_from: local hour, in [0, 24), at which devices are plugged in.
+      charging_hours: hours for which devices stay plugged in, in (0, 24].
+      time_zones: time zones that the clients are spread over, evenly around the day.
+      unmetered_on: mean seconds for which a device is on an unmetered network,
+        exponential.
+      unmetered_off: mean seconds for which it is on a metered network or on none,
+        exponential.
     """
     return availability.all_of(
         charging(rng, num_clients, charging_from, charging_hours, time_zones),
@@ -98,8 +100,8 @@ def recorded(
 
     Args:
       num_clients: C.
-      availability_path: a CSV or Parquet file with columns client, start and end: when
-        each was available, seconds.
+      availability_path: CSV or Parquet file with the columns client, start and end:
+        from when to when each client is available, in seconds.
 
     Raises:
       ValueError: if there is no file or it is bad.

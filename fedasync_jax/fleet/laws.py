@@ -61,7 +61,8 @@ def pareto(shape: Annotated[float, above(0)] = 2.0) -> DelayLaw:
     """Return the Pareto law with minimum 1: P(factor > x) = x^(-shape), x >= 1.
 
     Args:
-      shape: its exponent; the mean, shape / (shape - 1), is infinite up to 1.
+      shape: exponent of the law; the mean, shape / (shape - 1), is infinite for 1 and
+        below.
 
     Raises:
       ValueError: if ``shape`` is not positive and finite.
@@ -80,7 +81,7 @@ def tiers(
     [1.0, 8.0]
 
     Args:
-      shares: share of the devices in each class; the rest has factor 1.
+      shares: share of the devices in each class; all other devices have factor 1.
       factors: factor of each class.
 
     Raises:

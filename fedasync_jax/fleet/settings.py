@@ -26,20 +26,24 @@ class FleetSettings(PartSettings):
     """Devices, their network and their habits; times in simulated seconds.
 
     Attributes:
-      client_law: Law of how slow a client is for good: a factor that is drawn once.
-      availability: When devices can take part: always; on-off (idle and in use in
+      client_law: Law from which the slowness of each client is drawn, once: a factor on
+        the duration of a step.
+      availability: Time when devices can take part: always; on-off (idle and in use in
         turns); daily (the hours of charging); idle-charging-unmetered (all three at
         once); or replay, from a file.
       seconds_per_step: Simulated seconds of one local step on a client of factor 1.
-      speeds_path: If set, a CSV or Parquet file with columns client and
-        seconds_per_step; then the client law is a factor on these.
-      task_law: Law of the factor on every single task.
-      downlink: If set, bytes per second at which a client of factor 1 gets the model.
-      uplink: If set, bytes per second at which it sends the model.
-      latency: Seconds that each transfer takes besides.
-      network_law: Law of how slow a client's network is.
-      when_away: What happens to a task whose device goes away: pause or lose.
-      failure_rate: Probability of a task to fail by itself, in [0, 1).
+      speeds_path: CSV or Parquet file with the columns client and seconds_per_step; the
+        client law becomes a factor on these.
+      task_law: Law from which a further factor is drawn for every single task.
+      downlink: Bytes per second at which a client of factor 1 receives the model; by
+        default a download takes no time.
+      uplink: Bytes per second at which a client of factor 1 sends the model; by default
+        an upload takes no time.
+      latency: Seconds added to each transfer.
+      network_law: Law from which the slowness of each client's network is drawn.
+      when_away: Fate of a task whose device goes away: pause (it goes on later) or
+        lose.
+      failure_rate: Probability that a task fails by itself, in [0, 1).
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

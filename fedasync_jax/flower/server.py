@@ -171,8 +171,8 @@ class Server:
             banned = sum(self.coordinator.is_banned(node) for node in nodes)
         self._told = now
         self._network.tell(
-            f"waiting for a node: {len(nodes)} are there, {banned} of them not asked "
-            f"any more, {len(nodes) - banned} left alone for a while",
+            f"waiting for a node: {len(nodes)} connected, {banned} banned, "
+            f"{len(nodes) - banned} paused",
             warn=True,
         )
 
@@ -278,7 +278,7 @@ class Server:
             self._tell_of_ban(task)
 
     def _tell_of_ban(self, task: Task) -> None:
-        self._network.tell(f"node {task.node} is not asked any more", warn=True)
+        self._network.tell(f"node {task.node} gets no more tasks", warn=True)
 
     def _tell_of(self, task: Task, cause: str, detail: str) -> None:
         self._network.tell(

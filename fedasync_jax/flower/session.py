@@ -108,7 +108,7 @@ class ServerSession:
         for row in extra["rows"]:
             self._add_row(row)
         self._explosions.good, self._saved_version = newest, newest.version
-        tell(f"going on from version {state.version}; lost tasks are given out anew")
+        tell(f"resuming from version {state.version}; lost tasks are given out again")
 
     def _read_ledgers(
         self, extra: dict[str, Any]
@@ -148,7 +148,7 @@ class ServerSession:
             self._save()
         self._saved.wait()
         version = self.server.updater.newest.version
-        self._network.tell(f"version {version} is saved; the same run goes on from it")
+        self._network.tell(f"version {version} is saved; the same run resumes from it")
 
     def _evaluate(self) -> dict[str, Any]:
         """Return the line of the newest model."""
@@ -182,8 +182,8 @@ class ServerSession:
         mixed = ", ".join(f"{node} ({n})" for node, n in nodes.most_common())
         self._network.tell(
             f"the model has exploded: loss {loss:.3g} at version {newest.version}; "
-            f"going back to version {watch.good.version}; mixed since were models of "
-            f"the nodes {mixed}; such steps left: {watch.num_left}",
+            f"going back to version {watch.good.version}; models mixed since came from "
+            f"the nodes {mixed}; returns left: {watch.num_left}",
             warn=True,
         )
         return False

@@ -94,7 +94,7 @@ def run_orders(
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise OSError(
             f"the cluster {cluster.address} must be there to the end, got "
-            f"{_say(error)}; the same command goes on"
+            f"{_say(error)}; repeat the command to continue"
         ) from error
     finally:
         going.end()

@@ -64,10 +64,10 @@ def _introduce(
     factors = ", ".join(f"{factor:g}" for factor in STEP_FACTORS)
     words = f"""
 `fedasync leaderboard` writes this page and the runs behind it, a line each, in
-[leaderboard/](leaderboard). A rule of your own enters with `--enter my_module.my_rule`.
+`docs/leaderboard/`. A rule of your own enters with `--enter my_module.my_rule`.
 With `--ray local`, `--ray auto` or `--ray HOST:PORT` every cell is a task on a cluster.
-Results come back at once, and no shared disk is needed. A worker that dies takes the
-runs that it was at, and another one goes on with the cell.
+Results come back at once, and no shared disk is needed. When a worker dies, only the runs
+that it was working on are lost, and another worker continues the cell.
 
 {len(entries)} methods compete. Each is run **untuned**, with one setting for all cells,
 and **tuned**: of its lines and {len(STEP_FACTORS)} step sizes of the clients (factors

@@ -36,13 +36,18 @@ class AreaState(NamedTuple):
 
 @checked
 def area(num_clients: int, size: BufferSize = 1) -> Mixer:
-    """Return AREA, which keeps a model per client.
+    r"""Return AREA, which keeps a model per client.
+
+    .. math::
+
+        u \leftarrow u + y_i - y_i',
+        \quad x \leftarrow x + \frac{u}{N} \text{ every } K \text{ arrivals}
 
     Every arrival copies that state once, so it suits small models.
 
     Args:
-      num_clients: N.
-      size: K, arrivals between two versions.
+      num_clients: number of clients (N).
+      size: arrivals between two versions (K).
 
     Raises:
       ValueError: if a setting is out of range; of a schedule, K is larger than its

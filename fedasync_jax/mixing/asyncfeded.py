@@ -25,13 +25,19 @@ from fedasync_jax.parts.registry import checked
 def asyncfeded(
     step: Annotated[float, above(0)] = 0.5, eps: Annotated[float, above(0)] = 1.0
 ) -> Mixer:
-    """Return the rule x <- x + lambda / (gamma + eps) (y - x_tau).
+    r"""Return the rule x <- x + lambda / (gamma + eps) (y - x_tau).
+
+    .. math::
+
+        x \leftarrow x + \frac{\lambda}{\gamma + \epsilon} \Delta,
+        \quad \gamma = \frac{\|x - x_\tau\|}{\|\Delta\|},
+        \quad \Delta = y - x_\tau
 
     With lambda = eps it adds the whole change of a client that is not stale.
 
     Args:
-      step: lambda, > 0.
-      eps: added to gamma, > 0; without staleness the weight is lambda / eps.
+      step: factor on the change (lambda), > 0.
+      eps: number added to gamma, > 0; without staleness the weight is lambda / eps.
 
     Raises:
       ValueError: if a setting is out of range.

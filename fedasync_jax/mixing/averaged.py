@@ -49,7 +49,11 @@ class Averaged(NamedTuple):
 
 
 def averaged(mixer: Mixer, decay: Decay = 9.0) -> Mixer:
-    """Return ``mixer``, judged by the average of its models.
+    r"""Return ``mixer``, judged by the average of its models.
+
+    .. math::
+
+        \bar x \leftarrow \bar x + \frac{p}{t + p} (x - \bar x)
 
     What is trained from is the same, bit for bit. A rule around this one judges its
     average, too, so that ``bound_update`` may be on either side.

@@ -41,14 +41,20 @@ class CachedState(NamedTuple):
 def ca2fl(
     num_clients: int, size: BufferSize = 10, step: Annotated[float, above(0)] = 1.0
 ) -> Mixer:
-    """Return CA2FL, which keeps a model per client.
+    r"""Return CA2FL, which keeps a model per client.
+
+    .. math::
+
+        v = h + \frac{1}{K} \sum_i (\Delta_i - h_i),
+        \quad x \leftarrow x + \eta v,
+        \quad h_i \leftarrow \Delta_i
 
     Every arrival copies that state once, so it suits small models.
 
     Args:
-      num_clients: C.
-      size: K, arrivals in a buffer.
-      step: eta, the server's step, > 0.
+      num_clients: number of clients (C).
+      size: arrivals that fill the buffer (K).
+      step: step of the server (eta), > 0.
 
     Raises:
       ValueError: if a setting is out of range; of a schedule, K is larger than its

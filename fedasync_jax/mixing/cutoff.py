@@ -28,15 +28,20 @@ from fedasync_jax.parts.registry import checked
 def cutoff(
     step: Annotated[float, above(0)] = 0.1, limit: Annotated[int, at_least(1)] = 32
 ) -> Mixer:
-    """Return the rule that adds eta (y - x_tau) if d < R.
+    r"""Return the rule that adds eta (y - x_tau) if d < R.
+
+    .. math::
+
+        x \leftarrow x + \eta (y - x_\tau) \quad \text{if } d < R
 
     An arrival that is dropped has the weight 0. Where speeds are fixed, it drops the
     data of the slow.
 
     Args:
-      step: eta, factor on the change, > 0.
-      limit: R, in versions, >= 1; the theory's is the variance of a gradient over the
-        accuracy aimed at, at least 1.
+      step: factor on the change (eta), > 0.
+      limit: staleness from which an arrival is dropped (R), in versions, >= 1; the
+        theory's value is the variance of a gradient over the accuracy aimed at, at
+        least 1.
 
     Raises:
       ValueError: if a setting is out of range.

@@ -30,12 +30,16 @@ def delay_adaptive(
     step: Annotated[float, above(0)] = 0.1,
     usual: Annotated[float, above(0)] | None = None,
 ) -> Mixer:
-    """Return the rule x <- x + eta min(1, d_c / d) (y - x_tau).
+    r"""Return the rule x <- x + eta min(1, d_c / d) (y - x_tau).
+
+    .. math::
+
+        x \leftarrow x + \eta \min\left(1, \frac{d_c}{d}\right) (y - x_\tau)
 
     Args:
-      step: eta, factor on a change that is not later than usual, > 0.
-      usual: d_c, in versions, > 0; None: the mean staleness of the arrivals so far,
-        which is one less than the number of tasks in flight.
+      step: factor on a change that is not later than usual (eta), > 0.
+      usual: usual delay (d_c), in versions, > 0; by default the mean staleness of the
+        arrivals so far, which is one less than the number of tasks in flight.
 
     Raises:
       ValueError: if a setting is out of range.

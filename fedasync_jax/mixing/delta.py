@@ -25,13 +25,17 @@ from fedasync_jax.parts.registry import checked
 def delta(
     step: Annotated[float, above(0)] = 0.1, staleness_fn: StalenessFn | None = None
 ) -> Mixer:
-    """Return the rule x <- x + eta s(d) (y - x_tau).
+    r"""Return the rule x <- x + eta s(d) (y - x_tau).
+
+    .. math::
+
+        x \leftarrow x + \eta \, s(d) (y - x_\tau)
 
     It is FedBuff (arXiv 2106.06639) with a buffer of one; the form is sure. The default
     is cautious: with s = polynomial(0.5), 0.8 was the faster on the digits.
 
     Args:
-      step: eta, factor on the change of a client that is not stale, > 0.
+      step: factor on the change of a client that is not stale (eta), > 0.
       staleness_fn: s(d); default: 1.
 
     Raises:

@@ -60,18 +60,30 @@ def fadas(
     b2: _Decay = 0.99,
     eps: Annotated[float, above(0)] = 1e-3,
 ) -> Mixer:
-    """Return FADAS.
+    r"""Return FADAS.
+
+    .. math::
+
+        \Delta = \frac{1}{M} \sum_i \Delta_i,
+        \quad m \leftarrow b_1 m + (1 - b_1) \Delta,
+        \quad v \leftarrow b_2 v + (1 - b_2) \Delta^2,
+
+        w \leftarrow \max(w, v),
+        \quad x \leftarrow x + \frac{\eta}{\max(1, d_{max} / d_c)}
+        \frac{m}{\sqrt{w} + \epsilon}
 
     Only the trainable parameters see the moments; to the rest of a model, such as
     running statistics, the mean change is added as it is.
 
     Args:
-      size: M, arrivals in a buffer.
-      step: eta, > 0: about what a parameter moves in one step at first.
-      usual: d_c, the staleness that is not punished, in versions of the rule, > 0.
+      size: arrivals that fill the buffer (M).
+      step: step of the server (eta), > 0: about what a parameter moves in one step at
+        first.
+      usual: largest staleness that does not shorten the step (d_c), in versions of the
+        rule, > 0.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
-      eps: added to the root of the second moment, > 0.
+      eps: number added to the root of the second moment, > 0.
 
     Raises:
       ValueError: if a setting is out of range, or, of a schedule, M is larger than its

@@ -27,7 +27,12 @@ from fedasync_jax.mixing.rates import AlphaSchedule, make_rates
 
 
 def fedasync(alpha: float | AlphaSchedule, staleness_fn: StalenessFn) -> Mixer:
-    """Return the rule x <- (1 - alpha s(d)) x + alpha s(d) x_new.
+    r"""Return the rule x <- (1 - alpha s(d)) x + alpha s(d) x_new.
+
+    .. math::
+
+        x_t = (1 - \alpha_t) x_{t-1} + \alpha_t x_{new},
+        \quad \alpha_t = \alpha \, s(t - 1 - \tau)
 
     Args:
       alpha: mixing hyperparameter in (0, 1], or a schedule of the version: a function

@@ -24,15 +24,20 @@ def fedbuff(
     step: Annotated[float, above(0)] = 1.0,
     staleness_fn: StalenessFn | None = None,
 ) -> Mixer:
-    """Return FedBuff.
+    r"""Return FedBuff.
+
+    .. math::
+
+        x \leftarrow x + \frac{\eta}{K} \sum_i s(d_i) \Delta_i,
+        \quad \Delta_i = y_i - x_{\tau_i}
 
     The server makes a version of its own every K arrivals, and d counts those. The
     buffer is full after K arrivals that were mixed; one that was rejected leaves it as
     it is, while d goes on as if it had counted.
 
     Args:
-      size: K, arrivals in a buffer, >= 1; the paper's experiments use 10.
-      step: eta, the server's step, > 0.
+      size: arrivals that fill the buffer (K), >= 1; the paper's experiments use 10.
+      step: step of the server (eta), > 0.
       staleness_fn: s(d); default: the paper's (1 + d)^(-1/2).
 
     Raises:

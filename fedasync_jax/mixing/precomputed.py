@@ -23,7 +23,11 @@ from fedasync_jax.mixing.rates import AlphaSchedule, make_rates, weigh_staleness
 
 
 def weighted(weights: np.ndarray) -> Mixer:
-    """Return the rule x <- (1 - alpha_t) x + alpha_t x_new with alpha_t from a table.
+    r"""Return the rule x <- (1 - alpha_t) x + alpha_t x_new with alpha_t from a table.
+
+    .. math::
+
+        x_t = (1 - \alpha_t) x_{t-1} + \alpha_t x_{new}
 
     Args:
       weights: float [T], alpha_t of the arrival that is mixed into version t, in

@@ -47,7 +47,11 @@ class RoundState(NamedTuple):
 
 
 def average_rounds(client_weights: np.ndarray | None = None) -> Mixer:
-    """Return the rule of FedAvg: a round ends with the mean of its arrivals.
+    r"""Return the rule of FedAvg: a round ends with the mean of its arrivals.
+
+    .. math::
+
+        x_{r+1} = \frac{\sum_i w_i y_i}{\sum_i w_i}
 
     The mean runs along: the j-th arrival of a round is mixed with alpha = w_j / (w_1 +
     .. + w_j), so the first replaces the model of the round before. A round is all

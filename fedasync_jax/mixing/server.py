@@ -59,7 +59,12 @@ def server(
     size: int = 1,
     staleness_fn: StalenessFn | None = None,
 ) -> Mixer:
-    """Return the rule that hands -(1/K) sum s(d_i) (y_i - x_tau_i) to an optimizer.
+    r"""Return the rule that hands -(1/K) sum s(d_i) (y_i - x_tau_i) to an optimizer.
+
+    .. math::
+
+        g = -\frac{1}{K} \sum_i s(d_i) (y_i - x_{\tau_i}),
+        \quad x \leftarrow x + \text{update}(g)
 
     Of ``Variables``, only the trainable parameters see it; to the rest, such as running
     statistics, the mean change is added as it is.
@@ -67,7 +72,7 @@ def server(
     Args:
       optimizer: any optax transformation, such as ``optax.adam(0.01)``. Its numbers are
         part of the compiled program; those of ``server_optimizer`` are not.
-      size: K, arrivals that make one step, >= 1.
+      size: arrivals that make one step (K), >= 1.
       staleness_fn: s(d); default: (1 + d)^(-1/2).
 
     Raises:
@@ -89,11 +94,11 @@ def server_optimizer(
     """Return ``server`` with an optimizer by its name.
 
     Args:
-      optimizer: sgd, momentum or adam.
-      step: its step size, > 0.
-      momentum: of momentum; of adam, the decay of its first moment.
-      eps: of adam, added to the root of the second moment.
-      size: K, arrivals that make one step.
+      optimizer: name of the server's optimizer: sgd, momentum or adam.
+      step: step size of that optimizer, > 0.
+      momentum: momentum; with adam, the decay of the first moment.
+      eps: number that adam adds to the root of the second moment.
+      size: arrivals that make one step (K).
       staleness_fn: s(d); default: (1 + d)^(-1/2).
 
     Raises:

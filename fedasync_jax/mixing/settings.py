@@ -18,13 +18,14 @@ class MixingSettings(PartSettings):
     """How arrivals are mixed.
 
     Attributes:
-      alpha: Mixing hyperparameter in (0, 1]: weight of an arrival that is not stale.
-      alpha_drop_at: If set, alpha is multiplied by alpha_drop from this version on.
-      alpha_drop: Factor on alpha at alpha_drop_at, in (0, 1].
-      max_update_norm: If set, a client's model is rejected if its distance from the
-        model that it received, ||x_new - x_tau||, is larger.
-      fedavg_weights: What a client counts in a round of fedavg and fedprox: equal (all
-        the same) or samples (its number of samples, as McMahan et al. have it).
+      alpha: Weight of an arrival that is not stale, in (0, 1]: the mixing
+        hyperparameter.
+      alpha_drop_at: Version from which alpha is multiplied by alpha_drop.
+      alpha_drop: Factor on alpha from version alpha_drop_at on, in (0, 1].
+      max_update_norm: Largest distance ||x_new - x_tau|| between a client's model and
+        the one that it received; models beyond it are rejected.
+      fedavg_weights: Weight of a client in a round of fedavg and fedprox: equal (all
+        the same) or samples (its number of samples, as in McMahan et al.).
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

@@ -23,6 +23,10 @@ from fedasync_jax.parts.registry import Registry, checked
 def constant() -> StalenessFn:
     """Return s(d) = 1: staleness is ignored.
 
+    .. math::
+
+        s(d) = 1
+
     >>> float(constant()(7))
     1.0
     """
@@ -32,6 +36,10 @@ def constant() -> StalenessFn:
 @checked
 def polynomial(a: Annotated[float, at_least(0)] = 0.5) -> StalenessFn:
     """Return s(d) = (d + 1)^(-a).
+
+    .. math::
+
+        s(d) = (d + 1)^{-a}
 
     >>> [float(polynomial(0.5)(d)) for d in (0, 3, 15)]
     [1.0, 0.5, 0.25]
@@ -49,7 +57,11 @@ def polynomial(a: Annotated[float, at_least(0)] = 0.5) -> StalenessFn:
 def hinge(
     a: Annotated[float, above(0)] = 10.0, b: Annotated[float, at_least(0)] = 4.0
 ) -> StalenessFn:
-    """Return s(d) = 1 if d <= b, else 1 / (a (d - b) + 1).
+    r"""Return s(d) = 1 if d <= b, else 1 / (a (d - b) + 1).
+
+    .. math::
+
+        s(d) = \frac{1}{1 + a \max(d - b, 0)}
 
     >>> [round(float(hinge(10, 4)(d)), 6) for d in (4, 5, 6)]
     [1.0, 0.090909, 0.047619]
@@ -69,6 +81,10 @@ def hinge(
 def exponential(a: Annotated[float, at_least(0)] = 0.3) -> StalenessFn:
     """Return s(d) = exp(-a d).
 
+    .. math::
+
+        s(d) = e^{-a d}
+
     Args:
       a: rate per version, >= 0; the authors' code explores 0.3.
 
@@ -80,7 +96,11 @@ def exponential(a: Annotated[float, at_least(0)] = 0.3) -> StalenessFn:
 
 @checked
 def linear(a: Annotated[float, at_least(0)] = 1.0) -> StalenessFn:
-    """Return s(d) = 1 / (a d + 1), which is hinge(a, 0).
+    r"""Return s(d) = 1 / (a d + 1), which is hinge(a, 0).
+
+    .. math::
+
+        s(d) = \frac{1}{1 + a d}
 
     Args:
       a: slope of 1 / s per version, >= 0.

@@ -56,15 +56,22 @@ def tethered(
     reach: Annotated[float, above(0)] = 4.0,
     guard: Annotated[float, Bounds(0, 1)] = 1.0,
 ) -> Mixer:
-    """Return the tethered rule; see the module for formula, derivation and limits.
+    r"""Return the tethered rule; see the module for formula, derivation and limits.
+
+    .. math::
+
+        x \leftarrow x + a (\Delta - g (1 - r) (x - x_\tau)),
+        \quad a = \min\left(c, \frac{k}{1 + \bar d}\right) r,
+        \quad r = \min\left(1, \frac{\|\Delta\|}{\|x - x_\tau\|}\right)
 
     Evaluate its average, ``averaged(tethered())``.
 
     Args:
-      most: c, the largest weight, in (0, 1].
-      reach: k, how far the model may stray in one delay, in changes of a client, > 0.
-      guard: g, how much of what is beyond the tether is pulled back, in [0, 1]; 0 is
-        not safe where tasks solve their problem and all delays are equal.
+      most: largest weight (c), in (0, 1].
+      reach: how far the model may stray during one delay (k), in changes of a client, >
+        0.
+      guard: share of what lies beyond the tether that is pulled back (g), in [0, 1]; 0
+        is not safe where tasks solve their problem and all delays are equal.
 
     Raises:
       ValueError: if a setting is out of range.

@@ -67,7 +67,7 @@ def make_cnn(
       sample_shape: (height, width, channels).
       num_classes: K.
       conv_general_dilated: see ``CNN``.
-      features: channels of the convolutions of cnn.
+      features: channels of the convolutions.
 
     Raises:
       ValueError: if the shape is not that of an image of 4 by 4 or more.

@@ -16,9 +16,9 @@ class ModelSettings(PartSettings):
     """What is trained.
 
     Attributes:
-      model: mlp, cnn (small), paper-cnn or, for texts, lstm.
-      convolution: Of cnn and paper-cnn: xla, patches (and a matrix product) or auto,
-        what was measured to be fastest.
+      model: Network to train: mlp, cnn (small), paper-cnn or, for texts, lstm.
+      convolution: Form of the convolutions of cnn and paper-cnn: xla, patches (and a
+        matrix product) or auto, the one that was measured to be fastest.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

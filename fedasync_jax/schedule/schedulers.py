@@ -75,7 +75,8 @@ class Periodic(NamedTuple):
 
     Attributes:
       interval: Simulated seconds between triggers, > 0; the first is at time 0.
-      num_triggered: Idle workers triggered at a time, in 1..C; fewer if fewer are idle.
+      num_triggered: Idle workers triggered at a time, in 1..C, or all if fewer are
+        idle.
     """
 
     interval: Seconds = 5.0
@@ -163,7 +164,7 @@ class Sampled(NamedTuple):
     """No scheduler, but the paper's experiments: see ``sampled_staleness``.
 
     Attributes:
-      max_staleness: Newest versions to draw the start from.
+      max_staleness: Number of newest versions from which the start is drawn.
     """
 
     max_staleness: Count = 4

@@ -14,15 +14,18 @@ class ScheduleSettings(PartSettings):
     """Scheduler, sampled staleness and rounds; times in simulated seconds.
 
     Attributes:
-      schedule: immediate (every arrival is replaced at once), periodic (triggers at an
-        interval) or sampled (the paper's: staleness drawn, no clock).
+      schedule: Moment at which tasks are triggered: immediate (a new one for every
+        arrival), periodic (some at an interval) or sampled (as in the paper: the
+        staleness is drawn and there is no clock).
       clients_per_round: Clients per round of fedavg and fedprox (k).
-      over_selection: Share of clients that a round of fedavg triggers besides
-        clients_per_round; it ends when it has that many models.
-      round_deadline: If set, simulated seconds after which a round of fedavg ends.
-      time_out: If set, simulated seconds after which the server gives a task up.
-      client_choice: Whom a task goes to: uniform, or in proportion to data-size.
-      max_tasks_per_client: If set, tasks that a client gets at most.
+      over_selection: Share of clients that a round of fedavg triggers in excess of
+        clients_per_round; the round ends when it has clients_per_round models.
+      round_deadline: Simulated seconds after which a round of fedavg ends with what it
+        has.
+      time_out: Simulated seconds after which the server gives up a task.
+      client_choice: Rule by which clients are drawn: uniform, or in proportion to
+        data-size.
+      max_tasks_per_client: Largest number of tasks that a client may get.
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

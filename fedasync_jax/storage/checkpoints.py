@@ -216,12 +216,12 @@ class Checkpoints:
     ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not is_orbax(folder):
-            raise ValueError(f"{folder} is there and was not made by a run")
+            raise ValueError(f"{folder} exists and was not made by a run")
         seal_of(folder).unlink(missing_ok=True)
         remove_orbax(folder)
         foreign = list_foreign(folder)
         if foreign:
-            raise ValueError(f"{foreign[0]} is there and was not made by a run")
+            raise ValueError(f"{foreign[0]} exists and was not made by a run")
         check_room(folder, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         with ORBAX, open_orbax() as writer:
             writer.save(folder, arrays)

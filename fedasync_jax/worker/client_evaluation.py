@@ -141,12 +141,14 @@ class ClientSpread(NamedTuple):
 def spread_over_clients(
     values: ArrayLike | Sequence[float], *, higher_is_better: bool = True
 ) -> ClientSpread:
-    """Return how a metric is spread over the clients.
+    r"""Return how a metric is spread over the clients.
 
     With a_1 <= .. <= a_C in order, the Gini coefficient is
 
-        G = sum_i sum_j |a_i - a_j| / (2 C^2 mean(a))
-          = sum_i (2 i - C - 1) a_i / (C sum_i a_i),
+    .. math::
+
+        G = \frac{\sum_i \sum_j |a_i - a_j|}{2 C^2 \bar a}
+        = \frac{\sum_i (2 i - C - 1) a_i}{C \sum_i a_i},
 
     and 0 if all are zero.
 

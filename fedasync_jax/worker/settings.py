@@ -18,30 +18,34 @@ class WorkerSettings(PartSettings):
       batch_size: Samples of a local step; 1 for wikitext2, whose samples are batches.
       step_size: Step size of local SGD (gamma).
       rho: Weight of the proximal term of FedAsync and FedProx, rho/2 ||x -
-        x_received||^2 (the paper's rho, not its product with the step size). Default:
-        0.01, unless gamma_rho is set.
-      gamma_rho: The product step_size * rho, as the authors' code has it, instead of
-        rho: then rho is gamma_rho / step_size.
-      max_steps: If set, H is drawn per task, uniformly from num_steps to max_steps.
-      epochs: If set, H follows from this many passes over the client's own samples.
-      time_budget: If set, H is what a device can do in these simulated seconds of
-        training, from num_steps to max_steps.
-      sampling: epochs (reshuffled passes over the client's samples) or replacement.
-      momentum: Momentum of local SGD, in [0, 1); begins anew with every task.
+        x_received||^2: the paper's rho, not its product with the step size (default:
+        0.01, unless gamma_rho is set).
+      gamma_rho: Product step_size * rho, which the authors' code takes, in place of
+        rho.
+      max_steps: Most local steps of a task: H is drawn for each, uniformly from
+        num_steps to max_steps.
+      epochs: Passes over the client's own samples, from which H follows, in place of
+        num_steps.
+      time_budget: Simulated seconds of training per task: H is what the device can do
+        in them, from num_steps to max_steps.
+      sampling: Order of the samples: epochs (reshuffled passes over the client's
+        samples) or replacement (independent draws).
+      momentum: Momentum of local SGD, in [0, 1); every task starts it anew.
       weight_decay: Weight of 1/2 ||x||^2 in the loss; its gradient is added after
         clipping.
-      clip_norm: If set, the gradient is cut to this global norm, before weight decay
-        and the proximal term are added.
-      plateau_factor: If set, the step size is multiplied by this, in (0, 1), after an
-        evaluation that is no better than the best before.
-      plateau_on: What is looked at then: validation or test (loss).
-      warmup_epochs: Passes over the data of the first clients, before version 0, by
-        plain SGD; all methods start from the result.
-      warmup_clients: Number of these clients, one after the other in each pass.
+      clip_norm: Largest global norm of the gradient, before weight decay and the
+        proximal term are added.
+      plateau_factor: Factor on the step size, in (0, 1), after an evaluation that is no
+        better than the best one before.
+      plateau_on: Loss that plateau_factor goes by: validation or test.
+      warmup_epochs: Passes of plain SGD over the data of the first clients before
+        version 0; all methods start from the result.
+      warmup_clients: Number of clients in the warm-up, one after the other in each
+        pass.
       warmup_step_size: Step size of the warm-up.
-      sgd_batch_size: Samples of a step of sgd. Default: batch_size. A step of twice
+      sgd_batch_size: Samples of a step of sgd (default: batch_size). A step of twice
         batch_size counts as two gradients.
-      sgd_step_size: Step size of sgd. Default: step_size.
+      sgd_step_size: Step size of sgd (default: step_size).
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

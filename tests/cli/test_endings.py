@@ -35,7 +35,7 @@ def test_what_cannot_be_printed_is_left_out_of_a_line():
     ("error", "told"),
     [
         (MemoryError("Unable to allocate 80. GiB"), "80. GiB"),
-        (MemoryError(), "memory must hold what is asked for, got less"),
+        (MemoryError(), "memory must suffice for these settings, got less"),
         (OSError(28, "No space left on device", "a.png"), "No space left on device"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 bytes"), "9 bytes"),
     ],

@@ -42,7 +42,7 @@ def swept(tmp_path_factory):
 def test_stopped_after_a_time_and_gone_on_with(swept):
     out, stopped, done = swept
     assert stopped.returncode == 3
-    assert "the same command goes on" in stopped.stdout
+    assert "repeat the command to continue" in stopped.stdout
     assert "8 to run" in stopped.stdout and "8 to run" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "Error" in line]
     assert (out / "pieces.jsonl").is_file()
@@ -64,7 +64,7 @@ def test_interrupted_at_any_moment_and_gone_on_with(tmp_path, number, code):
     process.send_signal(number)
     stopped = process.finish()
     assert stopped.returncode == code
-    told = "2 runs stopped; the same command goes on" in stopped.stdout
+    told = "2 runs stopped; repeat the command to continue" in stopped.stdout
     assert told == (code == 130)
     done = run_script("sweep.py", *flags)
     assert done.returncode == 0, done.stderr

@@ -207,9 +207,7 @@ def test_a_run_of_something_else_is_refused_in_one_line(flag, tmp_path):
     (tmp_path / "config.json").write_text(settings)
     done = run_script("train.py", flag, tmp_path)
     assert done.returncode == 2
-    assert done.stderr == (
-        f"error: {flag[2:]} must be a run of train.py, got {tmp_path}\n"
-    )
+    assert done.stderr == (f"error: {flag[2:]} must be a run folder, got {tmp_path}\n")
 
 
 SMALL = (
@@ -365,7 +363,7 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(tmp_path, whole, number):
         assert said.returncode == 128 + number
         assert f"--resume {path}" in said.stdout
     summary = run_script("train.py", "--summary", path).stdout
-    assert f"go on with: python scripts/train.py --resume {path}" in summary
+    assert f"resume with: python scripts/train.py --resume {path}" in summary
     assert "not finished, " in summary or "FedAsync" not in summary
     assert not (path / "summary.json").exists()
     _finish("--resume", path)

@@ -170,17 +170,17 @@ def test_steps_are_drawn_or_follow_from_epochs_but_not_both():
         ),
         (
             {"time_budget": 9.0},
-            "time_budget must be set together with max_steps and another schedule than "
+            "time_budget must be set together with max_steps and any schedule but "
             "sampled, got 9.0 with max_steps None, schedule immediate",
         ),
         (
             {"time_budget": 9.0, "max_steps": 8, "schedule": "sampled"},
-            "time_budget must be set together with max_steps and another schedule than "
+            "time_budget must be set together with max_steps and any schedule but "
             "sampled, got 9.0 with max_steps 8, schedule sampled",
         ),
         (
             {"time_budget": 9.0, "epochs": 1.0},
-            "time_budget must be set together with max_steps and another schedule than "
+            "time_budget must be set together with max_steps and any schedule but "
             "sampled, got 9.0 with max_steps None, schedule immediate",
         ),
         (

@@ -246,7 +246,7 @@ def test_a_call_that_hangs_ends_the_server_which_goes_on_later(tmp_path, call, l
     version = int(saved.split()[1])
     assert version >= 6
     serve(Grid({5: good}), tmp_path, 20, **config)  # the lock is free
-    assert f"going on from version {version}; lost tasks" in "\n".join(log)
+    assert f"resuming from version {version}; lost tasks" in "\n".join(log)
     updates = read_run.read_updates(tmp_path, METHOD)
     assert updates is not None and len(set(updates["task"].tolist())) == 20
     grid.forever.set()

@@ -40,7 +40,10 @@ def test_names_have_dashes_and_an_empty_string_is_not_set():
         ({"concurrency": 3}, "devices and schedule are real here"),
         ({"max-steps": 3}, "devices and schedule are real here"),
         ({"method": "fedavg"}, "method must be a mixing rule, got fedavg, a baseline"),
-        ({"method": "area"}, "knows nothing of the run beforehand, got area, which"),
+        (
+            {"method": "area"},
+            "needs nothing of the run in advance, got area, which",
+        ),
         ({"method": "fedbuff:size=0"}, "fedbuff: size must be"),
         ({"method": "fedasink"}, "nearest: fedasync"),
         ({"method": 3}, "method must be of type str, got 3"),

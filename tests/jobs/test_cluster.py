@@ -184,7 +184,7 @@ def test_the_command_is_interrupted_and_goes_on(
         said = _interrupt_command(point, capfd)
         if sweep.is_finished(point):
             continue
-        assert "runs stopped; the same command goes on" in said
+        assert "runs stopped; repeat the command to continue" in said
         assert "room for 2 workers of 1 CPU" in said
         assert not (out / "table.csv").exists() and not list(out.glob(".cluster-*"))
         sweep_command.main()

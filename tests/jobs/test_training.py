@@ -172,7 +172,9 @@ def test_a_regression_has_a_loss_in_the_place_of_an_accuracy(tmp_path):
     assert figure.axes[0].get_yscale() == "log"
     done = run_script("train.py", "--resume", tmp_path / "run")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: resume must be a run of names alone, which")
+    assert done.stderr.startswith(
+        "error: resume must be a run without objects of your own"
+    )
     assert "model, clients, test" in done.stderr
     again = fa.train(small(num_updates=200, run_dir=tmp_path / "run"), **own)
     assert again.metrics() == mine.metrics()

@@ -184,8 +184,8 @@ def test_its_settings_are_flags_that_are_explained_and_checked(own, tmp_path):
     flag = f"--{own.setting.replace('_', '-')}"
     shown = train(tmp_path, "--load", "mine.py", "--help").stdout
     assert flag in shown
-    explained = "".join(shown[shown.index(flag) :].split("\n")[:2])
-    assert "Of " in explained and ": " in explained
+    explained = " ".join(shown[shown.index(flag) :].split("  --")[0].split())
+    assert "Only for " in explained and "(default: " in explained
     done = train(tmp_path, "--load", "mine.py", flag, own.bad)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {own.setting} must be ")

@@ -139,7 +139,7 @@ def test_a_checkpoint_is_not_written_over_what_is_there(tmp_path, built):
             checkpoints.save(snapshot._replace(state=state), {})
             checkpoints.wait()
 
-        with pytest.raises(OSError, match="7 is there and was not made by a run"):
+        with pytest.raises(OSError, match="7 exists and was not made by a run"):
             fa.run(
                 method.trace,
                 method.local_update,

@@ -47,7 +47,7 @@ def load_cifar10(data_dir: str | os.PathLike[str], *, verify: bool = True) -> Da
     """Load CIFAR-10 from the first of these layouts that is there and complete.
 
     1. ``cifar10.npz``, or ``data_dir`` is itself such a file: x_train, x_test uint8
-       [*, 32, 32, 3] and y_train, y_test, whole numbers in 0..9; any number of images.
+       [N, 32, 32, 3] and y_train, y_test, whole numbers in 0..9; any number of images.
     2. The python version, ``data_batch_1`` .. ``data_batch_5`` and ``test_batch``, in
        ``data_dir`` or in its folder ``cifar-10-batches-py``. Its pickles are read
        without trust; nothing that they name is called.
@@ -86,13 +86,13 @@ def prepare_cifar10(dataset: Dataset) -> tuple[Dataset, np.ndarray]:
     """Cut the centre out of every image and take the mean of the training images.
 
     Args:
-      dataset: images uint8 [*, 32, 32, 3].
+      dataset: images uint8 [N, 32, 32, 3].
 
     Raises:
       ValueError: if the images are of another shape or kind.
 
     Returns:
-      The data set with rows and columns 4..27, uint8 [*, 24, 24, 3], and the mean of
+      The data set with rows and columns 4..27, uint8 [N, 24, 24, 3], and the mean of
       its training images per pixel and channel, float32 [24, 24, 3] in 0..255, for
       ``models.normalize_inputs``.
 

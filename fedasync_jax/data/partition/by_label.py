@@ -81,8 +81,8 @@ def dirichlet(
     Args:
       labels: int [N], any values.
       num_clients: C, in 1..N.
-      concentration: of the Dirichlet distribution, finite, > 0; the smaller, the
-        fewer labels a client has.
+      concentration: concentration of the Dirichlet distribution, finite, > 0; the
+        smaller, the fewer labels a client has.
       min_samples: least number of samples per client, in 1..N // C.
       rng: source of the proportions and of who gets which sample.
 

@@ -69,7 +69,8 @@ def power_law(
     Args:
       num_samples: N.
       num_clients: C, in 1..N.
-      exponent: finite, >= 0; 1 is Zipf's law, at 0 all sizes are equal (up to one).
+      exponent: exponent of the sizes, finite, >= 0; 1 is Zipf's law, and 0 makes all
+        sizes equal (up to one).
       min_samples: least number of samples per client, in 1..N // C.
       rng: source of the ranks and of the permutation.
 

@@ -1,4 +1,4 @@
-"""Settings of the partition: whose each sample is."""
+"""Settings of the partition: the owner of each sample."""
 
 import dataclasses
 from typing import Annotated
@@ -16,13 +16,12 @@ class PartitionSettings(PartSettings):
     """Clients, and how the training samples are dealt to them.
 
     Attributes:
-      num_clients: Clients that the training samples are dealt to; of shakespeare: the
-        speakers who say most.
-      partition: iid, shards, dirichlet (non-IID labels), quantity-skew or power-law
-        (unequal sizes), feature-skew (same labels, other styles), replacement (samples
-        that clients share, for more clients than samples) or natural: batch i of
-        wikitext2 belongs to client i mod C, a client of shakespeare is a speaker, and
-        an npz may have an array client_train.
+      num_clients: Number of clients; with shakespeare, those speakers who say most.
+      partition: Way in which the samples are dealt to clients: iid, shards, dirichlet
+        (non-IID labels), quantity-skew or power-law (unequal sizes), feature-skew (same
+        labels, other styles), replacement (clients share samples, for more clients than
+        samples) or natural (the owners that the data name: array client_train of an
+        npz, speakers of shakespeare; batch i of wikitext2 belongs to client i mod C).
 
     Raises:
       ValueError: in one line that names the field, the value and what is allowed.

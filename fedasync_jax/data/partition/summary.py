@@ -32,7 +32,7 @@ class LabelSummary(NamedTuple):
       sizes: samples of a client, twice if it owns one twice.
       num_labels: different labels of a client, in 1..K.
       mean_distance: mean over the clients of the total variation distance
-        1/2 sum_k |p_ik - p_k| between the label shares p_i of a client and those of
+        ``1/2 sum_k |p_ik - p_k|`` between the label shares p_i of a client and those of
         all its M entries together; 0: all alike, towards 1: nothing in common.
     """
 

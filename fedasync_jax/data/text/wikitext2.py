@@ -81,7 +81,7 @@ def batchify(
     With L = N // batch_size, column b is the text from b L to (b + 1) L, and y is x one
     word later: x[i, s, b] = tokens[b L + i bptt + s], y[i, s, b] is the word after it.
     A batch goes on where the one before stopped, so that a hidden state can be carried
-    on. There are (L - 1) // bptt batches: words that fill no whole batch are left out.
+    on. That makes (L - 1) // bptt batches; words that fill no whole batch are left out.
     WikiText-2 has L = 104,431 and 2983 batches of 20 x 35; PyTorch's example has a
     shorter batch, of 25 steps, after them.
 
@@ -130,7 +130,7 @@ def deal_wikitext2(
       path: see ``load_wikitext2``.
       num_clients: C.
       text_columns: texts side by side in a batch.
-      bptt: words of each of them in a batch.
+      bptt: words of each of these texts in a batch.
 
     Raises:
       ValueError: if there is no path, or the text is bad.

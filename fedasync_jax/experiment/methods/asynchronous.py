@@ -213,7 +213,7 @@ def make_online(line: str, settings: MixingSettings) -> OnlineRule:
     for beforehand in ("num_clients", "arrivals"):
         if beforehand in needed:
             raise ValueError(
-                f"method must be a rule that knows nothing of the run beforehand, got "
+                f"method must be a rule that needs nothing of the run in advance, got "
                 f"{name}, which needs {beforehand}"
             )
     settings = _set(settings, method, given)
