@@ -66,8 +66,8 @@ def _introduce(
 `fedasync leaderboard` writes this page and the runs behind it, a line each, in
 `docs/leaderboard/`. A rule of your own enters with `--enter my_module.my_rule`.
 With `--ray local`, `--ray auto` or `--ray HOST:PORT` every cell is a task on a cluster.
-Results come back at once, and no shared disk is needed. When a worker dies, only the runs
-that it was working on are lost, and another worker continues the cell.
+Results come back at once, and no shared disk is needed. When a worker dies, only the
+runs that it was working on are lost, and another worker continues the cell.
 
 {len(entries)} methods compete. Each is run **untuned**, with one setting for all cells,
 and **tuned**: of its lines and {len(STEP_FACTORS)} step sizes of the clients (factors
