@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, cast
 
@@ -159,14 +160,17 @@ def _connect(ray: Any, address: str, stack: contextlib.ExitStack) -> None:
 
 def _start(ray: Any, stack: contextlib.ExitStack, options: dict[str, Any]) -> None:
     """Start a cluster on this machine."""
-    ray.init(
-        address="local",
-        num_cpus=count_usable_cores(),
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE,
-        _temp_dir=stack.enter_context(_short_folder()),
-        **options,
-    )
+    with warnings.catch_warnings():
+        # What Ray forks becomes another program at once, and never touches JAX.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        ray.init(
+            address="local",
+            num_cpus=count_usable_cores(),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE,
+            _temp_dir=stack.enter_context(_short_folder()),
+            **options,
+        )
 
 
 def _reach(address: str) -> None:

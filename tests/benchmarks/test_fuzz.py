@@ -92,18 +92,18 @@ def test_damage_follows_from_the_seed(damage, tmp_path):
 
 
 def test_some_cases_of_every_kind_have_no_fault():
-    done = run_fuzz("--cases", "24", "--seed", "0")
+    done = run_fuzz("--cases", "12", "--seed", "0")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(
         r"^(\w+ \w+) +(\d+) +(\d+) +(\d+)((?: +0){5})$", done.stdout, re.M
     )
     assert [row[:2] for row in rows] == [
-        ("command line", "8"),
-        ("data file", "8"),
-        ("run folder", "8"),
+        ("command line", "4"),
+        ("data file", "4"),
+        ("run folder", "4"),
     ]
-    assert sum(int(row[2]) for row in rows) > 5  # refused in a clear line
-    assert int(rows[2][3]) > 2  # run folders that went on as if undisturbed
+    assert sum(int(row[2]) for row in rows) > 3  # refused in a clear line
+    assert int(rows[2][3]) > 0  # run folders that went on as if undisturbed
 
 
 def test_bad_flags_are_one_line():

@@ -142,7 +142,7 @@ def test_a_signal_to_one_process_saves_and_ends_both(stopped, folders):
     ended, run_dir = stopped
     for process in ended:
         assert process.returncode == 128 + signal.SIGTERM, process.stderr
-    assert "go on with: " in ended[0].stdout
+    assert "resume with: " in ended[0].stdout
     assert _lines_of(ended[1].stdout) == []
     seals = list(run_dir.glob("fedasync*/checkpoints/*.json"))
     assert seals and all(0 < int(seal.stem) < 120 for seal in seals)

@@ -44,11 +44,13 @@ def test_the_run_folder_is_complete(finished):
         "timeline",
         "participation",
         "labels",
+        "clients",
     }
     for method in read_run.read_metrics(path):
         found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
         timeline = set() if method == "SGD" else {"timeline.npz"}
-        written = {"method.json", "updates.npz", "lost.npz", "model", "checkpoints"}
+        arrays = {"updates.npz", "lost.npz", "clients.npz"}
+        written = {"method.json", "model", "checkpoints"} | arrays
         assert found == written | timeline
     config = json.loads((path / "config.json").read_text())
     assert config["settings"]["num_updates"] == 200

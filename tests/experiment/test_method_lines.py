@@ -106,6 +106,7 @@ def test_other_numbers_share_a_program(name, workload):
         "tethered": "most=0.2,reach=1,guard=0",
         "ca2fl": "size=3,step=0.2",
         "area": "size=3",
+        "trimmed": "cut=0.3,step=2,staleness=constant",
     }[name]
     for average in ("average=9", "average=2"):
         methods = make(workload, f"{name}:average=9", f"{name}:{other},{average}")

@@ -19,7 +19,7 @@ pytest.importorskip("flwr")
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "benchmarks" / "flower_app"
 METHOD = "FedAsync polynomial(0.5)"
-NUM_UPDATES, NUM_NODES = 30, 4
+NUM_UPDATES, NUM_NODES = 20, 4
 CONFIG = {
     "num-updates": NUM_UPDATES,
     "num-clients": NUM_NODES,

@@ -274,7 +274,7 @@ def test_without_nodes_it_waits_and_says_so(monkeypatch):
     )
     threading.Timer(0.2, lambda: grid.replies.update({5: good})).start()
     run(server, 3)
-    assert len(lines) == 1 and lines[0].startswith("waiting for a node: 0 are there")
+    assert len(lines) == 1 and lines[0].startswith("waiting for a node: 0 connected")
 
 
 def test_an_end_of_the_network_ends_the_run():

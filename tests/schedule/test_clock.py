@@ -387,7 +387,7 @@ def _problems(draw):
     return devices, scheduler, arguments
 
 
-@settings(deadline=None, derandomize=True, max_examples=600)
+@settings(deadline=None, derandomize=True, max_examples=300)
 @given(_problems(), st.integers(1, 40), st.integers(0, 999))
 def test_any_fleet_keeps_the_invariants(problem, num_updates, seed):
     devices, scheduler, arguments = problem
