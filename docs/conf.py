@@ -52,6 +52,7 @@ nb_execution_cache_path = str(BUILD / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+suppress_warnings = ["myst-nb.lexer"]  # of notebooks that are left out of this build
 
 # What one notebook compiles, the next one reads.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(BUILD / "compiled"))

@@ -27,13 +27,10 @@ _ROOT = "fedasync"
 
 
 class ProcessFailed(RuntimeError):
-    """Another process has ended, for a reason of its own.
-
-    Attributes:
-      is_agreed: all processes raise it, so that nobody is to be told.
-    """
+    """Another process has ended, for a reason of its own."""
 
     is_agreed = True
+    """All processes raise it, so that nobody is to be told."""
 
 
 class Processes:
