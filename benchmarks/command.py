@@ -40,6 +40,7 @@ from benchmarks.settings import (
 from benchmarks.timing import Candidate
 from benchmarks.workloads import BenchmarkJob, make_mlp_job
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.machine import describe_hardware, device_peak_mb, host_peak_mb
 from fedasync_jax.jobs.versions import describe_versions
@@ -184,6 +185,7 @@ def report(
 def main() -> None:
     """Parse, measure, print."""
     cores.use_all_cores()
+    show_help(BenchmarkSettings, "fedasync benchmark", __doc__ or "")
     settings = parse_flags(BenchmarkSettings, BenchmarkSettings.__doc__ or "")
     try:
         find_devices(settings)

@@ -25,6 +25,7 @@ from rich.console import Console
 from benchmarks.accelerator.points import list_points, measure_point, measure_products
 from benchmarks.accelerator.tables import count_done, put_into, write_section
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.startup import choose_compile_cache
 from fedasync_jax.jobs import cores
 from fedasync_jax.jobs.machine import describe_hardware
@@ -74,6 +75,7 @@ class Flags:
 def main() -> None:
     """Measure what is missing, then tell."""
     cores.use_all_cores()
+    show_help(Flags, "python scripts/accelerator.py", __doc__ or "")
     flags = parse_flags(Flags, __doc__ or "")
     deadline = time.monotonic() + 60 * flags.minutes
     choose_compile_cache(flags.compile_cache)
