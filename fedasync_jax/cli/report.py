@@ -12,6 +12,7 @@ import tyro
 
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.summary import is_sweep
 from fedasync_jax.plotting.page.document import make_page
 from fedasync_jax.storage.ownership import check_owned, write_owned
@@ -45,6 +46,7 @@ class ReportFlags:
 @clear_endings()
 def main() -> None:
     """Write the page."""
+    show_help(ReportFlags, "fedasync report RUN [RUN ...]", __doc__ or "")
     flags = parse_flags(ReportFlags, __doc__ or "")
     out = flags.out or flags.run_dirs[0] / "report.html"
     try:

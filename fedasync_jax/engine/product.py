@@ -91,7 +91,7 @@ def mix_block(
     floats = _combine(coordinates[:, 0], basis, registers, run)
     newest = find_last(is_earlier(run, or_equal=True) & info.applied[None])
     others = _pick(newest, others, tree.take(kept, run))
-    versions = _make_versions(variables, floats, others)
+    versions = _make_versions(current, floats, tree.fill(others, variables))
     num_slots = jax.tree.leaves(store)[0].shape[0]
     write = jnp.where(block.valid, block.tasks.write_slot, num_slots)
     store = tree.put(store, write, versions)
@@ -134,13 +134,12 @@ def _combine(
     return found
 
 
-def _make_versions(variables: PyTree, floats: Leaves, others: PyTree) -> PyTree:
-    """Return models of leaves that are floats and the others."""
-    shapes, _ = tree.split_floats(variables)
-    like, treedef = jax.tree.flatten(shapes)
+def _make_versions(current: PyTree, floats: Leaves, others: PyTree) -> PyTree:
+    """Return models of leaves that are floats, typed as ``current``, and the others."""
+    like, treedef = jax.tree.flatten(current)
     pairs = zip(floats, like, strict=True)
     typed = treedef.unflatten(leaf.astype(old.dtype) for leaf, old in pairs)
-    return tree.fill(typed, tree.fill(others, variables))
+    return tree.fill(typed, others)
 
 
 def _split_state(

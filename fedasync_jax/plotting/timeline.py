@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from fedasync_jax.plotting.contents import Arrays
 from fedasync_jax.plotting.looks import add_legend, begin_at_zero
 from fedasync_jax.plotting.styles import BLUE, ORANGE, RED, SKY, choose_unit
-from fedasync_jax.plotting.window import choose_window, order_by_speed
-from fedasync_jax.schedule.timeline import ACTIVITIES
+from fedasync_jax.plotting.window import choose_window, list_shown, order_by_speed
 
 _MAX_ROUNDS = 50  # more lines than this would hide the bars
 _LOOKS: Mapping[str, Mapping[str, Any]] = {
@@ -73,14 +72,10 @@ def _draw_bars(
     ax: Axes, timeline: Arrays, clients: Sequence[int], window: float, unit: float
 ) -> None:
     row_of = {client: row for row, client in enumerate(clients)}
-    for code, name in enumerate(ACTIVITIES):
-        shown = (timeline["activity"] == code) & (timeline["start"] < window)
-        shown &= timeline["end"] > timeline["start"]
-        if not shown.any():
-            continue
-        start = np.maximum(timeline["start"][shown], 0.0)
-        end = np.minimum(timeline["end"][shown], window)
-        rows = [row_of[client] for client in timeline["client"][shown].tolist()]
+    for name, bars in list_shown(timeline, window):
+        start = np.maximum(bars["start"], 0.0)
+        end = np.minimum(bars["end"], window)
+        rows = [row_of[client] for client in bars["client"].tolist()]
         ax.barh(
             rows,
             (end - start) / unit,

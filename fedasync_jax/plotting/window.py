@@ -1,6 +1,6 @@
 """Which part of a timeline is shown, and in which order its clients stand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -46,3 +46,15 @@ def order_by_speed(timelines: Sequence[Arrays]) -> list[list[int]]:
         sorted(np.unique(timeline["client"]).tolist(), key=place.__getitem__)
         for timeline in timelines
     ]
+
+
+def list_shown(timeline: Arrays, window: float) -> Iterator[tuple[str, Arrays]]:
+    """Yield every activity that is seen before ``window``: its name and its bars.
+
+    The bars are the columns ``start``, ``end`` and ``client``.
+    """
+    for code, name in enumerate(ACTIVITIES):
+        shown = (timeline["activity"] == code) & (timeline["start"] < window)
+        shown &= timeline["end"] > timeline["start"]
+        if shown.any():
+            yield name, {n: timeline[n][shown] for n in ("start", "end", "client")}

@@ -63,7 +63,22 @@ class Config(Origin):
     fingerprint: Json | None = None
 
 
-class MetricsLine(msgspec.Struct):
+class ClientSpreadColumns(msgspec.Struct, kw_only=True):
+    """How a model serves the clients, see ``worker.ClientSpread``."""
+
+    client_accuracy_mean: float | None = None
+    client_accuracy_worst_tenth: float | None = None
+    client_accuracy_best_tenth: float | None = None
+    client_accuracy_std: float | None = None
+    client_accuracy_gini: float | None = None
+    client_loss_mean: float | None = None
+    client_loss_worst_tenth: float | None = None
+    client_loss_best_tenth: float | None = None
+    client_loss_std: float | None = None
+    client_loss_gini: float | None = None
+
+
+class MetricsLine(ClientSpreadColumns):
     """What every line of ``metrics.jsonl`` must have, and what it may have.
 
     ``causes`` counts lost tasks over a network by their causes.
@@ -86,35 +101,15 @@ class MetricsLine(msgspec.Struct):
     test_perplexity: float | None = None
     step_size: float | None = None
     causes: dict[str, Count] = {}
-    client_accuracy_mean: float | None = None
-    client_accuracy_worst_tenth: float | None = None
-    client_accuracy_best_tenth: float | None = None
-    client_accuracy_std: float | None = None
-    client_accuracy_gini: float | None = None
-    client_loss_mean: float | None = None
-    client_loss_worst_tenth: float | None = None
-    client_loss_best_tenth: float | None = None
-    client_loss_std: float | None = None
-    client_loss_gini: float | None = None
 
 
-class SummaryLine(msgspec.Struct):
+class SummaryLine(ClientSpreadColumns):
     """What every line of ``summary.json`` must have, and what it may have."""
 
     method: Annotated[str, msgspec.Meta(min_length=1)]
     mean_staleness: float | None = None
     mean_alpha: float | None = None
     wall_seconds: float | None = None
-    client_accuracy_mean: float | None = None
-    client_accuracy_worst_tenth: float | None = None
-    client_accuracy_best_tenth: float | None = None
-    client_accuracy_std: float | None = None
-    client_accuracy_gini: float | None = None
-    client_loss_mean: float | None = None
-    client_loss_worst_tenth: float | None = None
-    client_loss_best_tenth: float | None = None
-    client_loss_std: float | None = None
-    client_loss_gini: float | None = None
 
 
 class Facts(msgspec.Struct):

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import optax
 import pytest
+from tabled import tabled
 
 import fedasync_jax as fa
-from fedasync_jax.base import Arrivals
 from fedasync_jax.engine.calls import make_columns, make_queue
 from fedasync_jax.engine.coordinates import find_layout
 from fedasync_jax.engine.state import Models, init_state
@@ -30,10 +30,7 @@ def make_rule(name):
         staleness_fn=fa.staleness.polynomial(0.5),
         num_clients=CLIENTS,
     )
-    if rule.weights is None or rule.with_weights is None:
-        return rule
-    d, ones = TRACE.count_staleness(rule.versions_every), np.ones(UPDATES, np.int32)
-    return rule.with_weights(rule.weights(Arrivals(TRACE.client, d, ones, ones, ones)))
+    return tabled(rule, TRACE)
 
 
 def lower(model, arrays, rule, batch_size=2):

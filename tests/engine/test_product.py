@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from tabled import tabled
 
 import fedasync_jax as fa
-from fedasync_jax.base import Arrivals, is_linear
+from fedasync_jax.base import is_linear
 from fedasync_jax.engine.coordinates import find_layout
 from fedasync_jax.mixing.rules import RULES
 
@@ -41,15 +42,6 @@ def train(variables, client, key, num_steps):
     return fa.Variables(params, state), fa.base.LocalInfo(w[0, 0].astype(float))
 
 
-def tabled(rule):
-    """Return the rule with its weights in a table, if they are known beforehand."""
-    d = TRACE.count_staleness(rule.versions_every)
-    if rule.weights is None or rule.with_weights is None:
-        return rule
-    ones = np.ones(UPDATES, np.int32)
-    return rule.with_weights(rule.weights(Arrivals(TRACE.client, d, ones, ones, ones)))
-
-
 def make(name):
     return RULES.make(
         name,
@@ -61,12 +53,12 @@ def make(name):
 
 
 LINEAR = [name for name in RULES if name not in NOT_LINEAR]
-CASES = {name: (lambda name=name: tabled(make(name))) for name in LINEAR} | {
+CASES = {name: (lambda name=name: tabled(make(name), TRACE)) for name in LINEAR} | {
     "as they come": lambda: make("fedasync"),
     "mean as they come": lambda: make("delay-adaptive"),
     "fedavg": lambda: fa.mixing.average_rounds(np.linspace(1, 3, CLIENTS)),
-    "average": lambda: fa.mixing.averaged(tabled(make("fedasync"))),
-    "average of a buffer": lambda: fa.mixing.averaged(tabled(make("fedbuff"))),
+    "average": lambda: fa.mixing.averaged(tabled(make("fedasync"), TRACE)),
+    "average of a buffer": lambda: fa.mixing.averaged(tabled(make("fedbuff"), TRACE)),
 }
 
 
@@ -114,7 +106,7 @@ def test_a_round_of_fedavg_replaces_the_model():
 
 @pytest.mark.parametrize("name", ["fedasync", "fedbuff"])
 def test_runs_side_by_side_do_not_mix(name):
-    table = tabled(make(name))
+    table = tabled(make(name), TRACE)
     traces = [
         fa.sampled_staleness(
             CLIENTS, UPDATES, max_staleness=20, rng=np.random.default_rng(seed)
@@ -164,7 +156,7 @@ def test_a_narrow_type_is_rounded_once_a_version():
 def test_a_rule_that_looks_at_lengths_is_mixed_one_by_one():
     for name in NOT_LINEAR:
         assert find_layout(make(name)) is None
-    bound = fa.mixing.bound_update(tabled(make("fedasync")), 1.5)
+    bound = fa.mixing.bound_update(tabled(make("fedasync"), TRACE), 1.5)
     assert not is_linear(bound.update)
     assert not is_linear(fa.mixing.averaged(bound).update)
     close(run(bound, **WIDE).state, run(bound, max_width=90).state)
@@ -173,7 +165,7 @@ def test_a_rule_that_looks_at_lengths_is_mixed_one_by_one():
 @pytest.mark.parametrize("name", LINEAR)
 def test_what_a_rule_says_of_itself_is_true(name):
     """Scaled and added models give the scaled and added result."""
-    rule, rng = tabled(make(name)), np.random.default_rng(2)
+    rule, rng = tabled(make(name), TRACE), np.random.default_rng(2)
 
     def mix(models):
         local, start, current, *remembered = models

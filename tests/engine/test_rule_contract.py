@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import run_serially
+from tabled import tabled
 
 import fedasync_jax as fa
-from fedasync_jax.base import Arrivals
 from fedasync_jax.engine.state import find_evaluated
 from fedasync_jax.mixing.rules import RULES
 
@@ -48,14 +48,6 @@ def make(name, wrapped):
     return fa.mixing.bound_update(fa.mixing.averaged(rule), 1.5) if wrapped else rule
 
 
-def tabled(rule):
-    d = TRACE.count_staleness(rule.versions_every)
-    if rule.weights is None:
-        return rule
-    ones = np.ones(UPDATES, np.int32)
-    return rule.with_weights(rule.weights(Arrivals(TRACE.client, d, ones, ones, ones)))
-
-
 def run(rule, **more):
     return fa.run(TRACE, train, rule, START, KEY, batching=BATCHING, **more)
 
@@ -79,7 +71,7 @@ def cut(trace, num_updates):
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_keeps_the_contract(name, wrapped):
     rule = make(name, wrapped)
-    table = tabled(rule)
+    table = tabled(rule, TRACE)
     whole = run(table, evaluate_fn=lambda v: v._asdict(), eval_every=6)
 
     # It is the serial algorithm; what is not finite is not mixed.
@@ -109,7 +101,7 @@ def test_a_rule_keeps_the_contract(name, wrapped):
     "name", ["delta", "fedbuff", "asyncfeded", "tethered", "ca2fl"]
 )
 def test_a_rule_runs_beside_itself(name):
-    table = tabled(make(name, True))
+    table = tabled(make(name, True), TRACE)
     alone = run(table).state
     runs = [
         fa.Run(TRACE, jax.tree_util.Partial(train), table, START, key)

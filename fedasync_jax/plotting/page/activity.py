@@ -9,7 +9,7 @@ from fedasync_jax.plotting.page.charts import Section
 from fedasync_jax.plotting.page.scales import Axis
 from fedasync_jax.plotting.page.svg import Bars, Chart
 from fedasync_jax.plotting.styles import TimeUnit, choose_unit
-from fedasync_jax.plotting.window import choose_window, order_by_speed
+from fedasync_jax.plotting.window import choose_window, list_shown, order_by_speed
 from fedasync_jax.schedule.timeline import ACTIVITIES
 
 _MAX_ROUNDS = 50  # more lines than this would hide the bars
@@ -69,12 +69,8 @@ def _make_bars(
     timeline: Arrays, clients: list[int], window: float, unit: TimeUnit
 ) -> Iterator[Bars]:
     row_of = {client: row for row, client in enumerate(clients)}
-    for code, name in enumerate(ACTIVITIES):
-        shown = (timeline["activity"] == code) & (timeline["start"] < window)
-        shown &= timeline["end"] > timeline["start"]
-        if not shown.any():
-            continue
-        start, end, client = (timeline[n][shown] for n in ("start", "end", "client"))
+    for name, bars in list_shown(timeline, window):
+        start, end, client = bars["start"], bars["end"], bars["client"]
         rows = np.array([row_of[one] for one in client.tolist()])
         left = np.maximum(start, 0.0) / unit.seconds
         right = np.minimum(end, window) / unit.seconds
