@@ -14,6 +14,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
+from reproduction import why
 from reproduction.central import (
     count_epochs,
     read_central,
@@ -32,7 +34,8 @@ from reproduction.central import (
 from reproduction.evidence import make_results
 from reproduction.figures import (
     SCALES,
-    Figure,
+    Cell,
+    Scale,
     list_cells,
     make_figures,
     make_point,
@@ -40,6 +43,7 @@ from reproduction.figures import (
 from reproduction.page import decide_all
 from reproduction.pictures import draw_all
 from reproduction.runs import find_runs, keep_length
+from reproduction.summary import tell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +52,11 @@ class Flags:
 
     figure: tuple[str, ...] = ("all",)
     """Figures to run: cifar-staleness-4, cifar-staleness-16, cifar-sweep, wikitext-4,
-    wikitext-16, or all. The results cover all runs below --out."""
+    wikitext-16, all of these (all), or why: what large staleness costs, and through
+    what. The results cover all runs below --out."""
     scale: str = "paper"
-    """Scale of the experiments: paper, or small, for a laptop."""
+    """Scale of the experiments: paper, small, or micro: ten seeds in two hours on two
+    cores."""
     data_path: Path | None = None
     """Folder of CIFAR-10, as for fedasync train."""
     text_path: Path | None = None
@@ -75,7 +81,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        known = ("all", *make_figures(SCALES["small"]))
+        known = ("all", why.NAME, *make_figures(SCALES["small"]))
         for name in self.figure:
             if name not in known:
                 raise ValueError(
@@ -101,10 +107,8 @@ def main() -> None:
     choose_compile_cache(flags.compile_cache)
     console = Console()
     scale, out = SCALES[flags.scale], flags.out / flags.scale
-    figures = make_figures(scale)
-    names = tuple(figures) if "all" in flags.figure else flags.figure
     if flags.run:
-        _run_missing(flags, [figures[name] for name in names], out, console)
+        _run_missing(flags, _list_asked_cells(flags.figure, scale), out, console)
     pieces = _read_lines(out / "pieces.jsonl")
     runs = find_runs(flags.scale, out, flags.seeds or scale.seeds)
     results = make_results(flags.scale, runs, pieces)
@@ -115,13 +119,21 @@ def main() -> None:
     _tell(console, results, out)
 
 
-def _run_missing(
-    flags: Flags, figures: list[Figure], out: Path, console: Console
-) -> None:
-    """Run what figures need; end the process when time is up."""
+def _list_asked_cells(names: Collection[str], scale: Scale) -> list[Cell]:
+    """Return the curves of figures by name, each once."""
+    figures = make_figures(scale)
+    asked = figures if "all" in names else [name for name in names if name in figures]
+    cells = list_cells([figures[name] for name in asked])
+    if why.NAME in names:
+        cells += why.list_why_cells()
+    return list(dict.fromkeys(cells))
+
+
+def _run_missing(flags: Flags, cells: list[Cell], out: Path, console: Console) -> None:
+    """Run what is missing of curves; end the process when time is up."""
     scale, begin = SCALES[flags.scale], time.monotonic()
     paths = {"cifar": flags.data_path, "text": flags.text_path}
-    if flags.text_path is None and any(figure.data == "text" for figure in figures):
+    if flags.text_path is None and any(cell.data == "text" for cell in cells):
         what = "input.txt" if flags.scale == "small" else "train, valid and test .txt"
         fail(f"text_path must name a folder with {what}, got None")
     try:
@@ -130,7 +142,7 @@ def _run_missing(
                 make_point(cell, scale, seed, out, paths[cell.data], flags.num_updates)
             ): cell
             for seed in flags.seeds or scale.seeds
-            for cell in list_cells(figures)
+            for cell in cells
         }
     except ValueError as error:
         fail(error)
@@ -175,12 +187,12 @@ def _train_centrally(
 
 def _tell(console: Console, results: dict[str, Any], out: Path) -> None:
     """Print the findings and draw the figures."""
-    for data, (_, findings) in decide_all(results).items():
+    for data, findings in decide_all(results).items():
         for finding in findings:
             console.print(
-                f"{data} {finding.number}. {finding.title}: {finding.verdict}"
-                f"{finding.counts}",
+                f"{data} {finding.number}. {finding.says}: {tell(finding)}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
     for picture in draw_all(results, out):

@@ -3,12 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reproduction.evidence import read_key
-from reproduction.figures import SCALES, Figure, find_own, make_figures
+from reproduction import why
+from reproduction.figures import SCALES, Figure, find_own, make_figures, read_key
 
 _SHOWN = (
     "dataset",
+    "cifar10_pool",
+    "vocabulary",
     "model",
+    "cnn_channels",
+    "cnn_hidden",
+    "lstm_size",
+    "lstm_layers",
+    "dropout",
     "num_clients",
     "num_updates",
     "eval_every",
@@ -27,6 +34,13 @@ _SHOWN = (
     "warmup_step_size",
 )
 
+_OWNERS = {
+    "cifar10_": ("dataset", "cifar10"),
+    "vocabulary": ("dataset", "wikitext2"),
+    "cnn_": ("model", "paper-cnn"),
+    "lstm_": ("model", "lstm"),
+}  # settings of no other data set or model
+
 
 def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield commands, numbers and lengths of runs, wall times and versions.
@@ -41,6 +55,15 @@ def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
     for figure in list_shown(results):
         flags = _list_flags(results, figure)
         yield f"python scripts/reproduce.py --scale {name} {flags}"
+    extra = [
+        record for record in records if read_key(record)[0] in why.list_own_cells()
+    ]
+    if extra:
+        flags = _list_seeds(results, extra)
+        yield (
+            f"python scripts/reproduce.py --scale {name} --figure {why.NAME} {flags}"
+            "--data-path FOLDER"
+        )
     yield f"python scripts/write_reproduction.py runs/reproduction/{name}"
     yield "```"
     yield ""
@@ -50,6 +73,8 @@ def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
         count = len({read_key(record)[0] for record in mine})
         some = f"{count} of {len(cells)} curves, " if count < len(cells) else ""
         yield f"* {title}: {some}{_count_runs(mine)}"
+    if extra:
+        yield f"* What large staleness costs: {_count_runs(extra)}"
     yield from _describe_time(results["pieces"])
     for versions in results["versions"]:
         yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
@@ -80,6 +105,8 @@ def describe_settings(results: Mapping[str, Any]) -> Iterator[str]:
     yield "|---" * (1 + len(found)) + "|"
     for name in _SHOWN:
         cells = [_show_setting(settings, name) for settings in found]
+        if set(cells) == {"-"}:
+            continue
         yield f"| `{name}` | {' | '.join(cells)} |"
     yield ""
 
@@ -90,14 +117,20 @@ def _list_flags(results: Mapping[str, Any], figure: Figure) -> str:
     lengths = find_lengths(results["runs"], figure)
     if lengths:
         flags.append(f"--num-updates {min(lengths)}")
-    mine = [r for r in results["runs"] if r["cell"]["data"] == figure.data]
-    seeds = sorted({record["seed"] for record in mine})
-    if seeds != sorted(SCALES[results["scale"]].seeds):
-        flags.append(f"--seeds {' '.join(map(str, seeds))}")
-    flags.append(
-        "--text-path FOLDER" if figure.data == "text" else "--data-path FOLDER"
-    )
-    return " ".join(flags)
+    cells = figure.cells()
+    mine = [r for r in results["runs"] if read_key(r)[0] in cells]
+    place = "--text-path FOLDER" if figure.data == "text" else "--data-path FOLDER"
+    return f"{' '.join(flags)} {_list_seeds(results, mine)}{place}"
+
+
+def _list_seeds(
+    results: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the flag of the seeds and a blank; nothing where they are the scale's."""
+    seeds = sorted({record["seed"] for record in records})
+    if seeds == sorted(SCALES[results["scale"]].seeds):
+        return ""
+    return f"--seeds {' '.join(map(str, seeds))} "
 
 
 def list_shown(results: Mapping[str, Any]) -> list[Figure]:
@@ -155,7 +188,12 @@ def _list_counts(counts: Iterable[int]) -> str:
 
 
 def _show_setting(settings: Mapping[str, Any], name: str) -> str:
-    value = settings[name]
+    value = settings.get(name)
     if value is None or (name == "num_steps" and settings["epochs"] is not None):
         return "-"
+    for beginning, (part, owner) in _OWNERS.items():
+        if name.startswith(beginning) and settings[part] != owner:
+            return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

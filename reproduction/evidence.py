@@ -6,7 +6,7 @@ The file is all that pictures, decisions and ``docs/reproduction.md`` are made f
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,33 +14,10 @@ from fedasync_jax.jobs.sweep import Point
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.read_run import read_metrics
 from fedasync_jax.storage.run_folder import Row
-from reproduction.figures import FEDASYNC, Cell, Figure
+from reproduction.figures import FEDASYNC, Cell, Figure, read_key
 from reproduction.runs import End, find_end, is_same_run
 
 _PLACES = ("data_path", "run_dir")
-
-
-class Unit(NamedTuple):
-    """How differences of values are shown.
-
-    Attributes:
-      name: of the unit.
-      factor: that numbers are multiplied by.
-    """
-
-    name: str
-    factor: float
-
-    def show(self, value: float) -> str:
-        """Return a difference in words.
-
-        >>> Unit("points", 100.0).show(0.02)
-        '2 points'
-        """
-        return f"{self.factor * value:g} {self.name}"
-
-
-UNITS = {"cifar": Unit("points", 100.0), "text": Unit("nats", 1.0)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,11 +38,6 @@ class Evidence:
     curves: Mapping[Cell, np.ndarray]
     whole: Mapping[Cell, np.ndarray]
     seeds: Sequence[int]
-
-    @property
-    def unit(self) -> Unit:
-        """Of differences: nats, or points of accuracy."""
-        return UNITS["text" if self.is_text else "cifar"]
 
 
 def make_results(
@@ -145,13 +117,6 @@ def make_evidence(
         },
         seeds=seeds,
     )
-
-
-def read_key(record: Mapping[str, Any]) -> tuple[Cell, int]:
-    """Return cell and seed of a record."""
-    fields = record["cell"]
-    hinge = None if fields["hinge"] is None else tuple(fields["hinge"])
-    return Cell(**{**fields, "hinge": hinge}), record["seed"]
 
 
 def compare_exactly(

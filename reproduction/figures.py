@@ -15,6 +15,7 @@ from fedasync_jax.jobs.sweep import Point
 FEDASYNC = ("fedasync-constant", "fedasync-polynomial", "fedasync-hinge")
 BASELINES = ("fedavg", "sgd")
 SWEPT_ALPHA = 0.9
+_RARELY = 50  # updates between evaluations
 
 
 class Cell(NamedTuple):
@@ -22,10 +23,12 @@ class Cell(NamedTuple):
 
     Attributes:
       data: cifar or text.
-      method: as in the settings.
+      method: as in the settings; of delta, alpha is the step.
       max_staleness: None for a baseline.
       alpha: None for a baseline.
       hinge: a and b of a hinge, else None.
+      is_halved: whether alpha drops on the way, where the protocol has it so.
+      factor: how many times as long it is as the scale has it.
     """
 
     data: str
@@ -33,6 +36,8 @@ class Cell(NamedTuple):
     max_staleness: int | None = None
     alpha: float | None = None
     hinge: tuple[float, float] | None = None
+    is_halved: bool = True
+    factor: int = 1
 
     @property
     def name(self) -> str:
@@ -42,6 +47,8 @@ class Cell(NamedTuple):
             parts += [f"staleness-{self.max_staleness}", f"alpha-{self.alpha:g}"]
         if self.hinge is not None:
             parts.append("a-{:g}-b-{:g}".format(*self.hinge))
+        parts += ["not-halved"] * (not self.is_halved)
+        parts += [f"times-{self.factor}"] * (self.factor > 1)
         return "-".join(parts)
 
 
@@ -67,6 +74,11 @@ class Figure(NamedTuple):
         """Whether final metrics are shown against staleness, not curves."""
         return self.name.endswith("sweep")
 
+    @property
+    def largest(self) -> int:
+        """Its largest maximum staleness."""
+        return self.max_staleness[-1]
+
     def title(self, scale: "Scale") -> str:
         """Return what stands above it."""
         ends = dict.fromkeys((self.max_staleness[0], self.max_staleness[-1]))
@@ -89,6 +101,15 @@ class Figure(NamedTuple):
         """
         is_constant = max_staleness - 1 <= self.hinge[1]
         return [m for m in FEDASYNC if not (is_constant and m == "fedasync-hinge")]
+
+    def curves(self) -> list[Cell]:
+        """Return the asynchronous curves, without those that equal another."""
+        return [
+            self.cell(method, max_staleness, alpha)
+            for max_staleness in self.max_staleness
+            for alpha in self.alphas
+            for method in self.methods(max_staleness)
+        ]
 
     def cells(self) -> list[Cell]:
         """Return all curves, the baselines first, each once."""
@@ -146,7 +167,10 @@ SCALES: Mapping[str, Scale] = {
             "cifar": {"eval_every": 100},
             "text": {"schedule": "sampled", "num_updates": 1000},
         },
-        names={"cifar": "CIFAR-10", "text": "Shakespeare by characters"},
+        names={
+            "cifar": "CIFAR-10, 24 by 24 pixels",
+            "text": "Shakespeare by characters",
+        },
         differences=(
             *_ALWAYS,
             "The network has a quarter of the channels, so that two cores suffice: "
@@ -158,6 +182,41 @@ SCALES: Mapping[str, Scale] = {
         ),
         sweep=(2, 4, 16, 50),
         seeds=(337, 773, 557),
+    ),
+    "micro": Scale(
+        presets={"cifar": "cifar10-small", "text": "wikitext2-small"},
+        changes={
+            "cifar": {
+                "cifar10_pool": 4,
+                "cnn_channels": (8, 16),
+                "cnn_hidden": 32,
+                "dropout": 0.0,
+                "eval_every": 10,
+                "evaluate_clients": "never",
+            },
+            "text": {
+                "vocabulary": 1000,
+                "lstm_size": 32,
+                "lstm_layers": 1,
+                "num_updates": 300,
+                "eval_every": 30,
+            },
+        },
+        names={
+            "cifar": "CIFAR-10, 6 by 6 pixels",
+            "text": "WikiText-2, 1,000 words",
+        },
+        differences=(
+            *_ALWAYS,
+            "CIFAR-10: the 24 by 24 pixels are averaged to 6 by 6, and the network has "
+            "an eighth of the channels, a sixteenth of the hidden units and no "
+            "dropout. Images, clients, local work, updates, warm-up and evaluations "
+            "are the paper's.",
+            "WikiText-2: the 999 commonest words, all others are one; one layer of 32 "
+            "units. Clients and local work are the paper's.",
+        ),
+        sweep=(2, 4, 16, 50),
+        seeds=(337, 773, 557, 755, 1, 2, 3, 4, 5, 6),
     ),
 }
 
@@ -193,19 +252,29 @@ def make_point(
       num_updates: fewer or more than the scale has.
     """
     changes = dict(scale.changes[cell.data])
+    line = cell.method
     if cell.max_staleness is not None:
-        changes |= {"max_staleness": cell.max_staleness, "alpha": cell.alpha}
+        changes["max_staleness"] = cell.max_staleness
+        if cell.method == "delta":
+            line = f"delta:step={cell.alpha:g}"
+        else:
+            changes["alpha"] = cell.alpha
     if cell.hinge is not None:
         changes |= {"hinge_a": cell.hinge[0], "hinge_b": cell.hinge[1]}
+    if not cell.is_halved:
+        changes["alpha_drop_at"] = None
+    if not cell.is_halved or cell.factor > 1:  # only its end is read
+        changes["eval_every"] = max(_RARELY, changes["eval_every"])
     if num_updates is not None:
         changes["num_updates"] = num_updates
     settings = make_settings(
         scale.presets[cell.data],
-        methods=(cell.method,),
+        methods=(line,),
         seed=seed,
         data_path=data_path,
         **changes,
     )
+    settings = settings.replace(num_updates=cell.factor * settings.run.num_updates)
     return Point(out / cell.name / f"seed-{seed}", settings)
 
 
@@ -218,3 +287,10 @@ def find_own(figure: Figure, figures: Iterable[Figure]) -> list[Cell]:
 def list_cells(figures: Sequence[Figure]) -> list[Cell]:
     """Return the cells that the figures need, each once."""
     return list(dict.fromkeys(cell for figure in figures for cell in figure.cells()))
+
+
+def read_key(record: Mapping[str, Any]) -> tuple[Cell, int]:
+    """Return cell and seed of a record."""
+    fields = record["cell"]
+    hinge = None if fields["hinge"] is None else tuple(fields["hinge"])
+    return Cell(**{**fields, "hinge": hinge}), record["seed"]

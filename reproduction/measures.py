@@ -30,6 +30,10 @@ class Measures:
         """Return the mean of the last quarter of the evaluations, [S]."""
         return self._curves[cell][:, self._last].mean(1)
 
+    def half(self, cell: Cell) -> np.ndarray:
+        """Return the mean of the second half of the evaluations, [S]."""
+        return self._curves[cell][:, self._half].mean(1)
+
     def mean(self, cell: Cell) -> np.ndarray:
         """Return the mean of all evaluations, [S]."""
         return self._curves[cell].mean(1)

@@ -14,6 +14,7 @@ from fedasync_jax.plotting.looks import STYLE
 from reproduction.described import list_shown
 from reproduction.evidence import Evidence, make_evidence
 from reproduction.figures import FEDASYNC, Cell, Figure
+from reproduction.why_page import draw_why
 
 
 def draw_all(results: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -33,7 +34,8 @@ def draw_all(results: Mapping[str, Any], folder: Path) -> list[Path]:
             fig = (_draw_sweep if figure.is_sweep else _draw_curves)(figure, evidence)
             paths.append(folder / f"{figure.name}.png")
             fig.savefig(paths[-1], dpi=150)
-    return paths
+    picture = draw_why(results["runs"], folder)
+    return paths if picture is None else [*paths, picture]
 
 
 def _draw_curves(figure: Figure, evidence: Evidence) -> Picture:

@@ -15,6 +15,7 @@ from reproduction.figures import (
     make_figures,
     make_point,
 )
+from reproduction.why import list_why_cells
 
 _FREE = {"data_path", "num_updates"}
 
@@ -43,7 +44,8 @@ def find_runs(
       out: folder of all runs.
       seeds: of the runs.
     """
-    cells = list_cells(list(make_figures(SCALES[scale]).values()))
+    figures = list(make_figures(SCALES[scale]).values())
+    cells = dict.fromkeys([*list_cells(figures), *list_why_cells()])
     runs = [
         (cell, seed, make_point(cell, SCALES[scale], seed, out, None))
         for cell in cells

@@ -16,7 +16,8 @@ import tyro
 
 from fedasync_jax.cli.flags import fail, parse_flags
 from reproduction.figures import SCALES
-from reproduction.page import write_document
+from reproduction.forest import draw_findings
+from reproduction.page import decide_everything, write_document
 from reproduction.pictures import draw_all
 
 
@@ -49,8 +50,12 @@ def main() -> None:
         name = results["scale"]
         drawn = draw_all(results, folder / name)
         pictures[name] = [path.stem for path in drawn]
+    small = {
+        number: f"{folder.name}/{path.name}"
+        for number, path in draw_findings(decide_everything(many), folder).items()
+    }
     page = flags.out / "reproduction.md"
-    page.write_text(write_document(many, pictures), encoding="utf-8")
+    page.write_text(write_document(many, pictures, small), encoding="utf-8")
     print(f"wrote {page} from {len(many)} results file(s)")
 
 

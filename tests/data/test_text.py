@@ -18,6 +18,7 @@ from fedasync_jax.data import (
     load_wikitext2,
     make_client_data,
 )
+from fedasync_jax.data.text.wikitext2 import Text, keep_commonest
 
 _REPEATABLE = settings(deadline=None, derandomize=True)
 
@@ -163,6 +164,24 @@ def test_batches_are_streams_and_y_is_x_one_word_later(batch_size, bptt, more):
         assert np.array_equal(stream, np.arange(start, start + num_batches * bptt))
         # What is left of the stream would not fill one more batch.
         assert length - 1 - len(stream) < bptt
+
+
+def test_the_commonest_words_of_train_are_kept():
+    words = ("a", "b", "<unk>", "c", "d")
+    train = np.array([0, 1, 1, 2, 2, 2, 3, 3, 4], np.int32)
+    test = np.array([4, 4, 4, 4, 3, 2, 1, 0], np.int32)  # it does not count
+    few = keep_commonest(Text(train, train[:3], test, words), 3)
+    assert few.vocabulary == ("<unk>", "b", "c")  # b and c as often, b first
+    assert few.train.tolist() == [0, 1, 1, 0, 0, 0, 2, 2, 0]
+    assert few.test.tolist() == [0, 0, 0, 0, 2, 0, 1, 0]
+    assert few.train.dtype == np.int32
+    all_words = keep_commonest(Text(train, train, test, words), 5)
+    assert sorted(all_words.vocabulary) == sorted(words)
+    for number in (1, 6):
+        with pytest.raises(ValueError, match=rf"vocabulary must be in 2..5.*{number}"):
+            keep_commonest(Text(train, train, test, words), number)
+    without = keep_commonest(Text(train, train, test, ("a", "b", "e", "c", "d")), 5)
+    assert without.vocabulary == ("<unk>", "e", "b", "c", "a")
 
 
 def test_batches_of_wikitext2():

@@ -10,7 +10,7 @@ import pytest
 from fedasync_jax.jobs import runner, sweep
 from fedasync_jax.storage.read_run import read_metrics
 from reproduction import figures as figures_module
-from reproduction.claims import is_above, is_within
+from reproduction import why
 from reproduction.evidence import (
     Evidence,
     compare_exactly,
@@ -25,7 +25,6 @@ from reproduction.figures import (
     make_figures,
     make_point,
 )
-from reproduction.findings import decide
 from reproduction.measures import Measures
 from reproduction.page import write_document
 from reproduction.runs import find_end, find_runs, keep_length
@@ -99,180 +98,7 @@ def test_every_run_has_a_folder_of_its_own():
         assert len({point.path for point in points}) == len(points)
 
 
-# What they decide
-
-FIGURES = [f for f in make_figures(PAPER).values() if f.data == "cifar"]
-P = 9
-GRADIENTS = np.arange(P) * 1000
-
-
-def _curves(height, seeds=4, noise=0.001):
-    """Return curves that rise to ``height`` of their cell, nearly the same by seed."""
-    rng = np.random.default_rng(0)
-    rise = 1 - np.exp(-np.arange(P) / 2)
-    return {
-        cell: height(cell) * rise + rng.normal(0, noise, (seeds, 1))
-        for cell in list_cells(FIGURES)
-    }
-
-
-def _decide(curves):
-    """Return the findings; seeds whose curve has a NaN were not run."""
-    records = [
-        {
-            "cell": cell._asdict(),
-            "seed": seed,
-            "finished": True,
-            "is_text": False,
-            "gradients": GRADIENTS[: len(curve)].tolist(),
-            "value": curve.tolist(),
-        }
-        for cell, mine in curves.items()
-        for seed, curve in enumerate(mine)
-        if np.isfinite(curve).all()
-    ]
-    return decide(records, FIGURES)
-
-
-def _like_the_paper(cell):
-    """As the paper says it is."""
-    if cell.method == "sgd":
-        return 0.9
-    if cell.method == "fedavg":
-        return 0.5
-    best = {"fedasync-constant": 0.0, "fedasync-polynomial": 0.02}
-    height = 0.8 - best.get(cell.method, 0.0) + 0.01 * (cell.alpha == 0.9)
-    if cell.max_staleness > 4:
-        height -= 0.1 + 0.02 * (cell.method == "fedasync-constant")
-    return height
-
-
-def _verdicts(curves):
-    return [finding.verdict for finding in _decide(curves)]
-
-
-def test_curves_like_the_papers_hold():
-    findings = _decide(_curves(_like_the_paper))
-    assert [finding.number for finding in findings] == [1, 2, 3, 4, 5, 6]
-    assert [finding.verdict for finding in findings[:4]] == ["holds"] * 4
-    assert findings[5].verdict == "holds"
-    # These curves are smooth: constant is not rougher by more than its height.
-    assert "hinge above constant" in findings[4].claims[0].text
-    assert all(claim.verdict == "holds" for claim in findings[4].claims[:4])
-
-
-def test_the_opposite_does_not_hold():
-    findings = _decide(_curves(lambda cell: 1.4 - _like_the_paper(cell)))
-    assert findings[0].verdict == "does not hold"
-    assert findings[4].claims[0].verdict == "does not hold"
-    assert findings[5].verdict == "does not hold"
-
-
-def test_one_seed_decides_nothing():
-    assert set(_verdicts(_curves(_like_the_paper, seeds=1))) == {"undecided"}
-
-
-def test_noise_leaves_it_undecided():
-    assert "holds" not in _verdicts(_curves(_like_the_paper, noise=0.5))
-
-
-def test_a_claim_needs_every_evaluation_of_the_second_half():
-    curves = _curves(_like_the_paper)
-    cell = FIGURES[0].cell("fedasync-constant", 4, 0.6)
-    curves[cell][:, -2] = 0.0  # below FedAvg once
-    claims = {claim.text: claim for claim in _decide(curves)[0].claims}
-    text = "constant, alpha 0.6, max staleness 4: above FedAvg (4 of 5 evaluations)"
-    assert claims[text].verdict == "undecided"
-
-
-def test_an_alpha_that_matters_is_found():
-    def sensitive(cell):
-        return _like_the_paper(cell) + 0.1 * (cell.alpha == 0.9)
-
-    assert _decide(_curves(sensitive))[3].verdict == "does not hold"
-
-
-def test_rough_curves_are_found():
-    curves = _curves(_like_the_paper)
-    curves[FIGURES[1].cell("fedasync-constant", 16, 0.9)][:, ::2] -= 0.2
-    claims = _decide(curves)[4].claims
-    assert [claim.verdict for claim in claims[-2:]] == ["holds", "holds"]
-
-
-def test_seeds_that_are_missing_do_not_count():
-    def find_claims():
-        claims = _decide(curves)[0].claims
-        where = "polynomial, alpha 0.6, max staleness 4"
-        return [claim for claim in claims if where in claim.text]
-
-    curves = _curves(_like_the_paper)
-    cell = FIGURES[0].cell("fedasync-polynomial", 4, 0.6)
-    curves[cell][2:] = np.nan
-    assert [claim.estimate.n for claim in find_claims()] == [2, 2]
-    curves[cell][:] = np.nan
-    assert find_claims() == []
-
-
-def test_findings_without_runs_are_not_run():
-    curves = _curves(_like_the_paper)
-    curves = {c: v for c, v in curves.items() if c.max_staleness != 16}
-    assert _decide(curves)[4].verdict == "not run"
-    assert _decide({}) == []
-
-
-def test_nothing_holds_as_long_as_curves_are_missing():
-    curves = _curves(_like_the_paper)
-    missing = FIGURES[0].cell("fedasync-polynomial", 4, 0.6)
-    some = {cell: curve for cell, curve in curves.items() if cell != missing}
-    assert "holds" not in [finding.verdict for finding in _decide(some)]
-    swept = [cell for cell in curves if cell.max_staleness == 50]
-    for missing in (swept, swept[:1]):
-        some = {c: v for c, v in curves.items() if c not in missing}
-        verdicts = [finding.verdict for finding in _decide(some)]
-        assert verdicts[:4] == ["holds"] * 4 and verdicts[5] == "undecided"
-
-
-def test_nothing_holds_if_curves_have_no_seed_in_common():
-    curves = _curves(_like_the_paper)
-    for method in ("fedasync-constant", "fedasync-polynomial", "fedasync-hinge"):
-        for alpha in (0.6, 0.9):
-            rows = slice(2, None) if method == "fedasync-hinge" else slice(None, 2)
-            curves[FIGURES[1].cell(method, 16, alpha)][rows] = np.nan
-    assert "holds" not in _verdicts(curves)
-
-
-def test_large_staleness_is_judged_without_the_sweep():
-    def fails_at_16(cell):
-        return 0.3 if cell.max_staleness == 16 else _like_the_paper(cell)
-
-    curves = _curves(fails_at_16)
-    curves = {c: v for c, v in curves.items() if c.max_staleness in (None, 4, 16)}
-    finding = _decide(curves)[5]
-    assert finding.verdict == "does not hold"
-    bad = [claim.text for claim in finding.claims if claim.verdict == "does not hold"]
-    assert len(bad) == 6 and all("max staleness 16" in text for text in bad)
-
-
-def test_a_hinge_that_is_the_constant_is_not_counted_twice():
-    texts = [c.text for f in _decide(_curves(_like_the_paper)) for c in f.claims]
-    assert not [t for t in texts if "hinge" in t and t.endswith("max staleness 4")]
-    assert sum("max staleness 4: above FedAvg" in text for text in texts) == 4
-    assert len(texts) == len(set(texts))
-
-
-def test_a_steep_curve_is_not_rough():
-    curves = _curves(_like_the_paper)
-    steep = np.linspace(0, 0.9, P)
-    curves[FIGURES[1].cell("fedasync-constant", 16, 0.9)][:] = steep
-    claims = _decide(curves)[4].claims
-    assert "holds" not in [claim.verdict for claim in claims[-2:]]
-
-
-def test_two_evaluations_decide_what_they_can():
-    curves = {cell: c[:, :2] for cell, c in _curves(_like_the_paper).items()}
-    rough = _decide(curves)[4].claims[-2:]
-    assert [claim.verdict for claim in rough] == ["undecided"] * 2
-    assert [claim.estimate.n for claim in rough] == [0, 0]
+# What is measured
 
 
 def test_curves_are_compared_at_equal_gradients():
@@ -297,27 +123,6 @@ def test_curves_are_compared_at_equal_gradients():
     assert evidence.curves[fedavg][0].tolist() == [0.0, 0.2, 0.3]
 
 
-def test_the_sweep_decides_large_staleness():
-    def fails_at_50(cell):
-        return 0.3 if cell.max_staleness == 50 else _like_the_paper(cell)
-
-    claims = _decide(_curves(fails_at_50))[5].claims
-    assert [claim.verdict for claim in claims[-3:]] == ["does not hold"] * 3
-    assert all("max staleness 50" in claim.text for claim in claims[-3:])
-    assert claims[0].verdict == "holds"
-
-
-@pytest.mark.parametrize(
-    ("below", "verdict"), [(0.008, "holds"), (0.02, "does not hold")]
-)
-def test_no_worse_leaves_a_margin(below, verdict):
-    def height(cell):
-        return 0.5 - below * (cell.max_staleness is not None)
-
-    claims = _decide(_curves(height, noise=1e-6))[5].claims
-    assert [claim.verdict for claim in claims[-3:]] == [verdict] * 3
-
-
 def test_measures_by_hand():
     one, other = Cell("cifar", "sgd"), Cell("cifar", "fedavg")
     evidence = Evidence(
@@ -333,7 +138,7 @@ def test_measures_by_hand():
     measures = Measures(evidence)
     assert measures.final(one) == pytest.approx([1.0])
     assert measures.mean(one) == pytest.approx([0.5])
-    assert measures.gaps(one, other) == pytest.approx(np.array([[-0.2, 0.4]]))
+    assert measures.half(one) == pytest.approx([0.8])
     assert measures.distance(one, other) == pytest.approx([0.2])
     assert np.isnan(measures.roughness(one)).all()  # two evaluations
     for target, gradients in ((0.2, 5.0), (0.5, 15.0), (1.0, 30.0), (2.0, 30.0)):
@@ -357,22 +162,6 @@ def test_roughness_by_hand():
     measures = Measures(evidence)
     assert measures.roughness(one) == pytest.approx([0.2, 0.0])
     assert measures.roughness(other) == pytest.approx([0.0, np.nan], nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("values", "above", "within"),
-    [
-        ([0.1, 0.1, 0.1], "holds", "does not hold"),
-        ([-0.1, -0.1, -0.1], "does not hold", "does not hold"),
-        ([-0.01, 0.01, 0.0], "undecided", "undecided"),
-        ([-0.001, 0.001, 0.0], "undecided", "holds"),
-        ([0.1], "undecided", "undecided"),
-        ([0.1, np.nan, 0.1], "holds", "does not hold"),
-    ],
-)
-def test_verdicts_follow_the_interval(values, above, within):
-    assert is_above("", np.array(values)).verdict == above
-    assert is_within("", np.array(values), 0.02).verdict == within
 
 
 # From runs to the page
@@ -556,7 +345,7 @@ def test_texts_are_judged_by_their_loss(results):
         record["is_text"] = True
         record["cell"]["data"] = "text"
     evidence = make_evidence(records, [Cell("text", "fedavg")])
-    assert evidence is not None and evidence.unit.name == "nats"
+    assert evidence is not None and evidence.is_text
     values = -np.array(records[0]["value"])
     assert (evidence.curves[Cell("text", "fedavg")][0] == values).all()
 
@@ -567,7 +356,7 @@ def test_the_page(results):
         **results,
         "central": {"accuracy": [0.4, 0.5], "seconds": 90.0, "seed": 1},
     }
-    page = write_document([with_central], {"tiny": figures})
+    page = write_document([with_central], {"tiny": figures}, {1: "reproduction/f.png"})
     assert "1 minutes of wall time for 600 client updates" in page
     assert "* Digits, max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
     assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
@@ -580,6 +369,7 @@ def test_the_page(results):
     assert page.count("| yes | 0 |") == 4
     for number in range(1, 7):
         assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
+    assert page.count("![finding ") == 1 and "(reproduction/f.png)" in page
     assert "nan" not in page
 
 
@@ -590,14 +380,14 @@ def test_the_page_tells_the_lengths_of_runs(results):
             record["num_updates"] = 60
             record["gradients"][-1] = 300
     records[0]["finished"] = False
-    page = write_document([{**results, "runs": records}], {"tiny": []})
+    page = write_document([{**results, "runs": records}], {"tiny": []}, {})
     assert (
         "16 runs of 200 or 300 gradients, seeds 1, 2; 1 ended early, all arrivals "
         "rejected." in page
     )
     assert "--figure cifar-staleness-4 --num-updates 40 " in page
     assert "| `num_updates` | 40 or 60 |" in page
-    page = write_document([{**results, "runs": records[:1]}], {"tiny": []})
+    page = write_document([{**results, "runs": records[:1]}], {"tiny": []}, {})
     assert "--num-updates" not in page
 
 
@@ -609,7 +399,7 @@ def test_the_page_compares_with_central_training_where_both_have_been(results):
         ]
         central = {"accuracy": [0.4, 0.5, 0.6], "seconds": 90.0, "seed": 1}
         return write_document(
-            [{**results, "runs": records, "central": central}], {"tiny": []}
+            [{**results, "runs": records, "central": central}], {"tiny": []}, {}
         )
 
     page = show()  # 12 clients: 24 updates are two epochs
@@ -627,10 +417,15 @@ def test_the_page_in_the_repository_is_what_the_script_writes():
     many = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     pictures = {}
     for results in many:
-        names = make_figures(SCALES[results["scale"]])
+        names = [*make_figures(SCALES[results["scale"]]), why.NAME]
         folder = DOCS / "reproduction" / results["scale"]
         pictures[results["scale"]] = [
             n for n in names if (folder / f"{n}.png").is_file()
         ]
+    small = {
+        number: f"reproduction/finding-{number}.png"
+        for number in range(1, 7)
+        if (DOCS / "reproduction" / f"finding-{number}.png").is_file()
+    }
     page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
-    assert page == write_document(many, pictures)
+    assert page == write_document(many, pictures, small)

@@ -19,6 +19,7 @@ from fedasync_jax.data.text.files import find_text, read_text, require_path
 from fedasync_jax.parts.bounds import at_least
 
 END_OF_LINE = "<eos>"
+UNKNOWN = "<unk>"
 
 # With END_OF_LINE, as in the published data.
 _NUM_TOKENS = {"train": 2_088_628, "valid": 217_646, "test": 245_569}
@@ -73,6 +74,41 @@ def load_wikitext2(data_dir: str | os.PathLike[str], *, verify: bool = True) -> 
     return Text(**splits, vocabulary=tuple(numbers))
 
 
+def keep_commonest(text: Text, num_words: int) -> Text:
+    """Return a text of its commonest words; all others become ``<unk>``.
+
+    The output layer, most of the work of a small language model, shrinks with the
+    vocabulary. Losses are those of another task: no perplexity of all words compares.
+
+    >>> words = np.array([0, 1, 2, 1, 2, 3, 2], np.int32)
+    >>> text = keep_commonest(Text(words, words[:2], words[:4], tuple("abcd")), 3)
+    >>> text.vocabulary, text.train.tolist()
+    (('<unk>', 'c', 'b'), [0, 2, 1, 2, 1, 0, 1])
+
+    Args:
+      text: the text.
+      num_words: size of the new vocabulary, >= 2: ``<unk>``, then the words that are
+        commonest in train, those that appear earlier first.
+
+    Raises:
+      ValueError: if the number is out of range.
+    """
+    if not 2 <= num_words <= len(text.vocabulary):
+        raise ValueError(
+            f"vocabulary must be in 2..{len(text.vocabulary)} (words of the text), got "
+            f"{num_words}"
+        )
+    counts = np.bincount(text.train, minlength=len(text.vocabulary))
+    order = np.argsort(-counts, kind="stable")
+    kept = [i for i in order if text.vocabulary[i] != UNKNOWN][: num_words - 1]
+    numbers = np.zeros(len(text.vocabulary), np.int32)  # of <unk>
+    numbers[kept] = np.arange(1, num_words)
+    return Text(
+        *(numbers[part] for part in (text.train, text.valid, text.test)),
+        vocabulary=(UNKNOWN, *(text.vocabulary[i] for i in kept)),
+    )
+
+
 def batchify(
     tokens: np.ndarray, *, batch_size: int = 20, bptt: int = 35
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +159,7 @@ def deal_wikitext2(
     num_clients: int,
     text_columns: Annotated[int, at_least(1)] = 20,
     bptt: Annotated[int, at_least(1)] = 35,
+    vocabulary: Annotated[int, at_least(2)] | None = None,
 ) -> Texts:
     """Return WikiText-2 in batches of consecutive words, dealt to clients in turn.
 
@@ -131,12 +168,15 @@ def deal_wikitext2(
       num_clients: C.
       text_columns: texts side by side in a batch.
       bptt: words of each of these texts in a batch.
+      vocabulary: words that are told apart, see ``keep_commonest``; None: all.
 
     Raises:
-      ValueError: if there is no path, or the text is bad.
+      ValueError: if there is no path, the text is bad or has fewer words.
     """
     folder = require_path(path, "train, valid and test .txt", "wikitext2")
     text = load_wikitext2(folder)
+    if vocabulary is not None:
+        text = keep_commonest(text, vocabulary)
     train, valid, test = (
         dict(zip("xy", batches, strict=True))
         for batches in (
