@@ -1,5 +1,6 @@
 """The order of the methods at two scales, side by side."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,13 +28,15 @@ def compare_orders(many_results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     scales = list(tables)[:2]
     shared = [cell for cell in tables[scales[0]] if cell in tables[scales[1]]]
-    means = [[tables[scale][cell].mean for cell in shared] for scale in scales]
+    positions = [[tables[scale][cell] for cell in shared] for scale in scales]
+    made = [[_estimate(values) for values in rows] for rows in positions]
+    means = [[one.mean for one in column] for column in made]
     yield "## The order of the methods at two scales"
     yield ""
     yield (
         "Position of the second half of the evaluations between FedAvg (0) and "
         "single-thread SGD (1) on CIFAR-10, with its 95% interval, from the first to "
-        f"the last at scale {scales[0]}. {_correlate(*means)}"
+        f"the last at scale {scales[0]}. {_correlate(*positions)}"
     )
     yield ""
     yield f"| curve | {' | '.join(f'{scale} | place' for scale in scales)} |"
@@ -41,15 +44,15 @@ def compare_orders(many_results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     places = [_rank(column) for column in means]
     for i in sorted(range(len(shared)), key=lambda i: places[0][i]):
         cells = [
-            f"{_show(tables[scale][shared[i]])} | {ranks[i]}"
-            for scale, ranks in zip(scales, places, strict=True)
+            f"{_show(column[i])} | {ranks[i]}"
+            for column, ranks in zip(made, places, strict=True)
         ]
         yield f"| {_name(shared[i])} | {' | '.join(cells)} |"
     yield ""
 
 
-def _list_positions(results: Mapping[str, Any]) -> dict[Cell, Estimate]:
-    """Return the positions of all different curves of the figures over gradients."""
+def _list_positions(results: Mapping[str, Any]) -> dict[Cell, np.ndarray]:
+    """Return positions [S] of all different curves of the figures over gradients."""
     figures = make_figures(SCALES[results["scale"]]).values()
     figures = [f for f in figures if f.data == "cifar" and not f.is_sweep]
     evidence = make_evidence(results["runs"], list_cells(figures))
@@ -58,22 +61,30 @@ def _list_positions(results: Mapping[str, Any]) -> dict[Cell, Estimate]:
     positions = Positions(Measures(evidence), "cifar")
     there = [cell for figure in figures for cell in positions.list_there(figure)]
     baselines = [positions.fedavg, positions.sgd] if there else []
-    return {cell: _estimate(positions.of_half(cell)) for cell in [*baselines, *there]}
+    return {cell: positions.of_half(cell) for cell in [*baselines, *there]}
 
 
 def _estimate(values: np.ndarray) -> Estimate:
     return estimate(values[np.isfinite(values)])
 
 
-def _correlate(one: Sequence[float], other: Sequence[float]) -> str:
-    """Return in how many pairs of curves the one is above the other in both."""
-    signs = [np.sign(np.subtract.outer(means, means)) for means in (one, other)]
-    pairs = np.triu_indices(len(one), 1)
-    same = int((signs[0] == signs[1])[pairs].sum())
-    tau = 2 * same / len(pairs[0]) - 1
+def _correlate(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> str:
+    """Return in how many pairs of curves the same is above, of all and of the sure.
+
+    Sure are those whose difference, seed by seed, has a 95% interval without zero at
+    the first scale.
+    """
+    same, sure, both = 0, 0, 0
+    pairs = list(itertools.combinations(range(len(one)), 2))
+    for i, j in pairs:
+        gaps = [_estimate(rows[i] - rows[j]) for rows in (one, other)]
+        is_same = gaps[0].mean * gaps[1].mean > 0
+        is_sure = gaps[0].low * gaps[0].high > 0
+        same, sure, both = same + is_same, sure + is_sure, both + (is_same and is_sure)
     return (
-        f"Of {len(pairs[0])} pairs of curves {same} are in the same order at both "
-        f"(Kendall's tau {tau:.2f})."
+        f"Of {len(pairs)} pairs of curves {same} are in the same order at both "
+        f"(Kendall's tau {2 * same / len(pairs) - 1:.2f}); of the {sure} whose "
+        f"difference has an interval without zero at the first, {both}."
     )
 
 

@@ -33,7 +33,9 @@ def tell(finding: Finding) -> str:
     if finding.primary is None:
         return f"**{finding.verdict}**"
     text = f"**{finding.verdict}** {show_estimate(finding.primary)}"
-    if finding.verdict == UNDECIDED and finding.primary.estimate.n > 1:
+    if finding.verdict == UNDECIDED and not finding.is_whole:
+        text += "; curves are missing"
+    elif finding.verdict == UNDECIDED and finding.primary.estimate.n > 1:
         text += f"; {show_seeds(finding)} seeds would decide it"
     if finding.verdict == IN_PART:
         against = finding.list_against()

@@ -243,6 +243,7 @@ def test_nothing_agrees_as_long_as_curves_are_missing():
     some = {c: v for c, v in curves.items() if c not in swept[:1]}
     verdicts = _verdicts(some)
     assert verdicts[:4] == [AGREES] * 4 and verdicts[5] == UNDECIDED
+    assert tell(_decide(some)[5]).endswith("; curves are missing")
 
 
 def test_findings_without_runs_are_not_run():
@@ -291,6 +292,7 @@ def test_orders_are_compared_where_two_scales_were_run():
     text = "\n".join(compare_orders([one, other]))
     pairs = 12 * 11 // 2
     assert f"Of {pairs} pairs of curves {pairs} are in the same order" in text
+    assert f"without zero at the first, {pairs}." in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows[0].startswith("| SGD | 1.00") and rows[0].endswith(" | 1 |")
     assert any(row.startswith("| FedAvg | 0.00 |") for row in rows)
