@@ -168,10 +168,11 @@ def _describe_time(pieces: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for machine, mine in machines.items():
         seconds = sum(piece["seconds"] + piece["first_seconds"] for piece in mine)
         updates = sum(piece["updates"] for piece in mine)
+        together = max(piece["runs"] for piece in mine)
         yield (
-            f"* Hardware: {machine}; {seconds / 60:,.0f} minutes of wall time for "
-            f"{updates:,} client updates, compilation, evaluations and checkpoints "
-            f"included, up to {max(piece['runs'] for piece in mine)} runs together."
+            f"* Hardware: {machine}; {seconds / 60:,.0f} minutes for {updates:,} "
+            "client updates, compilation, evaluations and checkpoints included and "
+            f"processes side by side added up, up to {together} runs together."
         )
 
 

@@ -357,7 +357,7 @@ def test_the_page(results):
         "central": {"accuracy": [0.4, 0.5], "seconds": 90.0, "seed": 1},
     }
     page = write_document([with_central], {"tiny": figures}, {1: "reproduction/f.png"})
-    assert "1 minutes of wall time for 600 client updates" in page
+    assert "1 minutes for 600 client updates" in page
     assert "* Digits, max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
     assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
     assert "* Digits, max staleness 2 to 20: " in page
