@@ -55,7 +55,7 @@ def _simulate(law, concurrency, num_updates, **kwargs):
 
 
 def _sum_ages(trace):
-    """Return the summed ages of lost and of unfinished tasks, and how many are these."""
+    """Return the ages of lost and of unfinished tasks, and the number of the latter."""
     lost = trace.lost
     unfinished = lost.reason == UNFINISHED
     made = np.searchsorted(trace.arrival_time, lost.end_time[~unfinished])
