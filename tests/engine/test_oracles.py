@@ -309,7 +309,7 @@ def test_in_expectation_one_local_step_has_no_drift_and_more_have():
             rows % NUM_CLIENTS, start, np.full(num_updates, num_steps)
         )
         worker = make_worker(*problem, GAMMA, rho, max_steps=num_steps)
-        got = run_versions(trace, worker, mixer, every=None)[-1]
+        got = run_versions(trace, worker, mixer, every=num_updates)[-1]
         fixed_point = find_minimiser(gains, problem[1])  # weights P_i for A_i
         np.testing.assert_allclose(got, fixed_point, rtol=0, atol=1e-9)
         distances.append(np.linalg.norm(got - minimiser))

@@ -124,21 +124,25 @@ def test_the_seed_decides_and_a_longer_run_repeats_a_shorter_one():
             np.testing.assert_array_equal(column, repeated, name)
 
 
-def test_errors():
-    devices = make_fleet(6, rng=_rng())
-    for scheduler, kwargs, message in (
+@pytest.mark.parametrize(
+    ("selection", "weights", "message"),
+    [
         (
-            Rounds(2, selection="random"),
-            {},
+            "random",
+            None,
             "selection must be one of draws, permutation, got 'random'",
         ),
         (
-            Rounds(2, selection="permutation"),
-            {"weights": np.ones(6)},
+            "permutation",
+            np.ones(6),
             "weights must be None for rounds by permutation, where all clients have as "
             "many turns, got 6 weights",
         ),
-    ):
-        with pytest.raises(ValueError) as error:
-            simulate(devices, 4, scheduler=scheduler, rng=_rng(), **kwargs)
-        assert str(error.value) == message
+    ],
+)
+def test_errors(selection, weights, message):
+    scheduler = Rounds(2, selection=selection)
+    devices = make_fleet(6, rng=_rng())
+    with pytest.raises(ValueError) as error:
+        simulate(devices, 4, scheduler=scheduler, weights=weights, rng=_rng())
+    assert str(error.value) == message
