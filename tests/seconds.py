@@ -17,6 +17,7 @@ SECONDS = {
     "benchmarks/test_fuzz.py": 20,
     "jobs/test_sweep.py": 20,
     "test_readme.py": 15,
+    "engine/test_oracles.py": 15,
     "experiment/test_workload.py": 15,
     "storage/test_checkpoints.py": 15,
     "reproduction/test_reproduction.py": 15,

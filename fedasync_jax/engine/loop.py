@@ -147,8 +147,9 @@ def drive(
         if scales is None:
             return None
         start_version = runs[run].trace.start_version[rows]
-        histories[run].flush(int(start_version.max()))
-        return scales.at(start_version)
+        decisive = scales.decisive_versions(start_version, rows)
+        histories[run].flush(int(decisive.max()))
+        return scales.at(decisive)
 
     def make_snapshot(run: int) -> Snapshot:
         state = take_local(calls.state_of(run, versions[run]))

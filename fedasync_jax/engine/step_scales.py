@@ -1,8 +1,11 @@
 """The step size that travels with the model: a rule of the server, told by evaluations.
 
 The server sends a factor on the step size with every model. A task trains with the
-factor that belonged to the version that it received, so results depend neither on the
-width of the waves nor on when an evaluation is fetched.
+factor that belonged to the version that it received, or, if it applies at once, to the
+newest version when the task is mixed. Either way results depend neither on the width of
+the waves nor on when an evaluation is fetched.
+
+Shapes: N tasks.
 """
 
 import bisect
@@ -25,14 +28,33 @@ class StepScales:
       scales: ``scales[i]`` holds from ``versions[i]`` on, until the next.
     """
 
-    def __init__(self, rule: ScaleRule):
+    def __init__(self, rule: ScaleRule, *, at_once: bool = False):
         """Begin a run with ``rule``: metrics of an evaluation to the factor from then.
 
         Evaluations come in order, each once.
+
+        Args:
+          rule: see ``ScaleRule``.
+          at_once: whether a new factor holds for all tasks that are mixed from then on,
+            also those that start from an older version.
         """
         self.versions: list[int] = [0]
         self.scales: list[float] = [1.0]
-        self._rule = rule
+        self._rule, self._at_once = rule, at_once
+
+    def decisive_versions(
+        self, start_version: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """Return the versions whose factors the tasks train with, int [N].
+
+        A wave ends at every version that is evaluated, so that all its tasks may know
+        what was decided before it.
+
+        Args:
+          start_version: int [N], of the tasks.
+          rows: int [N], of the trace; the newest version before row t is mixed is t.
+        """
+        return rows if self._at_once else start_version
 
     def observe(self, evaluation: Evaluation) -> None:
         """Take an evaluation into account.

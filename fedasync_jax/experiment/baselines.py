@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from fedasync_jax.mixing.rounds import RoundWeights
 from fedasync_jax.parts.bounds import above, at_least
+from fedasync_jax.schedule.schedulers import RoundSelection
 
 _Count = Annotated[int, at_least(1)]
 _Positive = Annotated[float, above(0)]
@@ -32,6 +33,7 @@ _ROUNDS = {
     "clients": Place("schedule", "clients_per_round", _Count),
     "over_selection": Place("schedule", "over_selection", _Least0),
     "deadline": Place("schedule", "round_deadline", _Positive | None),
+    "selection": Place("schedule", "round_selection", RoundSelection),
     "weights": Place("mixing", "fedavg_weights", RoundWeights),
 }
 

@@ -58,6 +58,12 @@ def _check_steps(settings: Any) -> None:
             f"but sampled, got {worker.time_budget} with max_steps "
             f"{worker.max_steps}, schedule {schedule.schedule}"
         )
+    if worker.plateau_applies != "by-version" and schedule.has_clock:
+        raise ValueError(
+            "plateau_applies must be by-version for any schedule but sampled, as a "
+            "worker receives the step size with the newest model, got "
+            f"{worker.plateau_applies} for schedule {schedule.schedule}"
+        )
 
 
 def _check_data(settings: Any) -> None:

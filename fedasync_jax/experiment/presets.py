@@ -96,10 +96,14 @@ PRESETS: Mapping[str, Preset] = {
         {**_CIFAR10, "cnn_channels": (16, 32), "cnn_hidden": 128, "eval_every": 50},
     ),
     "wikitext2-paper": Preset(
-        "the paper's WikiText-2 experiment, max staleness 4", _WIKITEXT2
+        "the paper's WikiText-2 experiment, max staleness 4, hinge(10, 2)", _WIKITEXT2
+    ),
+    "wikitext2-paper-16": Preset(
+        "the same at max staleness 16, where the paper's hinge is (10, 4)",
+        {**_WIKITEXT2, "max_staleness": 16, "hinge_b": 4.0},
     ),
     "wikitext2-small": Preset(
-        "the same with a quarter of the width and a tenth of the updates",
+        "that of max staleness 4, a quarter of the width, a tenth of the updates",
         {**_WIKITEXT2, "lstm_size": 50, "num_updates": 400, "eval_every": 20},
     ),
     "shakespeare": Preset(

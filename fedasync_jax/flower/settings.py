@@ -24,6 +24,7 @@ _NOT_HERE = {
     "time_budget",
     "plateau_factor",
     "plateau_on",
+    "plateau_applies",
     "warmup_epochs",
     "warmup_clients",
     "warmup_step_size",

@@ -207,7 +207,9 @@ def _split(past: Past | None) -> Iterator[tuple[Evaluation, Updates]]:
 
 
 def _make_step_scales(settings: Settings) -> StepScales | None:
-    if settings.worker.plateau_factor is None:
+    worker = settings.worker
+    if worker.plateau_factor is None:
         return None
-    metric = "valid_loss" if settings.worker.plateau_on == "validation" else "loss"
-    return StepScales(reduce_on_plateau(metric, settings.worker.plateau_factor))
+    metric = "valid_loss" if worker.plateau_on == "validation" else "loss"
+    rule = reduce_on_plateau(metric, worker.plateau_factor)
+    return StepScales(rule, at_once=worker.plateau_applies == "at-once")

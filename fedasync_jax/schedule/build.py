@@ -50,7 +50,7 @@ def build_rounds(
     """
     k = settings.clients_per_round
     deadline = settings.round_deadline or math.inf
-    scheduler = Rounds(k, settings.over_selection, deadline)
+    scheduler = Rounds(k, settings.over_selection, deadline, settings.round_selection)
     num_updates = max(1, num_updates // k) * k
     return _simulate(settings, fleet, work, num_updates, scheduler, rng)
 

@@ -18,6 +18,7 @@ from fedasync_jax.fleet.availability import next_available
 from fedasync_jax.fleet.devices import LOSE, Fleet
 from fedasync_jax.schedule.idle_clients import IdleClients
 from fedasync_jax.schedule.local_steps import Steps, step_stream, stream
+from fedasync_jax.schedule.permuted_clients import PermutedClients
 from fedasync_jax.schedule.trace import (
     FAILED,
     LATE,
@@ -72,17 +73,20 @@ class Clock:
         weights: np.ndarray | None,
         max_tasks: int | None,
         time_out: float,
+        in_permutations: bool,
         rng: np.random.Generator,
     ):
         """Set the clock to zero, all clients idle; see ``schedule.simulate``."""
         of_client, of_factor, of_steps, of_failure = rng.spawn(4)
-        self.idle = IdleClients(
-            fleet.num_clients,
-            fleet.availability,
-            weights=weights,
-            max_tasks=max_tasks,
-            rng=of_client,
-        )
+        num_clients, there = fleet.num_clients, fleet.availability
+        if in_permutations:
+            self.idle = PermutedClients(
+                num_clients, there, max_tasks=max_tasks, rng=of_client
+            )
+        else:
+            self.idle = IdleClients(
+                num_clients, there, weights=weights, max_tasks=max_tasks, rng=of_client
+            )
         self.queue: list[tuple] = []
         self.num_arrivals = 0
         self.ended = ""

@@ -8,7 +8,7 @@ Algorithm 1 (Scheduler).
 import math
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
-from fedasync_jax.parts.bounds import above, at_least
+from fedasync_jax.parts.bounds import above, at_least, check_value, one_of
 from fedasync_jax.parts.registry import Registry
 
 if TYPE_CHECKING:  # a scheduler is data: whoever makes one needs no clock
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # a scheduler is data: whoever makes one needs no clock
 
 Count = Annotated[int, at_least(1)]
 Seconds = Annotated[float, above(0)]
+RoundSelection = Annotated[str, one_of(("draws", "permutation"))]
+"""How a round gets its clients, see ``Rounds``."""
 
 
 class Scheduler(Protocol):
@@ -120,6 +122,9 @@ class Rounds(NamedTuple):
       over_selection: share of workers that are triggered besides, >= 0:
         ceil(k (1 + over_selection)) in all, C at most, drawn without replacement.
       deadline: longest duration of a round, simulated seconds, > 0.
+      selection: "draws": every round draws anew from all clients. "permutation": the
+        rounds take their clients, also those triggered besides, one after the other
+        from random permutations of all, see ``PermutedClients``.
 
     Reference: Bonawitz et al., "Towards Federated Learning at Scale: System Design",
     MLSys 2019, section 2 (over-selection, time limit of the reporting phase).
@@ -128,9 +133,16 @@ class Rounds(NamedTuple):
     clients_per_round: int
     over_selection: float = 0.0
     deadline: float = math.inf
+    selection: RoundSelection = "draws"
+
+    @property
+    def in_permutations(self) -> bool:
+        """Whether all clients have a turn before any has another one."""
+        return self.selection == "permutation"
 
     def check(self, num_clients: int) -> None:
-        """Raise ValueError unless count and share are in range."""
+        """Raise ValueError unless count, share and selection are in range."""
+        check_value("selection", RoundSelection, self.selection)
         if not 0 <= self.over_selection < math.inf:
             raise ValueError(
                 f"over_selection must be finite and >= 0, got {self.over_selection}"

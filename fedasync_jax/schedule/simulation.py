@@ -116,8 +116,15 @@ def simulate(
     num_eligible = fleet.num_clients if weights is None else int((weights > 0).sum())
     scheduler.check(num_eligible)
     limits = {"time_out": time_out}
+    in_permutations = False
     if isinstance(scheduler, Rounds):
         limits["deadline"] = scheduler.deadline
+        in_permutations = scheduler.in_permutations
+    if in_permutations and weights is not None:
+        raise ValueError(
+            "weights must be None for rounds by permutation, where all clients have "
+            f"as many turns, got {len(weights)} weights"
+        )
     _check_limits(limits, *fleet.transfer_seconds(num_bytes))
     clock = Clock(
         fleet,
@@ -126,6 +133,7 @@ def simulate(
         weights=weights,
         max_tasks=max_tasks,
         time_out=time_out,
+        in_permutations=in_permutations,
         rng=rng,
     )
     scheduler.run(clock, num_updates, num_eligible)

@@ -38,6 +38,9 @@ class WorkerSettings(PartSettings):
       plateau_factor: Factor on the step size, in (0, 1), after an evaluation that is no
         better than the best one before.
       plateau_on: Loss that plateau_factor goes by: validation or test.
+      plateau_applies: Tasks with the reduced step size: by-version (those that start
+        from the evaluated version or a later one) or at-once (all that are mixed after
+        the evaluation, as in the authors' loop).
       warmup_epochs: Passes of plain SGD over the data of the first clients before
         version 0; all methods start from the result.
       warmup_clients: Number of clients in the warm-up, one after the other in each
@@ -67,6 +70,7 @@ class WorkerSettings(PartSettings):
         Annotated[float, Bounds(0, 1, open_low=True, open_high=True)] | None
     ) = None
     plateau_on: Annotated[str, one_of(("validation", "test"))] = "validation"
+    plateau_applies: Annotated[str, one_of(("by-version", "at-once"))] = "by-version"
     warmup_epochs: Annotated[int, at_least(0)] = 0
     warmup_clients: Annotated[int, at_least(1)] = 1
     warmup_step_size: Annotated[float, above(0)] = 0.01

@@ -157,9 +157,11 @@ def test_a_run_that_fails_leaves_the_others_alone():
         assert_same(results[number], run_alone(runs[number]))
 
 
-def test_step_sizes_that_follow_from_evaluations():
+@pytest.mark.parametrize("at_once", [False, True])
+def test_step_sizes_that_follow_from_evaluations(at_once):
     def make(seed):
-        scales = fa.engine.StepScales(fa.engine.reduce_on_plateau("loss", 0.5))
+        rule = fa.engine.reduce_on_plateau("loss", 0.5)
+        scales = fa.engine.StepScales(rule, at_once=at_once)
         return make_run(seed, step_scales=scales, eval_every=3)
 
     results = run_many([make(0), make(1)], batching=Batching(), evaluate_fn=EVALUATE)

@@ -94,8 +94,8 @@ def the_model(variables):
     return {"x": variables.params}
 
 
-def run_versions(trace, worker, mixer, start=START, batching=BATCHING):
-    """Return all versions [T + 1, n] of a run of the engine."""
+def run_versions(trace, worker, mixer, start=START, batching=BATCHING, every=1):
+    """Return versions 0, every, .., T of a run of the engine, float [., n]."""
     result = fa.run(
         trace,
         worker,
@@ -104,7 +104,7 @@ def run_versions(trace, worker, mixer, start=START, batching=BATCHING):
         jax.random.key(1),
         batching=batching,
         evaluate_fn=the_model,
-        eval_every=1,
+        eval_every=every,
     )
     return np.stack([e.metrics["x"] for e in result.evaluations])
 
@@ -112,12 +112,17 @@ def run_versions(trace, worker, mixer, start=START, batching=BATCHING):
 # --- the linear recursion ---
 
 
-def local_models(start, matrix, target, gamma, rho, num_steps):
-    """Return x_tau - P (x_tau - b), P = (I - M^H) (A + rho I)^-1 A."""
+def find_gain(matrix, gamma, rho, num_steps):
+    """Return P = (I - M^H) (A + rho I)^-1 A, M = I - gamma (A + rho I)."""
     identity = np.eye(DIM)
     damped = matrix + rho * identity
     power = np.linalg.matrix_power(identity - gamma * damped, num_steps)
-    gain = (identity - power) @ np.linalg.solve(damped, matrix)
+    return (identity - power) @ np.linalg.solve(damped, matrix)
+
+
+def local_models(start, matrix, target, gamma, rho, num_steps):
+    """Return x_tau - P (x_tau - b)."""
+    gain = find_gain(matrix, gamma, rho, num_steps)
     return start - gain @ (start - target)
 
 
@@ -237,6 +242,79 @@ def test_the_rate_without_staleness_does_not_hold_under_delay():
     beta = 1 - alpha + alpha * (1 - gamma * MU) ** num_steps
     bound = beta ** np.arange(NUM_UPDATES + 1) * gap[0]
     assert (gap > 1.5 * bound).any()
+
+
+# --- client drift: where clients that differ lead to ---
+
+GAMMA = 0.5
+# H and rho, from the least drift to the most at the same rho = 0, then back again.
+DRIFTS = [(1, 0.0), (3, 0.0), (8, 0.0), (8, 1.0), (8, 2.0)]
+
+
+def find_minimiser(matrices, targets):
+    """Return the x at which the mean of the objectives is smallest."""
+    return np.linalg.solve(
+        matrices.sum(axis=0), np.einsum("cij,cj->i", matrices, targets)
+    )
+
+
+def find_fixed_points(matrices, targets, alpha, rho, num_steps):
+    """Return the versions [C, n] between which clients in turn lead, without staleness.
+
+    Client i maps x to (I - alpha P_i) x + alpha P_i b_i. The first is the fixed point
+    of the composition of all, each further one what the next client makes of it.
+    """
+    gains = [alpha * find_gain(a, GAMMA, rho, num_steps) for a in matrices]
+    linear, constant = np.eye(DIM), np.zeros(DIM)
+    for gain, target in zip(gains, targets, strict=True):
+        linear = linear - gain @ linear
+        constant = constant - gain @ (constant - target)
+    points = [np.linalg.solve(np.eye(DIM) - linear, constant)]
+    for gain, target in zip(gains[:-1], targets, strict=False):
+        points.append(points[-1] - gain @ (points[-1] - target))
+    return np.array(points)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.9])
+def test_two_clients_in_turn_lead_to_the_fixed_point_of_their_composed_map(alpha):
+    problem = make_quadratics(np.random.default_rng(1), 2)
+    minimiser = find_minimiser(*problem)
+    num_updates = 600
+    versions = np.arange(num_updates)
+    mixer = mixing.fedasync(alpha, staleness.constant())
+    distances = []
+    for num_steps, rho in DRIFTS:
+        points = find_fixed_points(*problem, alpha, rho, num_steps)
+        trace = make_schedule(versions % 2, versions, np.full(num_updates, num_steps))
+        worker = make_worker(*problem, GAMMA, rho, max_steps=num_steps)
+        got = run_versions(trace, worker, mixer, every=num_updates - 1)
+        np.testing.assert_allclose(got[-2:], points[::-1], rtol=0, atol=1e-9)
+        distances.append(np.linalg.norm(got[-1] - minimiser))
+    assert min(distances) > 0.02  # of two in turn the last one counts more, always
+    assert distances[0] < distances[1] < distances[2] > distances[3] > distances[4]
+
+
+def test_in_expectation_one_local_step_has_no_drift_and_more_have():
+    """All clients once from each version, mixed by their mean: x = mean of the maps."""
+    problem = make_quadratics(np.random.default_rng(0))
+    minimiser = find_minimiser(*problem)
+    num_updates = 150 * NUM_CLIENTS
+    rows = np.arange(num_updates)
+    start = rows // NUM_CLIENTS * NUM_CLIENTS
+    mixer = mixing.fedbuff(NUM_CLIENTS, 0.9, staleness.constant())
+    distances = []
+    for num_steps, rho in DRIFTS:
+        gains = np.array([find_gain(a, GAMMA, rho, num_steps) for a in problem[0]])
+        trace = make_schedule(
+            rows % NUM_CLIENTS, start, np.full(num_updates, num_steps)
+        )
+        worker = make_worker(*problem, GAMMA, rho, max_steps=num_steps)
+        got = run_versions(trace, worker, mixer, every=num_updates)[-1]
+        fixed_point = find_minimiser(gains, problem[1])  # weights P_i for A_i
+        np.testing.assert_allclose(got, fixed_point, rtol=0, atol=1e-9)
+        distances.append(np.linalg.norm(got - minimiser))
+    assert distances[0] < 1e-9
+    assert 0.05 < distances[1] < distances[2] > distances[3] > distances[4] > 0.05
 
 
 # --- special cases ---

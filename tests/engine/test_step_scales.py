@@ -47,12 +47,16 @@ def error_of(variables):
     return {"error": jnp.sum((variables.params["w"] - target) ** 2)}
 
 
+def sample(max_staleness, rng):
+    return fa.sampled_staleness(
+        NUM_CLIENTS, NUM_UPDATES, max_staleness=max_staleness, num_steps=2, rng=rng
+    )
+
+
 def make_trace(kind):
     rng = np.random.default_rng(7)
     if kind == "sampled":
-        return fa.sampled_staleness(
-            NUM_CLIENTS, NUM_UPDATES, max_staleness=5, num_steps=2, rng=rng
-        )
+        return sample(5, rng)
     law = fa.fleet.log_normal(1.0)
     return fa.simulate(
         fa.make_fleet(NUM_CLIENTS, rng=rng, client_law=law),
@@ -69,7 +73,7 @@ def train(variables, client, key, num_steps, step_scale):
 
 
 @functools.cache
-def run_reference(kind):
+def run_reference(kind, at_once=False):
     """Return the last model and the factors, by a rule written out once more."""
     best, scale, history = np.inf, 1.0, []
 
@@ -86,7 +90,9 @@ def run_reference(kind):
         return scale
 
     mixer = MIXER._replace(update=jax.jit(MIXER.update))
-    models = run_serially(make_trace(kind), train, mixer, X_0, KEY, step_scale_fn)
+    models = run_serially(
+        make_trace(kind), train, mixer, X_0, KEY, step_scale_fn, at_once
+    )
     return models[-1], history
 
 
@@ -105,8 +111,8 @@ def run_engine(trace, batching, scales, **kwargs):
     )
 
 
-def make_scales():
-    return fa.engine.StepScales(fa.engine.reduce_on_plateau("error", 0.5))
+def make_scales(**kwargs):
+    return fa.engine.StepScales(fa.engine.reduce_on_plateau("error", 0.5), **kwargs)
 
 
 @pytest.mark.parametrize("kind", ["sampled", "clock"])
@@ -127,6 +133,37 @@ def test_a_task_trains_with_the_factor_of_the_version_it_received(
         result.state.variables.params["w"], expected.params["w"], rtol=1e-4
     )
     np.testing.assert_array_equal(scales.at(np.arange(NUM_UPDATES + 1)), history)
+
+
+@pytest.mark.parametrize("kind", ["sampled", "clock"])
+@pytest.mark.parametrize("max_width", [1, 16])
+def test_at_once_a_task_trains_with_the_newest_factor(kind, max_width):
+    scales = make_scales(at_once=True)
+    batching = fa.Batching(max_width=max_width)
+    result = run_engine(make_trace(kind), batching, scales)
+    expected, history = run_reference(kind, at_once=True)
+    assert len(set(history)) > 3  # it did change
+    np.testing.assert_allclose(
+        result.state.variables.params["w"], expected.params["w"], rtol=1e-4
+    )
+    np.testing.assert_array_equal(scales.at(np.arange(NUM_UPDATES + 1)), history)
+    by_version, _ = run_reference(kind)
+    assert not np.allclose(expected.params["w"], by_version.params["w"], rtol=1e-2)
+
+
+def test_at_once_is_by_version_where_every_task_starts_from_the_newest():
+    def run(max_staleness, **kwargs):
+        trace = sample(max_staleness, np.random.default_rng(8))
+        scales = make_scales(**kwargs)
+        result = run_engine(trace, fa.Batching(max_width=16), scales)
+        return result.state.variables.params["w"], scales.scales
+
+    (fresh, scales), (fresh_at_once, scales_at_once) = run(1), run(1, at_once=True)
+    assert min(scales) < 1
+    assert scales == scales_at_once
+    np.testing.assert_array_equal(fresh, fresh_at_once)
+    stale, stale_at_once = run(2)[0], run(2, at_once=True)[0]
+    assert not np.allclose(stale, stale_at_once, rtol=1e-3)
 
 
 def test_a_resumed_run_has_the_factors_of_the_uninterrupted_one():

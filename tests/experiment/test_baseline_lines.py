@@ -29,6 +29,7 @@ def make(workload, *lines, **more):
         ("fedavg:clients=5", FIVE),
         ("fedavg:over_selection=0.5", {"over_selection": 0.5}),
         ("fedavg:deadline=9", {"round_deadline": 9.0}),
+        ("fedavg:selection=permutation", {"round_selection": "permutation"}),
         (
             "fedprox:clients=5,over_selection=1",
             FIVE | {"over_selection": 1.0},
@@ -51,6 +52,21 @@ def test_variants_stand_side_by_side_and_do_not_touch_one_another(workload):
     assert [methods[0].models[0], methods[1].models[0]] == [2, 5] and methods[
         0
     ].name == "FedAvg"
+
+
+def test_permutations_give_every_client_as_many_turns(workload):
+    drawn, permuted = make(workload, "fedavg", "fedavg:selection=permutation")
+    counts = [np.bincount(m.trace.client, minlength=12) for m in (drawn, permuted)]
+    assert (counts[1] >= 3).all() and counts[1].max() == 4  # 40 in all
+    assert np.ptp(counts[0]) > 1
+    sampled = make(workload, "fedavg:selection=permutation", schedule="sampled")
+    assert np.array_equal(sampled[0].trace.client, permuted.trace.client)
+    with pytest.raises(ValueError) as error:
+        make(workload, "fedavg:selection=permutation", client_choice="data-size")
+    assert str(error.value) == (
+        "client_choice must be uniform for round_selection permutation, where all "
+        "clients have as many turns, got data-size"
+    )
 
 
 def read_numbers(method):
@@ -90,6 +106,7 @@ def test_a_line_allows_what_the_flag_allows():
         ("fedavg:clients=0", "fedavg: clients must be finite and >= 1, got 0"),
         ("fedavg:clients=13", r"clients_per_round must be in \[1, 12\] .* got 13"),
         ("fedavg:weights=all", "fedavg: weights must be one of equal, samples"),
+        ("fedavg:selection=all", "selection must be one of draws, permutation, got"),
         ("fedprox:rho=-1", "fedprox: rho must be finite and >= 0, got -1"),
     ],
 )

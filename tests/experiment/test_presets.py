@@ -49,6 +49,15 @@ def test_wikitext2_is_the_protocol():
     assert settings["alpha_drop_at"] is None and settings["weight_decay"] == 0
 
 
+def test_the_hinge_of_wikitext2_bends_later_at_a_large_staleness():
+    numbers = ("hinge_a", "hinge_b", "max_staleness")
+    small, large = (make_settings(f"wikitext2-paper{end}") for end in ("", "-16"))
+    assert [small[name] for name in numbers] == [10.0, 2.0, 4]
+    assert [large[name] for name in numbers] == [10.0, 4.0, 16]
+    differs = {k for k, v in small.flat().items() if large[k] != v}
+    assert differs == {"hinge_b", "max_staleness"}
+
+
 def test_the_product_of_step_size_and_rho_takes_the_place_of_the_presets_rho():
     settings = make_settings("cifar10-paper", gamma_rho=0.01, step_size=0.2)
     assert settings["rho"] is None

@@ -169,6 +169,12 @@ def test_steps_are_drawn_or_follow_from_epochs_but_not_both():
             "otherwise, got w.csv for always",
         ),
         (
+            {"plateau_applies": "at-once"},
+            "plateau_applies must be by-version for any schedule but sampled, as a "
+            "worker receives the step size with the newest model, got at-once for "
+            "schedule immediate",
+        ),
+        (
             {"time_budget": 9.0},
             "time_budget must be set together with max_steps and any schedule but "
             "sampled, got 9.0 with max_steps None, schedule immediate",

@@ -156,11 +156,22 @@ def test_clients_are_speakers_and_perplexity_falls(play):
         assert summary["test_perplexity_max"] >= summary["test_perplexity_mean"]
 
 
-def test_the_step_size_falls_with_the_plateau(play):
+def test_the_step_size_falls_with_the_plateau_by_version_or_at_once(play):
+    by_version, at_once = (
+        run_to_a_plateau(play, applies) for applies in ("by-version", "at-once")
+    )
+    assert by_version[10] == at_once[10]  # nothing has fallen before
+    assert by_version[20] != at_once[20]
+
+
+def run_to_a_plateau(play, applies):
+    """Return the test loss by version of a run whose step size falls."""
     settings = make_small(
         "shakespeare",
         play,
         methods=("fedasync-constant",),
+        schedule="sampled",
+        plateau_applies=applies,
         step_size=1000.0,  # so that it does not get better
         clip_norm=None,
         plateau_factor=0.5,
@@ -174,7 +185,8 @@ def test_the_step_size_falls_with_the_plateau(play):
         expected.append(expected[-1] * (1.0 if loss < best else 0.5))
         best = min(best, loss)
     assert [row["step_size"] for row in outcome.rows] == expected
-    assert expected[-1] < expected[0]
+    assert expected[1] < expected[0]
+    return {row["version"]: row["test_loss"] for row in outcome.rows}
 
 
 def test_wikitext2_is_dealt_in_batches_and_judged_on_validation(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from fedasync_jax.schedule.schedulers import Immediate, Periodic, Rounds
 from fedasync_jax.schedule.simulation import simulate
 from fedasync_jax.schedule.trace import (
     FAILED,
+    LATE,
     LOSS_REASONS,
     UNFINISHED,
     Trace,
@@ -84,6 +85,28 @@ def test_a_model_travels_there_and_back():
     assert trace.work_start_time.tolist() == [2.5, 15.5]  # 0.5 + 200 / 100
     assert trace.work_end_time.tolist() == [8.5, 21.5]  # 3 steps of 2
     assert trace.arrival_time.tolist() == [13.0, 26.0]  # 0.5 + 200 / 50
+
+
+def test_every_client_waits_for_its_own_download_before_it_trains():
+    """Each has its own network; a limit of the server counts the download as well."""
+    downlink, uplink = np.array([10.0, 40.0, 200.0]), np.array([50.0, 25.0, 20.0])
+    network = Network(downlink, uplink, np.array([0.0, 1.0, 2.0]))
+    devices = _make(3, network=network)
+    trace = _run(devices, 30, Immediate(3), num_steps=4, num_bytes=200)
+    assert set(trace.client.tolist()) == {0, 1, 2}
+    down, up = (np.array([20.0, 6.0, 3.0]), np.array([4.0, 9.0, 12.0]))
+    np.testing.assert_allclose(
+        trace.work_start_time - trace.start_time, down[trace.client]
+    )
+    np.testing.assert_allclose(trace.work_end_time - trace.work_start_time, 4.0)
+    np.testing.assert_allclose(
+        trace.arrival_time - trace.work_end_time, up[trace.client]
+    )
+
+    # In time: 19 s at the most. Without its download client 0 would need 8 s.
+    limited = _run(devices, 30, Immediate(3), num_steps=4, num_bytes=200, time_out=19.0)
+    assert {row[0] for row in _lost(limited)} == {0}
+    assert 0 not in limited.client
 
 
 def test_a_slow_connection_is_slow_both_ways():
@@ -178,6 +201,20 @@ def test_a_round_ends_with_its_kth_model_and_the_rest_comes_late():
         (2, 2, 4, "late"),
         (3, 2, 4, "late"),
     ]
+
+
+def test_late_tasks_end_in_the_order_in_which_they_would_have_arrived():
+    """They become idle in this order, on which the next draws depend."""
+    seconds = np.array([1.0, 9, 8, 7, 6, 5, 5, 5, 4, 3, 2])
+    devices = Fleet(seconds, fleet.constant())
+    trace = _run(devices, 6, Rounds(1, over_selection=10.0))
+    lost = trace.lost
+    late = lost.reason == LATE
+    for number in range(5):
+        rows = np.flatnonzero(late & (lost.start_version == number))
+        order = np.lexsort((lost.task[rows], seconds[lost.client[rows]]))
+        assert len(rows) == 10
+        np.testing.assert_array_equal(order, np.arange(10))
 
 
 def test_a_round_ends_at_its_deadline():
