@@ -148,6 +148,10 @@ _ALWAYS = (
     "On a stale download a client gets the batch normalization statistics of the "
     "version that it downloads; the authors' loop does not restore them.",
     "rho is the paper's; the authors' flag is its product with the step size.",
+    "FedAvg draws its clients anew for every round; the authors' code for CIFAR-10 takes "
+    "them from permutations of all (`--round-selection permutation`).",
+    "A step size that is cut on WikiText-2 travels with the model; in the authors' code "
+    "it holds for every task from then on (`--plateau-applies at-once`).",
     "Seeds are those of the authors' scripts, the random numbers are not. The paper "
     "says 10 repeats.",
 )
