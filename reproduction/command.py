@@ -33,9 +33,7 @@ from reproduction.central import (
 )
 from reproduction.evidence import make_results
 from reproduction.figures import (
-    SCALES,
     Cell,
-    Scale,
     list_cells,
     make_figures,
     make_point,
@@ -43,6 +41,7 @@ from reproduction.figures import (
 from reproduction.page import decide_all
 from reproduction.pictures import draw_all
 from reproduction.runs import find_runs, keep_length
+from reproduction.scales import SCALES, Scale
 from reproduction.summary import tell
 
 

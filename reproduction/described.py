@@ -4,7 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reproduction import why
-from reproduction.figures import SCALES, Figure, find_own, make_figures, read_key
+from reproduction.figures import (
+    Figure,
+    find_own,
+    make_figures,
+    read_key,
+)
+from reproduction.scales import SCALES
 
 _SHOWN = (
     "dataset",

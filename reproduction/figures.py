@@ -4,13 +4,13 @@ A *cell* is one method with one alpha at one maximum staleness; with a seed it i
 Figures share cells: FedAvg and SGD belong to all figures of their data set.
 """
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs.sweep import Point
+from reproduction.scales import Scale
 
 FEDASYNC = ("fedasync-constant", "fedasync-polynomial", "fedasync-hinge")
 BASELINES = ("fedavg", "sgd")
@@ -79,7 +79,7 @@ class Figure(NamedTuple):
         """Its largest maximum staleness."""
         return self.max_staleness[-1]
 
-    def title(self, scale: "Scale") -> str:
+    def title(self, scale: Scale) -> str:
         """Return what stands above it."""
         ends = dict.fromkeys((self.max_staleness[0], self.max_staleness[-1]))
         return f"{scale.names[self.data]}, max staleness {' to '.join(map(str, ends))}"
@@ -118,111 +118,6 @@ class Figure(NamedTuple):
             for alpha in self.alphas:
                 cells += [self.cell(m, max_staleness, alpha) for m in FEDASYNC]
         return list(dict.fromkeys(cells))
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How large the runs are.
-
-    Attributes:
-      presets: name of the preset, by data.
-      changes: what is different from it, by data.
-      names: of the data sets, by data.
-      differences: from the authors' protocol, in sentences.
-      sweep: maximum stalenesses of the sweep.
-      seeds: those of the authors' scripts.
-    """
-
-    presets: Mapping[str, str]
-    changes: Mapping[str, Mapping[str, Any]]
-    names: Mapping[str, str]
-    differences: tuple[str, ...]
-    sweep: tuple[int, ...]
-    seeds: tuple[int, ...]
-
-
-_ALWAYS = (
-    "SGD takes the clients' batch and step size, one gradient a step, as single-thread "
-    "SGD does; the authors' code uses batches of 1,000 with the gradient divided by 50 "
-    "(`--sgd-batch-size`, `--sgd-step-size`).",
-    "On a stale download a client gets the batch normalization statistics of the "
-    "version that it downloads; the authors' loop does not restore them.",
-    "rho is the paper's; the authors' flag is its product with the step size.",
-    "FedAvg draws its clients anew for every round; the authors' code for CIFAR-10 takes "
-    "them from permutations of all (`--round-selection permutation`).",
-    "A step size that is cut on WikiText-2 travels with the model; in the authors' code "
-    "it holds for every task from then on (`--plateau-applies at-once`).",
-    "Seeds are those of the authors' scripts, the random numbers are not. The paper "
-    "says 10 repeats.",
-)
-
-SCALES: Mapping[str, Scale] = {
-    "paper": Scale(
-        presets={"cifar": "cifar10-paper", "text": "wikitext2-paper"},
-        changes={"cifar": {}, "text": {}},
-        names={"cifar": "CIFAR-10", "text": "WikiText-2"},
-        differences=_ALWAYS,
-        sweep=(2, 4, 6, 8, 12, 16, 20, 30, 40, 50),
-        seeds=(337, 773, 557, 755),
-    ),
-    "small": Scale(
-        presets={"cifar": "cifar10-small", "text": "shakespeare"},
-        changes={
-            "cifar": {"eval_every": 100},
-            "text": {"schedule": "sampled", "num_updates": 1000},
-        },
-        names={
-            "cifar": "CIFAR-10, 24 by 24 pixels",
-            "text": "Shakespeare by characters",
-        },
-        differences=(
-            *_ALWAYS,
-            "The network has a quarter of the channels, so that two cores suffice: "
-            "accuracies are lower than the paper's; what is compared is the methods.",
-            "Evaluations are less frequent than the authors' (every 10 updates).",
-            "Shakespeare by characters, a client per speaker, stands for WikiText-2, "
-            "which is far more work. Its clients are not alike, the network has one "
-            "layer, the step size does not follow a plateau, a task has five steps.",
-        ),
-        sweep=(2, 4, 16, 50),
-        seeds=(337, 773, 557),
-    ),
-    "micro": Scale(
-        presets={"cifar": "cifar10-small", "text": "wikitext2-small"},
-        changes={
-            "cifar": {
-                "cifar10_pool": 4,
-                "cnn_channels": (8, 16),
-                "cnn_hidden": 32,
-                "dropout": 0.0,
-                "eval_every": 10,
-                "evaluate_clients": "never",
-            },
-            "text": {
-                "vocabulary": 1000,
-                "lstm_size": 32,
-                "lstm_layers": 1,
-                "num_updates": 300,
-                "eval_every": 30,
-            },
-        },
-        names={
-            "cifar": "CIFAR-10, 6 by 6 pixels",
-            "text": "WikiText-2, 1,000 words",
-        },
-        differences=(
-            *_ALWAYS,
-            "CIFAR-10: the 24 by 24 pixels are averaged to 6 by 6, and the network has "
-            "an eighth of the channels, a sixteenth of the hidden units and no "
-            "dropout. Images, clients, local work, updates, warm-up and evaluations "
-            "are the paper's.",
-            "WikiText-2: the 999 commonest words, all others are one; one layer of 32 "
-            "units. Clients and local work are the paper's.",
-        ),
-        sweep=(2, 4, 16, 50),
-        seeds=(337, 773, 557, 755, 1, 2, 3, 4, 5, 6),
-    ),
-}
 
 
 def make_figures(scale: Scale) -> dict[str, Figure]:

@@ -8,9 +8,14 @@ import numpy as np
 
 from fedasync_jax.jobs.estimates import Estimate, estimate
 from reproduction.evidence import make_evidence
-from reproduction.figures import SCALES, Cell, list_cells, make_figures
+from reproduction.figures import (
+    Cell,
+    list_cells,
+    make_figures,
+)
 from reproduction.measures import Measures
 from reproduction.positions import Positions
+from reproduction.scales import SCALES
 from reproduction.secondary import describe
 
 

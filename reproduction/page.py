@@ -16,10 +16,15 @@ from reproduction.described import (
     list_shown,
 )
 from reproduction.evidence import compare_exactly
-from reproduction.figures import SCALES, Cell, make_figures, read_key
+from reproduction.figures import (
+    Cell,
+    make_figures,
+    read_key,
+)
 from reproduction.findings import MEASURES, Finding, decide
 from reproduction.order import compare_orders
 from reproduction.positions import MARGIN
+from reproduction.scales import SCALES
 from reproduction.summary import summarize
 from reproduction.why_page import explain_why
 

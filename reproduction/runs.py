@@ -9,12 +9,12 @@ from fedasync_jax.jobs.sweep import Point
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.read_run import read_models
 from reproduction.figures import (
-    SCALES,
     Cell,
     list_cells,
     make_figures,
     make_point,
 )
+from reproduction.scales import SCALES
 from reproduction.why import list_why_cells
 
 _FREE = {"data_path", "num_updates"}

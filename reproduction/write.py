@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import tyro
 
 from fedasync_jax.cli.flags import fail, parse_flags
-from reproduction.figures import SCALES
 from reproduction.forest import draw_findings
 from reproduction.page import decide_everything, write_document
 from reproduction.pictures import draw_all
+from reproduction.scales import SCALES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,14 @@ from reproduction.claims import (
     adjust,
     make_claim,
 )
-from reproduction.figures import SCALES, list_cells, make_figures
+from reproduction.figures import (
+    list_cells,
+    make_figures,
+)
 from reproduction.findings import decide
 from reproduction.forest import draw_findings
 from reproduction.order import compare_orders
+from reproduction.scales import SCALES
 from reproduction.summary import summarize, tell
 
 FIGURES = [f for f in make_figures(SCALES["micro"]).values() if f.data == "cifar"]

@@ -9,7 +9,6 @@ import pytest
 
 from fedasync_jax.jobs import runner, sweep
 from fedasync_jax.storage.read_run import read_metrics
-from reproduction import figures as figures_module
 from reproduction import why
 from reproduction.evidence import (
     Evidence,
@@ -18,9 +17,7 @@ from reproduction.evidence import (
     make_results,
 )
 from reproduction.figures import (
-    SCALES,
     Cell,
-    Scale,
     list_cells,
     make_figures,
     make_point,
@@ -28,6 +25,7 @@ from reproduction.figures import (
 from reproduction.measures import Measures
 from reproduction.page import write_document
 from reproduction.runs import find_end, find_runs, keep_length
+from reproduction.scales import SCALES, Scale
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAPER = SCALES["paper"]
@@ -188,9 +186,9 @@ def tiny():
         sweep=(2, 4, 16, 20),
         seeds=(1, 2),
     )
-    figures_module.SCALES["tiny"] = scale  # pyright: ignore[reportIndexIssue]
+    SCALES["tiny"] = scale  # pyright: ignore[reportIndexIssue]
     yield scale
-    del figures_module.SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
+    del SCALES["tiny"]  # pyright: ignore[reportIndexIssue]
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduction.figures import SCALES, Cell, list_cells, make_figures, make_point
+from reproduction.figures import (
+    Cell,
+    list_cells,
+    make_figures,
+    make_point,
+)
 from reproduction.runs import find_runs
+from reproduction.scales import SCALES
 from reproduction.why import (
     LONGER,
     delta_cell,
