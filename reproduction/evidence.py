@@ -5,6 +5,7 @@ The file is all that pictures, decisions and ``docs/reproduction.md`` are made f
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -190,10 +191,22 @@ def _describe(
         "finished": end is not None,
         "rejected": rows[-1]["rejected"],
         "gradients": [row["gradients"] for row in rows],
-        "value": [row["test_loss" if is_text else "test_accuracy"] for row in rows],
-        "train_loss": [row["train_loss"] for row in rows],
+        "value": [
+            _shorten(row["test_loss" if is_text else "test_accuracy"]) for row in rows
+        ],
+        "train_loss": _checksum([row["train_loss"] for row in rows]),
         "model": model,
     }
+
+
+def _shorten(value: float | None) -> float | None:
+    """Return the shortest number that is the same as a float32."""
+    return None if value is None else float(str(np.float32(value)))
+
+
+def _checksum(values: Sequence[float | None]) -> str:
+    """Return what is equal where all values are, and short."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _has_diverged(rows: Sequence[Row]) -> bool:
