@@ -9,7 +9,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax.base import Variables
 from fedasync_jax.flower import arrays
-from fedasync_jax.flower.adapter import Report, make_reply, read_stamp
+from fedasync_jax.flower.adapter import Report, Trained, make_reply, read_stamp
 
 # What Flower sets in the process of a server.
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
@@ -30,7 +30,8 @@ def good(message, number):
     )
     trained = jax.tree.map(lambda leaf: leaf + np.float32(1), model)
     report = Report(0.5, 3, 20, 0)
-    return make_reply(message, read_stamp(message), arrays.encode(trained), report)
+    sent = Trained(arrays.encode(trained), report)
+    return make_reply(message, read_stamp(message), sent)
 
 
 def slow(message, place):

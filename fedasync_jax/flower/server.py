@@ -2,7 +2,9 @@
 
 The Scheduler gives tasks out as nodes become ready. The Updater takes the replies one
 at a time, checks them, and mixes those that are good in the order of their arrival.
-Neither ever waits for all nodes, or for the other.
+Neither ever waits for all nodes, or for the other. A reply with models of several
+clients of a node is as many arrivals, one after the other: the second one is a version
+staler than the first.
 
 Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
@@ -17,11 +19,11 @@ from typing import Any
 from fedasync_jax.flower import arrays
 from fedasync_jax.flower.adapter import NodeNetwork, Reply
 from fedasync_jax.flower.arrays import BadReply, RawArray
-from fedasync_jax.flower.checks import Update, check_reply
+from fedasync_jax.flower.checks import Update, check_model, check_reply
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.norms import NormBounds
-from fedasync_jax.flower.record import Arrival
+from fedasync_jax.flower.record import Arrival, make_arrival
 from fedasync_jax.flower.tasks import FAULTS, SILENT, TOO_STALE, LostTask, Task
 from fedasync_jax.flower.updater import Newest, Updater
 
@@ -154,7 +156,8 @@ class Server:
             self._encoded = newest, arrays.encode(newest.variables)
         # Twice the deadline: what comes late is counted as late.
         seconds = 2 * self._limits.deadline
-        message = self._network.push(task, self._encoded[1], seconds)
+        num_clients = self._limits.clients_per_message
+        message = self._network.push(task, self._encoded[1], seconds, num_clients)
         with self._lock:
             if message is None:
                 self._starts.pop(task.number, None)
@@ -197,35 +200,63 @@ class Server:
             if reply is None:
                 continue
             came = True
-            if self._answer(message, reply):
-                on_update()
+            self._take_in(message, reply, num_updates, on_update)
             self._wake.set()  # a node may be idle
             if self.updater.newest.version == num_updates:
                 break
         return came
 
-    def _answer(self, message: str, reply: Reply) -> bool:
-        """Take one reply; return whether it made a version."""
+    def _take_in(
+        self,
+        message: str,
+        reply: Reply,
+        num_updates: int,
+        on_update: Callable[[], None],
+    ) -> None:
+        """Take one reply: its models are checked and mixed one by one."""
+        blame = True  # one bad model or several: one bad reply
+        for place, task in enumerate(self._open(message, reply)):
+            if self.updater.newest.version == num_updates:
+                return  # the others are unfinished
+            with self._lock:
+                start = self._starts.pop(task.number, None)
+            if start is None:
+                continue  # the one before it exploded, and the start model is gone
+            try:
+                update = check_model(reply, place, start.variables, self._bounds)
+            except BadReply as bad:
+                self._reject(task, bad, blame=blame)
+                blame = False
+                continue
+            if self._mix(task, start, update):
+                on_update()
+
+    def _open(self, message: str, reply: Reply) -> list[Task]:
+        """Take one reply; return a task for each of its models, none if it is bad."""
         with self._lock:
             task = self.coordinator.take(message, reply.node, self._clock())
             if task is None:
-                return False
+                return []
             start = self._starts.pop(task.number)
             if reply.error in FAULTS:
                 self.coordinator.fail(task, reply.error, self._clock())
         if reply.error in FAULTS:
             self._tell_of(task, reply.error, reply.detail)
-            return False
+            return []
         try:
-            update = check_reply(task, reply, start.variables, self._bounds)
+            count = check_reply(task, reply, self._limits.clients_per_message)
         except BadReply as bad:
             self._reject(task, bad)
-            return False
-        return self._mix(task, start, update)
-
-    def _reject(self, task: Task, bad: BadReply) -> None:
+            return []
         with self._lock:
-            banned = self.coordinator.reject(task, bad.cause, self._clock())
+            parts = self.coordinator.split(task, count)
+            self._starts.update((part.number, start) for part in parts)
+        return parts
+
+    def _reject(self, task: Task, bad: BadReply, *, blame: bool = True) -> None:
+        with self._lock:
+            now = self._clock()
+            banned = self.coordinator.reject(task, bad.cause, now, blame=blame)
         self._tell_of(task, bad.cause, str(bad))
         if banned:
             self._tell_of_ban(task)
@@ -236,35 +267,16 @@ class Server:
             with self._lock:
                 self.coordinator.drop(task, TOO_STALE, self._clock())
             return False
-        staleness = self.updater.count_staleness(task.version)
-        alpha, applied = self.updater.mix(
+        mixing = self.updater.mix(
             update.local, start.variables, task.version, task.client
         )
         self._bounds.note(update.norm * update.scale)
         now = self._clock()
         with self._lock:
-            self.coordinator.accept(task, now, alpha)
+            self.coordinator.accept(task, now, mixing.alpha)
             if update.scale < 1:
                 self.coordinator.counts["shortened"] += 1
-        report = update.report
-        self.arrivals.append(
-            Arrival(
-                client=task.client,
-                task=task.number,
-                start_version=task.version,
-                start_time=task.start_time,
-                arrival_time=now,
-                num_steps=report.num_steps,
-                num_samples=report.num_samples,
-                partition=report.partition,
-                staleness=staleness,
-                alpha=alpha,
-                applied=applied,
-                loss=report.loss,
-                norm=update.norm,
-                scale=update.scale,
-            )
-        )
+        self.arrivals.append(make_arrival(task, update, now, mixing))
         return True
 
     def _tell_of_silence(self, task: Task) -> None:
@@ -281,7 +293,5 @@ class Server:
         self._network.tell(f"node {task.node} gets no more tasks", warn=True)
 
     def _tell_of(self, task: Task, cause: str, detail: str) -> None:
-        self._network.tell(
-            f"task {task.number} of node {task.node} is lost: {cause} ({detail})",
-            warn=True,
-        )
+        line = f"task {task.number} of node {task.node} is lost: {cause} ({detail})"
+        self._network.tell(line, warn=True)
