@@ -5,6 +5,7 @@ import time
 
 import jax
 import numpy as np
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax.base import Variables
@@ -46,13 +47,14 @@ class Grid:
     It speaks as Flower's grids do, as far as the server uses them.
     """
 
-    def __init__(self, replies):
-        self.replies, self.asked = replies, []
+    def __init__(self, replies, keys=()):
+        self.replies, self.asked, self.keys = replies, [], dict(keys)
         self.answers, self.counts = {}, {}
         self.lock = threading.Lock()
 
-    def get_node_ids(self):
-        return list(self.replies)
+    def get_nodes(self):
+        keys = self.keys
+        return [NodeInfo(node_id=n, public_key=keys.get(n, b"")) for n in self.replies]
 
     def push_messages(self, messages):
         (message,) = messages

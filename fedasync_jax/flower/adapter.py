@@ -12,6 +12,7 @@ A reply of several clients has the model and the metrics of the second one as
 ``model-1`` and ``metrics-1``, and so on.
 """
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -99,9 +100,17 @@ class NodeNetwork:
         is_plain = getattr(self._grid, "_insecure", False)
         return getattr(self._grid, "_addr", None) if is_plain else None
 
-    def nodes(self) -> list[int]:
-        """Return the nodes that are there."""
-        return sorted(self._call(self._grid.get_node_ids))
+    def nodes(self) -> dict[int, str]:
+        """Return the nodes that are there, with a fingerprint of each one's public key.
+
+        It is "" if Flower knows none.
+        """
+        found = self._call(lambda: list(self._grid.get_nodes()))
+        keys = {node.node_id: node.public_key for node in found}
+        return {
+            node: hashlib.sha256(keys[node]).hexdigest() if keys[node] else ""
+            for node in sorted(keys)
+        }
 
     def push(
         self,

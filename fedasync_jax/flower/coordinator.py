@@ -9,7 +9,7 @@ Algorithm 1 (Scheduler, Coordinator).
 """
 
 import collections
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,10 @@ class Coordinator:
         self._asked: dict[str, Task] = {}  # by message, in flight or given up
 
     # Scheduler
+
+    def recognize(self, keys: Mapping[int, str]) -> list[tuple[int, int]]:
+        """Take nodes for those that they were under other numbers, see ``Roster``."""
+        return self._roster.recognize(keys)
 
     def give_task(
         self, nodes: Collection[int], version: int, now: float
@@ -219,6 +223,7 @@ class Coordinator:
           The tasks in flight that are given up, since their models are gone.
         """
         self._note_lost(mixed, UNDONE, now)
+        self._roster.note_undone({task.node for task in mixed}, now)
         gone = [task for task in self.in_flight if task.version > version]
         for task in gone:
             self._lose(task, UNDONE, now)

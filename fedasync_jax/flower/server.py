@@ -12,7 +12,7 @@ Algorithm 1.
 
 import collections
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,7 +24,8 @@ from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.norms import NormBounds
 from fedasync_jax.flower.record import Arrival, make_arrival
-from fedasync_jax.flower.tasks import FAULTS, SILENT, TOO_STALE, LostTask, Task
+from fedasync_jax.flower.server_log import ServerLog
+from fedasync_jax.flower.tasks import FAULTS, TOO_STALE, LostTask, Task
 from fedasync_jax.flower.updater import Newest, Updater
 
 _REMIND = 30.0  # seconds between two lines that say what is waited for
@@ -56,7 +57,7 @@ class Server:
         self._starts: dict[int, Newest] = {}  # by task
         self._encoded: tuple[Newest | None, dict[str, RawArray]] = (None, {})
         self._stopped, self._wake = threading.Event(), threading.Event()
-        self._told = -_REMIND
+        self._told, self._log = -_REMIND, ServerLog(network)
 
     def run(self, num_updates: int, on_update: Callable[[], None]) -> None:
         """Go on until there are so many versions.
@@ -100,7 +101,7 @@ class Server:
         books: dict[str, Any],
     ) -> None:
         """Take over what an earlier run of the server left, before ``run``."""
-        self.updater.newest = newest
+        self.updater.go_to(newest)
         self.arrivals[:] = arrivals
         weights = [(arrival.client, arrival.alpha) for arrival in arrivals]
         self.coordinator.restore(books, lost, weights)
@@ -122,7 +123,7 @@ class Server:
             for task in gone:
                 self._starts.pop(task.number, None)
             del self.arrivals[newest.version :]
-            self.updater.newest = newest
+            self.updater.go_to(newest)
         self._measure_again()
         return collections.Counter(task.node for task in mixed)
 
@@ -140,11 +141,15 @@ class Server:
     def give_out(self) -> None:
         """Take one turn of the Scheduler: give tasks to all nodes that are ready."""
         nodes = self._network.nodes()
+        with self._lock:
+            known = self.coordinator.recognize(nodes)
+        for pair in known:
+            self._log.recognize(*pair)
         while not self._stopped.is_set() and self._trigger(nodes):
             pass
         self._tell_of_waiting(nodes)
 
-    def _trigger(self, nodes: list[int]) -> bool:
+    def _trigger(self, nodes: Collection[int]) -> bool:
         """Give out one task with the newest model; return whether a node was ready."""
         with self._lock:
             newest = self.updater.newest
@@ -166,18 +171,14 @@ class Server:
                 self.coordinator.note_sent(task, message)
         return True
 
-    def _tell_of_waiting(self, nodes: list[int]) -> None:
+    def _tell_of_waiting(self, nodes: Collection[int]) -> None:
         now = self._clock()
         with self._lock:
             if self.coordinator.in_flight or now < self._told + _REMIND:
                 return
             banned = sum(self.coordinator.is_banned(node) for node in nodes)
         self._told = now
-        self._network.tell(
-            f"waiting for a node: {len(nodes)} connected, {banned} banned, "
-            f"{len(nodes) - banned} paused",
-            warn=True,
-        )
+        self._log.wait(len(nodes), banned)
 
     # Updater
 
@@ -241,7 +242,7 @@ class Server:
             if reply.error in FAULTS:
                 self.coordinator.fail(task, reply.error, self._clock())
         if reply.error in FAULTS:
-            self._tell_of(task, reply.error, reply.detail)
+            self._log.lose(task, reply.error, reply.detail)
             return []
         try:
             count = check_reply(task, reply, self._limits.clients_per_message)
@@ -257,9 +258,9 @@ class Server:
         with self._lock:
             now = self._clock()
             banned = self.coordinator.reject(task, bad.cause, now, blame=blame)
-        self._tell_of(task, bad.cause, str(bad))
+        self._log.lose(task, bad.cause, str(bad))
         if banned:
-            self._tell_of_ban(task)
+            self._log.ban(task.node)
 
     def _mix(self, task: Task, start: Newest, update: Update) -> bool:
         version = self.updater.newest.version
@@ -284,14 +285,6 @@ class Server:
             row = self.coordinator.count_silences(task.node)
             banned = self.coordinator.is_banned(task.node)
             seconds = self._clock() - task.start_time
-        place = f", {row} in a row" if row > 1 else ""
-        self._tell_of(task, SILENT, f"no answer for {seconds:.0f} s{place}")
+        self._log.miss(task, seconds, row)
         if banned:
-            self._tell_of_ban(task)
-
-    def _tell_of_ban(self, task: Task) -> None:
-        self._network.tell(f"node {task.node} gets no more tasks", warn=True)
-
-    def _tell_of(self, task: Task, cause: str, detail: str) -> None:
-        line = f"task {task.number} of node {task.node} is lost: {cause} ({detail})"
-        self._network.tell(line, warn=True)
+            self._log.ban(task.node)

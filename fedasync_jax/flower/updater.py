@@ -48,14 +48,20 @@ class Updater:
 
     Attributes:
       newest: replaced, never changed, by every arrival.
+      settled: the newest one when the rule last made a version of its own. What came
+        since lies in a buffer, and no evaluation has seen it.
     """
 
     def __init__(self, mixer: Mixer, variables: Variables):
         """Begin with x_0."""
         variables = jax.tree.map(jnp.asarray, variables)
         self._versions_every = mixer.versions_every
-        self.newest = Newest(0, variables, init_mixer(mixer, variables))
+        self.go_to(Newest(0, variables, init_mixer(mixer, variables)))
         self._mix = jax.jit(functools.partial(_mix, mixer))
+
+    def go_to(self, newest: Newest) -> None:
+        """Take another model for the newest, of which nothing is in a buffer."""
+        self.newest = self.settled = newest
 
     def mix(
         self, local: Variables, start: Variables, start_version: int, client: int
@@ -76,6 +82,8 @@ class Updater:
             local, state, variables, start, numbers
         )
         self.newest = Newest(version + 1, variables, state)
+        if (version + 1) % every == 0:
+            self.settled = self.newest
         return Mixing(staleness, float(alpha), bool(applied))
 
 
