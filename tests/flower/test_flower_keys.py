@@ -103,4 +103,7 @@ def test_what_flower_does_with_a_key_is_what_the_page_says():
     assert state.activate_node(node, 30)
     (info,) = state.get_node_info(node_ids=[node])
     assert info.public_key == b"key"  # what the server's grid passes on
+    state.delete_node("me", node)
+    with pytest.raises(ValueError, match="already in use"):
+        state.create_node("me", "me", b"key", 30)
     assert start_superlink().create_node("me", "me", b"key", 30) != node
