@@ -1,5 +1,7 @@
 """A node with a key stays the same node, whatever number Flower gives it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def serve(path, replies, keys, num_updates):
 
 def nan(message, place):
     reply = good(message, place)
-    array = next(iter(reply.content["model"].values()))
+    array: Any = next(iter(reply.content["model"].values()))
     array.data = array.data[:-4] + b"\xff\xff\xff\xff"
     return reply
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_what_lay_in_a_buffer_at_an_evaluation_is_named_and_undone(tmp_path, log
     def far_once(message, place):
         reply = good(message, place)
         if len(grid.asked) == 9:
-            array = next(iter(reply.content["model"].values()))
+            array: Any = next(iter(reply.content["model"].values()))
             array.data = array.data[:-12] + np.full(3, 1e5, np.float32).tobytes()
         return reply
 

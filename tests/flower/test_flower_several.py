@@ -1,5 +1,7 @@
 """Several clients per node: a message brings a model of each, mixed one by one."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +130,8 @@ def several(*kinds):
 
     def reply(message, place):
         answer = good(message, place)
-        model, metrics = (answer.content.pop(name) for name in ("model", "metrics"))
+        model: Any = answer.content.pop("model")
+        metrics: Any = answer.content.pop("metrics")
         for number, kind in enumerate(kinds):
             suffix = f"-{number}" if number else ""
             answer.content[f"model{suffix}"] = SPOILED[kind](model)
@@ -287,7 +290,7 @@ def ask(context, app=None, num_clients=3, number=3):
     settings = read_settings(CONFIG).settings
     like = work.load_partitions(settings, [0])[0].like
     content = RecordDict({"model": adapter._to_record(arrays.encode(like))})
-    numbers = {"number": number, "version": 2, "clients": num_clients}
+    numbers: Any = {"number": number, "version": 2, "clients": num_clients}
     content["task"] = adapter.ConfigRecord(numbers)
     message = adapter.Message(content, 5, "train")
     message.metadata.__dict__["_message_id"] = "a message"
