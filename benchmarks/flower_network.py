@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from flwr.app import Message
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 Answer = Callable[[Message], Message | None]
@@ -47,9 +48,9 @@ class SimulatedGrid:
         """Return the simulated seconds so far."""
         return self.ticks * self.seconds
 
-    def get_node_ids(self) -> list[int]:
-        """Return the nodes that are there: all of them."""
-        return list(self._nodes)
+    def get_nodes(self) -> list[NodeInfo]:
+        """Return the nodes that are there: all of them, without keys."""
+        return [NodeInfo(node_id=number) for number in self._nodes]
 
     def push_messages(self, messages: list[Message]) -> list[str]:
         """Take messages to nodes; return their ids."""

@@ -177,4 +177,5 @@ def _add(start: Variables, steps: Variables, factor: float) -> Variables:
 
 def _reply(message: Message, model: Variables, report: adapter.Report) -> Message:
     stamp = adapter.read_stamp(message)
-    return adapter.make_reply(message, stamp, arrays.encode(model), report)
+    sent = adapter.Trained(arrays.encode(model), report)
+    return adapter.make_reply(message, stamp, sent)

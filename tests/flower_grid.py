@@ -5,11 +5,12 @@ import time
 
 import jax
 import numpy as np
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedasync_jax.base import Variables
 from fedasync_jax.flower import arrays
-from fedasync_jax.flower.adapter import Report, make_reply, read_stamp
+from fedasync_jax.flower.adapter import Report, Trained, make_reply, read_stamp
 
 # What Flower sets in the process of a server.
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
@@ -30,7 +31,8 @@ def good(message, number):
     )
     trained = jax.tree.map(lambda leaf: leaf + np.float32(1), model)
     report = Report(0.5, 3, 20, 0)
-    return make_reply(message, read_stamp(message), arrays.encode(trained), report)
+    sent = Trained(arrays.encode(trained), report)
+    return make_reply(message, read_stamp(message), sent)
 
 
 def slow(message, place):
@@ -45,13 +47,14 @@ class Grid:
     It speaks as Flower's grids do, as far as the server uses them.
     """
 
-    def __init__(self, replies):
-        self.replies, self.asked = replies, []
+    def __init__(self, replies, keys=()):
+        self.replies, self.asked, self.keys = replies, [], dict(keys)
         self.answers, self.counts = {}, {}
         self.lock = threading.Lock()
 
-    def get_node_ids(self):
-        return list(self.replies)
+    def get_nodes(self):
+        keys = self.keys
+        return [NodeInfo(node_id=n, public_key=keys.get(n, b"")) for n in self.replies]
 
     def push_messages(self, messages):
         (message,) = messages

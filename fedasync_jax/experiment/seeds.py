@@ -15,12 +15,16 @@ _PURPOSES = (
     "network",
     "availability",
     "timeline",
+    "clients",
 )
 
 
-def make_rng(seed: int, purpose: str) -> np.random.Generator:
-    """Return the host's generator for a purpose; the same at every call."""
-    return np.random.default_rng([seed, _PURPOSES.index(purpose)])
+def make_rng(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
+    """Return the host's generator for a purpose; the same at every call.
+
+    With ``numbers``, such as that of a task, one of several for the purpose.
+    """
+    return np.random.default_rng([seed, _PURPOSES.index(purpose), *numbers])
 
 
 def make_key(seed: int, purpose: str) -> jax.Array:

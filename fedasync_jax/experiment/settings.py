@@ -149,9 +149,9 @@ class Settings:
                 parts[part] = parts[part].replace(**{name: most})
         return dataclasses.replace(self, **parts)
 
-    def make_rng(self, purpose: str) -> np.random.Generator:
+    def make_rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         """Return the host's generator for a purpose, see ``seeds``."""
-        return seeds.make_rng(self.run.seed, purpose)
+        return seeds.make_rng(self.run.seed, purpose, *numbers)
 
     def make_key(self, purpose: str) -> jax.Array:
         """Return the device's random key for a purpose, see ``seeds``."""

@@ -3,11 +3,16 @@
 Written for flwr 1.41. The content of a message to a node and of its reply:
 
 ``model``    ArrayRecord, the model by names of its arrays
-``task``     ConfigRecord, ``number`` and ``version`` (the time stamp tau)
+``task``     ConfigRecord, ``number`` and ``version`` (the time stamp tau); to a node
+             also ``clients``, how many of its clients may train
 ``metrics``  MetricRecord of a reply: ``loss``, ``num-steps``, ``num-samples``,
              ``partition`` (-1 if it has none)
+
+A reply of several clients has the model and the metrics of the second one as
+``model-1`` and ``metrics-1``, and so on.
 """
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -21,7 +26,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedasync_jax.flower.arrays import BadReply, RawArray
-from fedasync_jax.flower.tasks import Task
+from fedasync_jax.flower.tasks import Report, Stamp, Task
 from fedasync_jax.flower.watchdog import call_within
 
 __all__ = ["ClientApp", "Context", "Grid", "Message", "NodeNetwork", "ServerApp"]
@@ -38,32 +43,16 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Stamp(NamedTuple):
-    """What a message says of its task, true or not.
+class Trained(NamedTuple):
+    """What a node sends of one client.
 
     Attributes:
-      number: of the task; None if it says none.
-      version: tau; None if it says none.
+      model: x_new, by names of its arrays.
+      report: what it tells of the task.
     """
 
-    number: int | None
-    version: int | None
-
-
-class Report(NamedTuple):
-    """What a node tells of a task, in range but not sure to be true.
-
-    Attributes:
-      loss: mean training loss; NaN if it is not finite.
-      num_steps: H.
-      num_samples: n_i.
-      partition: which part of a known data set it has; -1 if none.
-    """
-
-    loss: float
-    num_steps: int
-    num_samples: int
-    partition: int = -1
+    model: Mapping[str, RawArray]
+    report: Report
 
 
 class Reply(NamedTuple):
@@ -111,12 +100,24 @@ class NodeNetwork:
         is_plain = getattr(self._grid, "_insecure", False)
         return getattr(self._grid, "_addr", None) if is_plain else None
 
-    def nodes(self) -> list[int]:
-        """Return the nodes that are there."""
-        return sorted(self._call(self._grid.get_node_ids))
+    def nodes(self) -> dict[int, str]:
+        """Return the nodes that are there, with a fingerprint of each one's public key.
+
+        It is "" if Flower knows none.
+        """
+        found = self._call(lambda: list(self._grid.get_nodes()))
+        keys = {node.node_id: node.public_key for node in found}
+        return {
+            node: hashlib.sha256(keys[node]).hexdigest() if keys[node] else ""
+            for node in sorted(keys)
+        }
 
     def push(
-        self, task: Task, model: Mapping[str, RawArray], seconds: float
+        self,
+        task: Task,
+        model: Mapping[str, RawArray],
+        seconds: float,
+        num_clients: int = 1,
     ) -> str | None:
         """Send a task; return the message's id, None if the network did not take it.
 
@@ -124,8 +125,10 @@ class NodeNetwork:
           task: to be sent.
           model: of the task's version.
           seconds: until message and reply expire.
+          num_clients: of the node that may train, each a task of its own.
         """
-        stamp = ConfigRecord({"number": task.number, "version": task.version})
+        numbers = {"number": task.number, "version": task.version}
+        stamp = ConfigRecord({**numbers, "clients": num_clients})
         content = Content({"model": _to_record(model), "task": stamp})
         message = Message(content, task.node, "train", ttl=seconds)
         # One message a call: of several, it cannot be told which one was refused.
@@ -177,22 +180,34 @@ def read_stamp(message: Message) -> Stamp:
     return Stamp(*(value if isinstance(value, int) else None for value in values))
 
 
-def read_model(message: Message) -> dict[str, RawArray]:
-    """Return the arrays of a message, not decoded."""
-    record = _find(message, "model", ArrayRecord)
+def read_num_clients(message: Message) -> int:
+    """Return how many clients of a node may train for a message, 1 if it says none."""
+    number = _find(message, "task", ConfigRecord).get("clients")
+    return number if isinstance(number, int) and number >= 1 else 1
+
+
+def count_models(message: Message) -> int:
+    """Return how many models a message says that it has."""
+    names = (str(name) for name in message.content)
+    return sum(name == "model" or name.startswith("model-") for name in names)
+
+
+def read_model(message: Message, place: int = 0) -> dict[str, RawArray]:
+    """Return the arrays of a model of a message, not decoded."""
+    record = _find(message, _name("model", place), ArrayRecord)
     return {
         name: RawArray(array.dtype, tuple(array.shape), array.data)
         for name, array in record.items()
     }
 
 
-def read_report(message: Message) -> Report:
-    """Return what a node tells of its task.
+def read_report(message: Message, place: int = 0) -> Report:
+    """Return what a node tells of the task of a model.
 
     Raises:
       BadReply: if a number is missing, of another type or out of range.
     """
-    record = _find(message, "metrics", MetricRecord)
+    record = _find(message, _name("metrics", place), MetricRecord)
     for name, low in _NUMBERS.items():
         value = record.get(name)
         if not isinstance(value, int) or not low <= value <= _LARGEST:
@@ -207,21 +222,26 @@ def read_report(message: Message) -> Report:
     return Report(loss if math.isfinite(loss) else math.nan, *numbers)
 
 
-def make_reply(
-    message: Message, stamp: Stamp, model: Mapping[str, RawArray], report: Report
-) -> Message:
-    """Return the reply to a message, as a node sends it."""
-    metrics = MetricRecord(
-        {
-            "loss": float(report.loss),
-            "num-steps": report.num_steps,
-            "num-samples": report.num_samples,
-            "partition": report.partition,
-        }
-    )
-    task = ConfigRecord(dict(stamp._asdict()))
-    records = {"model": _to_record(model), "task": task, "metrics": metrics}
-    return Message(Content(records), reply_to=message)
+def make_reply(message: Message, stamp: Stamp, *trained: Trained) -> Message:
+    """Return the reply to a message, as a node sends it.
+
+    Args:
+      message: that is replied to.
+      stamp: what it says of its task.
+      *trained: what each client trained, in the order in which it is to be mixed.
+    """
+    content = Content({"task": ConfigRecord(dict(stamp._asdict()))})
+    for place, (model, report) in enumerate(trained):
+        content[_name("model", place)] = _to_record(model)
+        content[_name("metrics", place)] = MetricRecord(
+            {
+                "loss": float(report.loss),
+                "num-steps": report.num_steps,
+                "num-samples": report.num_samples,
+                "partition": report.partition,
+            }
+        )
+    return Message(content, reply_to=message)
 
 
 def make_server(main: Callable[[NodeNetwork, Context], None]) -> ServerApp:
@@ -240,6 +260,10 @@ def make_client(train: Callable[[Message, Context], Message]) -> ClientApp:
     app = ClientApp()
     app.train()(train)
     return app
+
+
+def _name(record: str, place: int) -> str:
+    return f"{record}-{place}" if place else record
 
 
 def _find(message: Message, name: str, kind: type) -> dict:

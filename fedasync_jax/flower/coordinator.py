@@ -9,7 +9,7 @@ Algorithm 1 (Scheduler, Coordinator).
 """
 
 import collections
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ class Coordinator:
 
     # Scheduler
 
+    def recognize(self, keys: Mapping[int, str]) -> list[tuple[int, int]]:
+        """Take nodes for those that they were under other numbers, see ``Roster``."""
+        return self._roster.recognize(keys)
+
     def give_task(
         self, nodes: Collection[int], version: int, now: float
     ) -> Task | None:
@@ -70,7 +74,8 @@ class Coordinator:
         if node is None:
             return None
         record = self._roster[node]
-        number, self._next_number = self._next_number, self._next_number + 1
+        number = self._next_number  # the others of its message have the next ones
+        self._next_number += self._limits.clients_per_message
         deadline = now + self._limits.deadline
         task = Task(number, node, record.client, version, now, deadline)
         record.in_flight += 1
@@ -135,6 +140,17 @@ class Coordinator:
             return task
         return None
 
+    def split(self, task: Task, num_models: int) -> list[Task]:
+        """Put a task for each model of a reply in the place of the one that was sent.
+
+        They have consecutive numbers, and each is ended on its own.
+        """
+        self._close(task)
+        parts = [task._replace(number=task.number + i) for i in range(num_models)]
+        self._in_flight.update((part.number, part) for part in parts)
+        self._roster[task.node].in_flight += num_models
+        return parts
+
     def accept(self, task: Task, now: float, weight: float = 1.0) -> None:
         """Note a good reply: its node's faults are forgiven.
 
@@ -159,8 +175,18 @@ class Coordinator:
         self._roster.note_fault(task.node, now)
         self._lose(task, cause, now)
 
-    def reject(self, task: Task, cause: str, now: float) -> bool:
-        """Note a bad reply; return whether its node is never asked again."""
+    def reject(self, task: Task, cause: str, now: float, *, blame: bool = True) -> bool:
+        """Note a bad model; return whether its node is never asked again.
+
+        Args:
+          task: of the model.
+          cause: what is wrong with it.
+          now: seconds.
+          blame: whether it makes a bad reply; False if one in the same reply did.
+        """
+        if not blame:
+            self._lose(task, cause, now)
+            return False
         self._roster[task.node].bad += 1
         self.fail(task, cause, now)
         return self.is_banned(task.node)
@@ -197,6 +223,7 @@ class Coordinator:
           The tasks in flight that are given up, since their models are gone.
         """
         self._note_lost(mixed, UNDONE, now)
+        self._roster.note_undone({task.node for task in mixed}, now)
         gone = [task for task in self.in_flight if task.version > version]
         for task in gone:
             self._lose(task, UNDONE, now)

@@ -15,7 +15,8 @@ class Explosions:
     """Watches the loss of evaluated models.
 
     Attributes:
-      good: the newest model that had not exploded.
+      good: the newest model that had not exploded, with nothing in a buffer that could
+        still make it.
       num_left: how often the server may still go back.
     """
 

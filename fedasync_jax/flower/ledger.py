@@ -25,9 +25,10 @@ class Ledger:
     def __init__(self, path: Path):
         """Name the file; it need not exist."""
         self.path = path
-        self._begin()
+        self.begin_anew()
 
-    def _begin(self) -> None:
+    def begin_anew(self) -> None:
+        """Write all rows anew next time, as some have changed."""
         self._hash = hashlib.sha256()
         self._num_rows = self._num_bytes = 0
 
@@ -47,7 +48,7 @@ class Ledger:
           OSError: if it cannot be written.
         """
         if len(rows) < self._num_rows:
-            self._begin()
+            self.begin_anew()
         lines = [json.dumps(row) + "\n" for row in rows[self._num_rows :]]
         content = "".join(lines).encode()
         with naming(self.path):
@@ -81,7 +82,7 @@ class Ledger:
             raise ValueError(
                 f"{self.path} must be there to go on, got {error.strerror}"
             ) from error
-        self._begin()
+        self.begin_anew()
         self._hash.update(content)
         if self._hash.hexdigest() != known["sha256"]:
             raise ValueError(

@@ -16,6 +16,8 @@ class Limits:
       max_in_flight: tasks given out and not yet answered, in all.
       max_per_node: the same per node; 2 keep a node busy while its reply travels, at
         the price of about one version more of staleness.
+      clients_per_message: clients of one node that train for one message, each a task
+        of its own; a node that holds fewer sends as many models as it has clients.
       max_staleness: versions that a reply may be late at most; None: any number.
       deadline: seconds from a task's start until it is given up, at the latest.
       min_deadline: seconds for which no task is given up.
@@ -47,6 +49,7 @@ class Limits:
 
     max_in_flight: Annotated[int, at_least(1)] = 8
     max_per_node: Annotated[int, at_least(1)] = 1
+    clients_per_message: Annotated[int, Bounds(1, 1000)] = 1
     max_staleness: Annotated[int, at_least(0)] | None = None
     deadline: Annotated[float, above(0)] = 600.0
     min_deadline: Annotated[float, above(0)] = 60.0
@@ -73,6 +76,13 @@ class Limits:
             raise ValueError(
                 f"max_back_off must be >= back_off, which is {self.back_off}, "
                 f"got {self.max_back_off}"
+            )
+        later = self.clients_per_message - 1
+        if self.max_staleness is not None and self.max_staleness < later:
+            raise ValueError(
+                f"max_staleness must be >= {later}, what the last of "
+                f"{self.clients_per_message} models of a message has at least, "
+                f"got {self.max_staleness}"
             )
 
     @property

@@ -13,56 +13,17 @@ that all are given: nobody can stretch it by being late.
 """
 
 import collections
-import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fedasync_jax.flower.limits import Limits
+from fedasync_jax.flower.node_record import KEPT, NodeRecord
 
 _QUANTILE = 0.75  # of the nodes' task times
 _NUM_WEIGHTS = 2000  # newest arrivals whose weights are shared out
 _PER_NODE = 20  # of them, in the mean, before shares count
-
-
-@dataclasses.dataclass
-class NodeRecord:
-    """What is known of a node; what ``_KEPT`` names survives the server.
-
-    Attributes:
-      client: its number, from 0 in the order in which nodes were first seen.
-      bad: bad replies of its whole life, and silences that count as such.
-      answers: good replies of its whole life.
-      silences: tasks in a row that it left unanswered.
-      forgivable: of ``bad``, those for silence.
-      last_seconds: that its newest answered task took; 0 if it never answered.
-      usual_seconds: the same of its newest task that ended in everybody's time.
-      faults: in a row.
-      ready_at: when it may be asked again, seconds.
-      in_flight: tasks that it has.
-    """
-
-    client: int
-    bad: int = 0
-    answers: int = 0
-    silences: int = 0
-    forgivable: int = 0
-    last_seconds: float = 0.0
-    usual_seconds: float = 0.0
-    faults: int = 0
-    ready_at: float = 0.0
-    in_flight: int = 0
-
-    def note_answer(self, seconds: float) -> None:
-        """Note that it answered a task, if late: silence is forgiven."""
-        self.last_seconds = seconds
-        self.silences = self.faults = 0
-        self.bad -= self.forgivable
-        self.forgivable = 0
-
-
-_KEPT = ("bad", "answers", "silences", "forgivable", "last_seconds", "usual_seconds")
 
 
 class Roster:
@@ -77,18 +38,46 @@ class Roster:
         self.saw_silence = False
         self._limits = limits
         self._records: dict[int, NodeRecord] = {}
+        self._first: dict[int, int] = {}  # number of a node, when it had another one
         self._weights: collections.deque[tuple[int, float]] = collections.deque()
         self._shares: collections.Counter[int] = collections.Counter()  # by client
         self._common: float | None = None  # deadline of all, until one answers
 
     def __getitem__(self, node: int) -> NodeRecord:
         """Return the record of a node, a new one if it was never seen."""
-        return self._records.setdefault(node, NodeRecord(len(self._records)))
+        first = self._first.get(node, node)
+        return self._records.setdefault(first, NodeRecord(len(self._records)))
+
+    def _find(self, node: int) -> NodeRecord | None:
+        return self._records.get(self._first.get(node, node))
 
     @property
     def numbers(self) -> list[int]:
-        """Flower's numbers of the nodes, by client."""
+        """Flower's numbers of the nodes, by client; of each the first that it had."""
         return list(self._records)
+
+    def recognize(self, keys: Mapping[int, str]) -> list[tuple[int, int]]:
+        """Take new nodes for those that they were, by their keys.
+
+        A SuperLink that starts anew gives every node a new number. What is known of a
+        node, whether it is banned above all, must not end with that.
+
+        Args:
+          keys: of the nodes that are there, by Flower's number; "" is no key.
+
+        Returns:
+          The nodes that are seen for the first time under this number, with the first
+          number of each.
+        """
+        strange = {n: k for n, k in keys.items() if k and n not in self._first}
+        found = []
+        owners = {record.key: node for node, record in self._records.items()}
+        for node, key in strange.items():
+            first = self._first[node] = owners.setdefault(key, node)
+            self[node].key = key
+            if first != node:
+                found.append((node, first))
+        return found
 
     # Who is asked
 
@@ -102,7 +91,7 @@ class Roster:
         ready = [node for node in nodes if self._is_ready(node, now)]
         if self.saw_silence and not self._has_unproven_place(nodes):
             ready = [node for node in ready if self.is_trusted(node)]
-        ready = self._drop_greedy(ready, nodes)
+        ready = self._drop_greedy(self._drop_suspects(ready, nodes, now), nodes)
         if not ready:
             return None
         fewest = min(self[node].in_flight for node in ready)
@@ -115,7 +104,7 @@ class Roster:
 
     def is_trusted(self, node: int) -> bool:
         """Return whether its newest task brought a good reply in everybody's time."""
-        record = self._records.get(node)
+        record = self._find(node)
         return (
             record is not None
             and record.answers > 0
@@ -125,7 +114,7 @@ class Roster:
         )
 
     def _is_ready(self, node: int, now: float) -> bool:
-        record = self._records.get(node)
+        record = self._find(node)
         if record is None:
             return True
         is_free = record.in_flight < self._limits.max_per_node
@@ -145,6 +134,25 @@ class Roster:
             if record.in_flight and not self.is_trusted(node)
         )
         return taken < max(limits.unproven_places, unused)
+
+    def _drop_suspects(
+        self, ready: list[int], nodes: Iterable[int], now: float
+    ) -> list[int]:
+        """Return the ready nodes without those that explosions leave behind.
+
+        Nobody knows which of the models before an explosion made it. A node that was
+        among them more often than another one that is there is left alone for a while,
+        as after so many more faults.
+        """
+        if not any(record.undone for record in self._records.values()):
+            return ready
+        least = min((self[n].undone for n in nodes if not self.is_banned(n)), default=0)
+
+        def is_over(record: NodeRecord) -> bool:
+            more = record.undone - least
+            return not more or self._limits.pause_after(more) <= now - record.undone_at
+
+        return [node for node in ready if is_over(self[node])]
 
     # How long they may take
 
@@ -200,6 +208,12 @@ class Roster:
         record.faults += 1
         record.ready_at = now + self._limits.pause_after(record.faults)
 
+    def note_undone(self, nodes: Iterable[int], now: float) -> None:
+        """Note the nodes of which models were mixed before an explosion."""
+        for node in nodes:
+            record = self[node]
+            record.undone, record.undone_at = record.undone + 1, now
+
     def note_weight(self, client: int, weight: float) -> None:
         """Note the weight with which an arrival of a client was mixed."""
         self._weights.append((client, weight))
@@ -223,7 +237,7 @@ class Roster:
     def to_json(self) -> list[list[Any]]:
         """Return a row for each node: its number and what is kept of it."""
         return [
-            [node, *(getattr(record, name) for name in _KEPT)]
+            [node, *(getattr(record, name) for name in KEPT)]
             for node, record in self._records.items()
         ]
 
@@ -231,6 +245,6 @@ class Roster:
         """Take over what ``to_json`` returned, also the shorter rows of before."""
         for node, *values in rows:
             record = self[int(node)]
-            for name, value in zip(_KEPT, values, strict=False):
+            for name, value in zip(KEPT, values, strict=False):
                 setattr(record, name, value)
         self._common = None

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedasync_jax.flower.checks import Update
 from fedasync_jax.flower.tasks import LostTask, Task
+from fedasync_jax.flower.updater import Mixing
 from fedasync_jax.jobs.metrics import finite, judge
 from fedasync_jax.schedule.timeline import ACTIVITIES
 
@@ -57,6 +59,28 @@ class Arrival(NamedTuple):
         start = self.start_time
         deadline = start + seconds
         return Task(self.task, node, self.client, self.start_version, start, deadline)
+
+
+def make_arrival(task: Task, update: Update, now: float, mixing: Mixing) -> Arrival:
+    """Return the record of a model that was mixed.
+
+    Args:
+      task: that it answers.
+      update: the model and what its node tells.
+      now: seconds.
+      mixing: how it was mixed.
+    """
+    return Arrival(
+        client=task.client,
+        task=task.number,
+        start_version=task.version,
+        start_time=task.start_time,
+        arrival_time=now,
+        **update.report._asdict(),
+        norm=update.norm,
+        scale=update.scale,
+        **mixing._asdict(),
+    )
 
 
 def arrival_columns(
@@ -108,10 +132,15 @@ def timeline_columns(
 def client_columns(
     arrivals: Sequence[Arrival], nodes: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Return Flower's number and the samples of every client, arrays [C] by name."""
+    """Return Flower's number and the samples of every client, arrays [C] by name.
+
+    A node that holds several parts of a data set has their samples together, as far as
+    they arrived; of lists of its own, those of the client that arrived last.
+    """
+    newest = {(a.client, a.partition): a.num_samples for a in arrivals}
     samples = np.zeros(len(nodes), np.int32)
-    for arrival in arrivals:
-        samples[arrival.client] = arrival.num_samples
+    for (client, _), count in newest.items():
+        samples[client] += count
     return {"num_samples": samples, "node": np.array(nodes, np.uint64)}
 
 

@@ -2,7 +2,9 @@
 
 The Scheduler gives tasks out as nodes become ready. The Updater takes the replies one
 at a time, checks them, and mixes those that are good in the order of their arrival.
-Neither ever waits for all nodes, or for the other.
+Neither ever waits for all nodes, or for the other. A reply with models of several
+clients of a node is as many arrivals, one after the other: the second one is a version
+staler than the first.
 
 Reference: Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", OPT 2020,
 Algorithm 1.
@@ -10,19 +12,20 @@ Algorithm 1.
 
 import collections
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fedasync_jax.flower import arrays
 from fedasync_jax.flower.adapter import NodeNetwork, Reply
 from fedasync_jax.flower.arrays import BadReply, RawArray
-from fedasync_jax.flower.checks import Update, check_reply
+from fedasync_jax.flower.checks import Update, check_model, check_reply
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
 from fedasync_jax.flower.norms import NormBounds
-from fedasync_jax.flower.record import Arrival
-from fedasync_jax.flower.tasks import FAULTS, SILENT, TOO_STALE, LostTask, Task
+from fedasync_jax.flower.record import Arrival, make_arrival
+from fedasync_jax.flower.server_log import ServerLog
+from fedasync_jax.flower.tasks import FAULTS, TOO_STALE, LostTask, Task
 from fedasync_jax.flower.updater import Newest, Updater
 
 _REMIND = 30.0  # seconds between two lines that say what is waited for
@@ -54,7 +57,7 @@ class Server:
         self._starts: dict[int, Newest] = {}  # by task
         self._encoded: tuple[Newest | None, dict[str, RawArray]] = (None, {})
         self._stopped, self._wake = threading.Event(), threading.Event()
-        self._told = -_REMIND
+        self._told, self._log = -_REMIND, ServerLog(network)
 
     def run(self, num_updates: int, on_update: Callable[[], None]) -> None:
         """Go on until there are so many versions.
@@ -98,7 +101,7 @@ class Server:
         books: dict[str, Any],
     ) -> None:
         """Take over what an earlier run of the server left, before ``run``."""
-        self.updater.newest = newest
+        self.updater.go_to(newest)
         self.arrivals[:] = arrivals
         weights = [(arrival.client, arrival.alpha) for arrival in arrivals]
         self.coordinator.restore(books, lost, weights)
@@ -120,7 +123,7 @@ class Server:
             for task in gone:
                 self._starts.pop(task.number, None)
             del self.arrivals[newest.version :]
-            self.updater.newest = newest
+            self.updater.go_to(newest)
         self._measure_again()
         return collections.Counter(task.node for task in mixed)
 
@@ -138,11 +141,15 @@ class Server:
     def give_out(self) -> None:
         """Take one turn of the Scheduler: give tasks to all nodes that are ready."""
         nodes = self._network.nodes()
+        with self._lock:
+            known = self.coordinator.recognize(nodes)
+        for pair in known:
+            self._log.recognize(*pair)
         while not self._stopped.is_set() and self._trigger(nodes):
             pass
         self._tell_of_waiting(nodes)
 
-    def _trigger(self, nodes: list[int]) -> bool:
+    def _trigger(self, nodes: Collection[int]) -> bool:
         """Give out one task with the newest model; return whether a node was ready."""
         with self._lock:
             newest = self.updater.newest
@@ -154,7 +161,8 @@ class Server:
             self._encoded = newest, arrays.encode(newest.variables)
         # Twice the deadline: what comes late is counted as late.
         seconds = 2 * self._limits.deadline
-        message = self._network.push(task, self._encoded[1], seconds)
+        num_clients = self._limits.clients_per_message
+        message = self._network.push(task, self._encoded[1], seconds, num_clients)
         with self._lock:
             if message is None:
                 self._starts.pop(task.number, None)
@@ -163,18 +171,14 @@ class Server:
                 self.coordinator.note_sent(task, message)
         return True
 
-    def _tell_of_waiting(self, nodes: list[int]) -> None:
+    def _tell_of_waiting(self, nodes: Collection[int]) -> None:
         now = self._clock()
         with self._lock:
             if self.coordinator.in_flight or now < self._told + _REMIND:
                 return
             banned = sum(self.coordinator.is_banned(node) for node in nodes)
         self._told = now
-        self._network.tell(
-            f"waiting for a node: {len(nodes)} connected, {banned} banned, "
-            f"{len(nodes) - banned} paused",
-            warn=True,
-        )
+        self._log.wait(len(nodes), banned)
 
     # Updater
 
@@ -197,38 +201,66 @@ class Server:
             if reply is None:
                 continue
             came = True
-            if self._answer(message, reply):
-                on_update()
+            self._take_in(message, reply, num_updates, on_update)
             self._wake.set()  # a node may be idle
             if self.updater.newest.version == num_updates:
                 break
         return came
 
-    def _answer(self, message: str, reply: Reply) -> bool:
-        """Take one reply; return whether it made a version."""
+    def _take_in(
+        self,
+        message: str,
+        reply: Reply,
+        num_updates: int,
+        on_update: Callable[[], None],
+    ) -> None:
+        """Take one reply: its models are checked and mixed one by one."""
+        blame = True  # one bad model or several: one bad reply
+        for place, task in enumerate(self._open(message, reply)):
+            if self.updater.newest.version == num_updates:
+                return  # the others are unfinished
+            with self._lock:
+                start = self._starts.pop(task.number, None)
+            if start is None:
+                continue  # the one before it exploded, and the start model is gone
+            try:
+                update = check_model(reply, place, start.variables, self._bounds)
+            except BadReply as bad:
+                self._reject(task, bad, blame=blame)
+                blame = False
+                continue
+            if self._mix(task, start, update):
+                on_update()
+
+    def _open(self, message: str, reply: Reply) -> list[Task]:
+        """Take one reply; return a task for each of its models, none if it is bad."""
         with self._lock:
             task = self.coordinator.take(message, reply.node, self._clock())
             if task is None:
-                return False
+                return []
             start = self._starts.pop(task.number)
             if reply.error in FAULTS:
                 self.coordinator.fail(task, reply.error, self._clock())
         if reply.error in FAULTS:
-            self._tell_of(task, reply.error, reply.detail)
-            return False
+            self._log.lose(task, reply.error, reply.detail)
+            return []
         try:
-            update = check_reply(task, reply, start.variables, self._bounds)
+            count = check_reply(task, reply, self._limits.clients_per_message)
         except BadReply as bad:
             self._reject(task, bad)
-            return False
-        return self._mix(task, start, update)
-
-    def _reject(self, task: Task, bad: BadReply) -> None:
+            return []
         with self._lock:
-            banned = self.coordinator.reject(task, bad.cause, self._clock())
-        self._tell_of(task, bad.cause, str(bad))
+            parts = self.coordinator.split(task, count)
+            self._starts.update((part.number, start) for part in parts)
+        return parts
+
+    def _reject(self, task: Task, bad: BadReply, *, blame: bool = True) -> None:
+        with self._lock:
+            now = self._clock()
+            banned = self.coordinator.reject(task, bad.cause, now, blame=blame)
+        self._log.lose(task, bad.cause, str(bad))
         if banned:
-            self._tell_of_ban(task)
+            self._log.ban(task.node)
 
     def _mix(self, task: Task, start: Newest, update: Update) -> bool:
         version = self.updater.newest.version
@@ -236,35 +268,16 @@ class Server:
             with self._lock:
                 self.coordinator.drop(task, TOO_STALE, self._clock())
             return False
-        staleness = self.updater.count_staleness(task.version)
-        alpha, applied = self.updater.mix(
+        mixing = self.updater.mix(
             update.local, start.variables, task.version, task.client
         )
         self._bounds.note(update.norm * update.scale)
         now = self._clock()
         with self._lock:
-            self.coordinator.accept(task, now, alpha)
+            self.coordinator.accept(task, now, mixing.alpha)
             if update.scale < 1:
                 self.coordinator.counts["shortened"] += 1
-        report = update.report
-        self.arrivals.append(
-            Arrival(
-                client=task.client,
-                task=task.number,
-                start_version=task.version,
-                start_time=task.start_time,
-                arrival_time=now,
-                num_steps=report.num_steps,
-                num_samples=report.num_samples,
-                partition=report.partition,
-                staleness=staleness,
-                alpha=alpha,
-                applied=applied,
-                loss=report.loss,
-                norm=update.norm,
-                scale=update.scale,
-            )
-        )
+        self.arrivals.append(make_arrival(task, update, now, mixing))
         return True
 
     def _tell_of_silence(self, task: Task) -> None:
@@ -272,16 +285,6 @@ class Server:
             row = self.coordinator.count_silences(task.node)
             banned = self.coordinator.is_banned(task.node)
             seconds = self._clock() - task.start_time
-        place = f", {row} in a row" if row > 1 else ""
-        self._tell_of(task, SILENT, f"no answer for {seconds:.0f} s{place}")
+        self._log.miss(task, seconds, row)
         if banned:
-            self._tell_of_ban(task)
-
-    def _tell_of_ban(self, task: Task) -> None:
-        self._network.tell(f"node {task.node} gets no more tasks", warn=True)
-
-    def _tell_of(self, task: Task, cause: str, detail: str) -> None:
-        self._network.tell(
-            f"task {task.number} of node {task.node} is lost: {cause} ({detail})",
-            warn=True,
-        )
+            self._log.ban(task.node)

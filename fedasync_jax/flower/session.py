@@ -134,7 +134,7 @@ class ServerSession:
         row = self._evaluate()
         if not self._is_good(row):
             return
-        if is_shown:
+        if is_shown and version > self._rows[-1]["version"]:
             self._add_row(row)
             self._network.tell(_describe_row(row, settings.num_updates))
         if is_saved:
@@ -171,17 +171,21 @@ class ServerSession:
 
     def _is_good(self, row: dict[str, Any]) -> bool:
         """Return whether a model has not exploded; if it has, go back."""
-        watch, newest = self._explosions, self.server.updater.newest
+        watch, updater = self._explosions, self.server.updater
         loss = row["test_loss"] if row["test_loss"] is not None else np.nan
         if not watch.num_left or not watch.is_exploded(loss):
-            watch.good = newest
+            watch.good = updater.settled
             watch.note_loss(loss)
             return True
         watch.num_left -= 1
+        version = updater.newest.version
         nodes = self.server.go_back(watch.good)
+        self._ledgers[
+            0
+        ].begin_anew()  # a buffered rule may go back behind what it saved
         mixed = ", ".join(f"{node} ({n})" for node, n in nodes.most_common())
         self._network.tell(
-            f"the model has exploded: loss {loss:.3g} at version {newest.version}; "
+            f"the model has exploded: loss {loss:.3g} at version {version}; "
             f"going back to version {watch.good.version}; models mixed since came from "
             f"the nodes {mixed}; returns left: {watch.num_left}",
             warn=True,

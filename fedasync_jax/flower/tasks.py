@@ -1,4 +1,4 @@
-"""Tasks that were given out, and why some of them were lost."""
+"""Tasks that were given out, what nodes tell of them, and why some were lost."""
 
 from typing import NamedTuple
 
@@ -43,6 +43,34 @@ class Task(NamedTuple):
     version: int
     start_time: float
     deadline: float
+
+
+class Stamp(NamedTuple):
+    """What a message says of its task, true or not.
+
+    Attributes:
+      number: of the task; None if it says none.
+      version: tau; None if it says none.
+    """
+
+    number: int | None
+    version: int | None
+
+
+class Report(NamedTuple):
+    """What a node tells of a task, in range but not sure to be true.
+
+    Attributes:
+      loss: mean training loss; NaN if it is not finite.
+      num_steps: H.
+      num_samples: n_i.
+      partition: which part of a known data set it has; -1 if none.
+    """
+
+    loss: float
+    num_steps: int
+    num_samples: int
+    partition: int = -1
 
 
 class LostTask(NamedTuple):

@@ -29,28 +29,43 @@ class Newest(NamedTuple):
     mixer_state: PyTree
 
 
+class Mixing(NamedTuple):
+    """How an arrival was mixed.
+
+    Attributes:
+      staleness: d, in versions of the rule.
+      alpha: its weight alpha_t.
+      applied: whether the rule applied it.
+    """
+
+    staleness: int
+    alpha: float
+    applied: bool
+
+
 class Updater:
     """Holds the newest model; whoever reads ``newest`` gets one that stays whole.
 
     Attributes:
       newest: replaced, never changed, by every arrival.
+      settled: the newest one when the rule last made a version of its own. What came
+        since lies in a buffer, and no evaluation has seen it.
     """
 
     def __init__(self, mixer: Mixer, variables: Variables):
         """Begin with x_0."""
         variables = jax.tree.map(jnp.asarray, variables)
         self._versions_every = mixer.versions_every
-        self.newest = Newest(0, variables, init_mixer(mixer, variables))
+        self.go_to(Newest(0, variables, init_mixer(mixer, variables)))
         self._mix = jax.jit(functools.partial(_mix, mixer))
 
-    def count_staleness(self, start_version: int) -> int:
-        """Return d of an arrival that is mixed now, in versions of the rule."""
-        every = self._versions_every
-        return self.newest.version // every - start_version // every
+    def go_to(self, newest: Newest) -> None:
+        """Take another model for the newest, of which nothing is in a buffer."""
+        self.newest = self.settled = newest
 
     def mix(
         self, local: Variables, start: Variables, start_version: int, client: int
-    ) -> tuple[float, bool]:
+    ) -> Mixing:
         """Mix an arrival into the newest model, which makes the next version.
 
         Args:
@@ -58,18 +73,18 @@ class Updater:
           start: x_tau.
           start_version: tau.
           client: that trained.
-
-        Returns:
-          The weight alpha_t and whether the rule applied it.
         """
         version, variables, state = self.newest
-        staleness = self.count_staleness(start_version)
+        every = self._versions_every
+        staleness = version // every - start_version // every
         numbers = np.array([staleness, version, client], np.int32)
         variables, state, alpha, applied = self._mix(
             local, state, variables, start, numbers
         )
         self.newest = Newest(version + 1, variables, state)
-        return float(alpha), bool(applied)
+        if (version + 1) % every == 0:
+            self.settled = self.newest
+        return Mixing(staleness, float(alpha), bool(applied))
 
 
 def _mix(

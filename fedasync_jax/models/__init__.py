@@ -1,4 +1,10 @@
-"""What can be trained: ready models, and models from flax or plain functions."""
+"""What can be trained: ready models, and models from flax or plain functions.
+
+flax's nnx takes half a second to import, and is so when it is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fedasync_jax.models.cnn import CNN
 from fedasync_jax.models.convolution import (
@@ -13,7 +19,6 @@ from fedasync_jax.models.functions import make_model
 from fedasync_jax.models.linen import from_linen
 from fedasync_jax.models.lstm import make_lstm_lm
 from fedasync_jax.models.mlp import MLP
-from fedasync_jax.models.nnx import from_nnx
 from fedasync_jax.models.outputs import from_apply, squared_error
 from fedasync_jax.models.paper_cnn import (
     PaperCNN,
@@ -25,6 +30,9 @@ from fedasync_jax.models.registry import (
     LANGUAGE_MODELS,
     make_classifier,
 )
+
+if TYPE_CHECKING:
+    from fedasync_jax.models.nnx import from_nnx
 
 __all__ = [
     "CLASSIFIERS",
@@ -49,3 +57,10 @@ __all__ = [
     "normalize_inputs",
     "squared_error",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return ``from_nnx``."""
+    if name != "from_nnx":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("fedasync_jax.models.nnx").from_nnx

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from fedasync_jax.plotting.contents import Contents
+from fedasync_jax.plotting.contents import Contents, name_clock
 from fedasync_jax.plotting.curves import (
     choose_score,
     draw_curve,
@@ -44,7 +44,7 @@ class _Block(NamedTuple):
 
 
 def draw_comparison(runs: Mapping[str, Contents]) -> Figure:
-    """Draw how good the models are against simulated time, all on the same scales.
+    """Draw how good the models are against time, all on the same scales.
 
     Above, a panel a run; below, a panel a method that several runs have. If one of the
     runs has no clock, gradients take the place of time.
@@ -76,7 +76,8 @@ def _read_curves(
     field = "virtual_time" if has_clock else "gradients"
     ends = [rows[-1][field] for run in runs.values() for rows in run.rows.values()]
     # A logarithmic axis has short and long times, and seconds are fit for both.
-    unit = choose_unit(0.0 if are_far_apart(ends) else max(ends))
+    clock = name_clock(runs.values())
+    unit = choose_unit(0.0 if are_far_apart(ends) else max(ends), clock)
     curves = {
         name: {
             method: read_curve(rows, field, score, unit.seconds if has_clock else 1.0)

@@ -1,6 +1,6 @@
 """What a run folder has that can be drawn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -74,6 +74,7 @@ class Contents(NamedTuple):
       client_scores: see ``read_run.read_client_scores``.
       clients: see ``read_run.read_clients``.
       is_async: whether arrivals of a method may be stale, where the folder says so.
+      clock: what its times are, "simulated" or, over a network, "real".
     """
 
     rows: Mapping[str, Sequence[Row]]
@@ -83,6 +84,7 @@ class Contents(NamedTuple):
     client_scores: Mapping[str, Arrays]
     clients: Arrays | None
     is_async: Mapping[str, bool | None]
+    clock: str = "simulated"
 
     @property
     def asynchronous(self) -> list[str]:
@@ -109,7 +111,7 @@ class Contents(NamedTuple):
         return assign_styles(list(self.rows), self.asynchronous)
 
     def has_clock(self, method: str) -> bool:
-        """Whether the times of a method are simulated seconds."""
+        """Whether the times of a method are seconds, see ``clock``."""
         return self.rows[method][-1]["virtual_time"] is not None
 
     def count_arrivals(self, method: str, num_clients: int) -> np.ndarray:
@@ -203,7 +205,14 @@ def read_contents(run_dir: str | Path) -> Contents:
         client_scores=read(read_run.read_client_scores),
         clients=read_run.read_clients(run_dir),
         is_async={m: read_run.read_is_async(run_dir, m) for m in rows},
+        clock=read_run.read_clock(run_dir),
     )
+
+
+def name_clock(runs: Iterable[Contents]) -> str:
+    """Return what the times of all runs are; "" if they differ."""
+    clocks = {run.clock for run in runs}
+    return clocks.pop() if len(clocks) == 1 else ""
 
 
 def _drop_unfinished(lost: Arrays) -> Arrays:

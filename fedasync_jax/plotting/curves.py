@@ -1,4 +1,4 @@
-"""Curves: how good the model is, against gradients, updates and simulated time."""
+"""Curves: how good the model is, against gradients, updates and time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from fedasync_jax.plotting.series import (
     clean_values,
     read_curve,
 )
-from fedasync_jax.plotting.styles import LineStyle
+from fedasync_jax.plotting.styles import LineStyle, TimeUnit
 from fedasync_jax.storage.run_folder import Row
 
 Rows = Mapping[str, Sequence[Row]]
@@ -21,15 +21,17 @@ Rows = Mapping[str, Sequence[Row]]
 _AXES = {
     "gradients": "Gradients",
     "updates": "Server updates",
-    "virtual_time": "Simulated time (s)",
+    "virtual_time": "",
 }
 
 
-def draw_scores(rows: Rows, styles: Mapping[str, LineStyle]) -> tuple[str, Figure]:
+def draw_scores(
+    rows: Rows, styles: Mapping[str, LineStyle], clock: str = "simulated"
+) -> tuple[str, Figure]:
     """Draw accuracy, perplexity or loss, whichever there is; return which, too."""
     score = choose_score(rows.values())
     axes = {  # sampled staleness has no clock
-        field: label
+        field: label or TimeUnit("s", 1.0, clock).label
         for field, label in _AXES.items()
         if any(rows[method][-1][field] for method in styles)
     }

@@ -16,17 +16,20 @@ _COLORS = {"left": SKY, "failed": RED, "timed out": ORANGE, "late": PINK}
 _MAX_BARS = 50
 
 
-def draw_lost(lost: Mapping[str, Arrays], ends: Mapping[str, float]) -> Figure:
+def draw_lost(
+    lost: Mapping[str, Arrays], ends: Mapping[str, float], clock: str = "simulated"
+) -> Figure:
     """Draw how many tasks got lost in the course of the run, a panel a method.
 
     Args:
       lost: see ``contents.Contents.lost``.
-      ends: when the last model arrived, simulated seconds, by method.
+      ends: when the last model arrived, seconds, by method.
+      clock: what these are, see ``styles.TimeUnit``.
     """
     fig = Figure(figsize=(6.4, 0.4 + 1.7 * len(lost)), layout="constrained")
     panels = fig.subplots(len(lost), 1, squeeze=False)[:, 0]
     for ax, (method, arrays) in zip(panels, lost.items(), strict=True):
-        unit = choose_unit(ends[method])
+        unit = choose_unit(ends[method], clock)
         draw_bars(ax, arrays, ends[method], unit)
         count_upwards(ax, 4)
         begin_at_zero(ax, ends[method] / unit.seconds)
@@ -43,7 +46,7 @@ def draw_bars(ax: Axes, lost: Arrays, end: float, unit: TimeUnit) -> None:
     Args:
       ax: where.
       lost: the tasks of one method.
-      end: of the run, simulated seconds.
+      end: of the run, seconds.
       unit: of x.
     """
     edges, width = _make_bins(end)

@@ -20,6 +20,7 @@ def draw_staleness_over_time(
     styles: Mapping[str, LineStyle],
     *,
     has_clock: bool = True,
+    clock: str = "simulated",
 ) -> Figure:
     """Draw the staleness of the arrivals and, below it, how many tasks got lost.
 
@@ -28,13 +29,14 @@ def draw_staleness_over_time(
         in a column of its own.
       lost: the lost tasks of methods that have any.
       styles: the looks of the methods.
-      has_clock: whether times are simulated seconds; if not, x is the update.
+      has_clock: whether times are seconds; if not, x is the update.
+      clock: what they are, see ``styles.TimeUnit``.
     """
     groups = {group[0]: group for group in group_traces(updates)}
     panels = _make_panels(len(groups), with_lost=not lost.keys().isdisjoint(groups))
     for column, (method, group) in zip(panels.T, groups.items(), strict=True):
         end = float(updates[method]["arrival_time"][-1])
-        unit = choose_unit(end) if has_clock else None
+        unit = choose_unit(end, clock) if has_clock else None
         _draw_arrivals(column[0], updates[method], styles[method].color, unit)
         column[0].set_title(name_group(group, len(updates)), loc="left")
         if unit and method in lost:

@@ -142,23 +142,23 @@ def _open(run: str | Path | RunRecord) -> Contents:
 
 def _draw_all(run: Contents) -> Iterator[tuple[str, Figure]]:
     """Yield the pictures with their names."""
-    yield draw_scores(run.rows, run.styles)
+    yield draw_scores(run.rows, run.styles, run.clock)
     stale = {m: run.updates[m] for m in run.asynchronous if m in run.updates}
     if stale:
         yield "staleness", draw_staleness(stale, run.styles)
         yield "alpha", draw_alpha(stale, run.styles)
-        has_clock = run.has_clock(next(iter(stale)))
-        fig = draw_staleness_over_time(stale, run.lost, run.styles, has_clock=has_clock)
+        clock = {"has_clock": run.has_clock(next(iter(stale))), "clock": run.clock}
+        fig = draw_staleness_over_time(stale, run.lost, run.styles, **clock)
         yield "staleness_over_time", fig
     lost = {m: run.lost[m] for m in run.pair if m in run.lost and m in run.updates}
     if lost:
         ends = {m: float(run.updates[m]["arrival_time"][-1]) for m in lost}
-        yield "lost", draw_lost(lost, ends)
+        yield "lost", draw_lost(lost, ends, run.clock)
     timelines = {m: run.timelines[m] for m in run.pair if m in run.timelines}
     if timelines:
         synchronous = timelines.keys() & run.updates.keys() - set(run.asynchronous)
         rounds = {method: run.find_rounds(method) for method in synchronous}
-        yield "timeline", draw_timeline(timelines, rounds)
+        yield "timeline", draw_timeline(timelines, rounds, run.clock)
     if run.client_scores:
         count = len(next(iter(run.client_scores.values()))["loss"])
         seconds = run.measure_tasks(count)

@@ -26,20 +26,22 @@ class LineStyle(NamedTuple):
 
 
 class TimeUnit(NamedTuple):
-    """Unit of an axis of simulated time.
+    """Unit of an axis of time.
 
     Attributes:
       name: as it is shown.
       seconds: how long it is.
+      clock: "simulated" or "real" time; "" where both are in one picture.
     """
 
     name: str
     seconds: float
+    clock: str = "simulated"
 
     @property
     def label(self) -> str:
         """What is written at the axis."""
-        return f"Simulated time ({self.name})"
+        return f"{self.clock} time ({self.name})".strip().capitalize()
 
 
 def assign_styles(
@@ -58,15 +60,17 @@ def assign_styles(
     return styles
 
 
-def choose_unit(longest: float) -> TimeUnit:
+def choose_unit(longest: float, clock: str = "simulated") -> TimeUnit:
     """Return the longest unit of which ``longest`` seconds are three or more.
 
     >>> choose_unit(10_800.0).label
     'Simulated time (h)'
+    >>> choose_unit(100.0, "real").label
+    'Real time (s)'
     """
     units = TimeUnit("days", 86400.0), TimeUnit("h", 3600.0), TimeUnit("min", 60.0)
     fitting = (unit for unit in units if longest >= 3 * unit.seconds)
-    return next(fitting, TimeUnit("s", 1.0))
+    return next(fitting, TimeUnit("s", 1.0))._replace(clock=clock)
 
 
 def are_far_apart(ends: Sequence[float]) -> bool:

@@ -23,7 +23,9 @@ _LOOKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def draw_timeline(
-    timelines: Mapping[str, Arrays], rounds: Mapping[str, np.ndarray] | None = None
+    timelines: Mapping[str, Arrays],
+    rounds: Mapping[str, np.ndarray] | None = None,
+    clock: str = "simulated",
 ) -> Figure:
     """Draw what the clients do from the start on, a panel a method.
 
@@ -34,11 +36,12 @@ def draw_timeline(
 
     Args:
       timelines: see ``read_run.read_timeline``, by method.
-      rounds: when rounds begin, simulated seconds, of the methods that have them.
+      rounds: when rounds begin, seconds, of the methods that have them.
+      clock: what these are, see ``styles.TimeUnit``.
     """
     rounds = rounds or {}
     window = choose_window(next(iter(timelines.values())), list(rounds.values()))
-    unit = choose_unit(window)
+    unit = choose_unit(window, clock)
     clients = order_by_speed(list(timelines.values()))
     panels = _make_panels(clients)
     for ax, own, method in zip(panels, clients, timelines, strict=True):

@@ -14,6 +14,7 @@ from fedasync_jax.parts.files import open_regular
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
 from fedasync_jax.storage.archives import read_archive
+from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.models import read_about
 from fedasync_jax.storage.run_folder import Row, slugify
 from fedasync_jax.storage.schema import (
@@ -159,6 +160,15 @@ def read_is_async(run_dir: str | Path, method: str) -> bool | None:
         return None
     facts, _ = read_json(path, Facts, "JSON with name and is_async")
     return facts.is_async
+
+
+def read_clock(run_dir: str | Path) -> str:
+    """Return what the times of a run are: "real" over a network, or "simulated"."""
+    try:
+        config = read_config(run_dir)
+    except ValueError:  # curves can be drawn without
+        return "simulated"
+    return "real" if "limits" in config else "simulated"  # only servers have them
 
 
 def read_clients(run_dir: str | Path) -> dict[str, np.ndarray] | None:

@@ -65,7 +65,7 @@ def make_message(variables, number=3, version=2):
 
 def test_a_reply_has_model_stamp_and_report_of_the_own_part():
     settings = read_settings(CONFIG).settings
-    own = work.load_partition(settings, 1)
+    own = work.load_partitions(settings, [1])[0]
     start = jax.tree.map(lambda leaf: leaf + 0.01, own.like)
     reply = make_client_app()(make_message(start), make_context())
     assert adapter.read_stamp(reply) == adapter.Stamp(3, 2)
@@ -79,7 +79,7 @@ def test_a_reply_has_model_stamp_and_report_of_the_own_part():
 
 
 def test_the_second_message_compiles_nothing_and_reads_no_data():
-    own = work.load_partition(read_settings(CONFIG).settings, 1)
+    own = work.load_partitions(read_settings(CONFIG).settings, [1])[0]
     app, context = make_client_app(), make_context()
     app(make_message(own.like, 1), context)
     begin = len(_compiled)
@@ -124,7 +124,7 @@ def test_a_node_without_a_part_says_so(value):
 
 
 def test_a_model_of_another_kind_is_refused():
-    own = work.load_partition(read_settings(CONFIG).settings, 1)
+    own = work.load_partitions(read_settings(CONFIG).settings, [1])[0]
     with pytest.raises(arrays.BadReply, match="the model must have the arrays"):
         make_client_app()(make_message({"w": np.zeros(3)}), make_context())
     assert own.num_samples > 0

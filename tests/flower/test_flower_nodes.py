@@ -5,6 +5,7 @@ import pytest
 
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.limits import Limits
+from fedasync_jax.flower.nodes import Roster
 
 HONEST = range(1, 21)
 
@@ -225,3 +226,21 @@ def test_books_of_before_are_read():
 def test_limits_of_nodes_are_checked(field, value):
     with pytest.raises(ValueError, match=field):
         Limits(**{field: value})
+
+
+def test_who_was_mixed_before_explosions_more_often_than_others_falls_behind():
+    roster = Roster(Limits(back_off=5.0, max_bad_replies=3))
+
+    def drawn(nodes, now):
+        rng = np.random.default_rng(0)
+        return {roster.draw(nodes, now, rng) for _ in range(60)}
+
+    roster.note_undone([1, 2], 0.0)
+    roster.note_undone([1, 3], 100.0)
+    assert drawn([1, 2, 3, 4], 101.0) == {2, 4}  # what 2 did is long ago
+    assert drawn([1, 2, 3, 4], 105.0) == {2, 3, 4}
+    assert drawn([1, 2, 3, 4], 110.0) == {1, 2, 3, 4}
+    assert drawn([1], 101.0) == {1}  # nobody is there to be preferred
+    assert drawn([1, 3], 101.0) == {3}
+    roster[3].bad = 3  # and is banned
+    assert drawn([1, 3], 101.0) == {1}

@@ -12,7 +12,13 @@ from flower_grid import Grid
 
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.flower import adapter, arrays, work
-from fedasync_jax.flower.adapter import NodeNetwork, Report, make_reply, read_stamp
+from fedasync_jax.flower.adapter import (
+    NodeNetwork,
+    Report,
+    Trained,
+    make_reply,
+    read_stamp,
+)
 from fedasync_jax.flower.replay import replay_run
 from fedasync_jax.flower.server_app import run_server
 from fedasync_jax.flower.session import Problem
@@ -53,7 +59,7 @@ def test_the_rules_with_a_model_per_client_are_the_others():
 @pytest.fixture(scope="module")
 def parts():
     settings = read_settings(CONFIG).settings
-    return [work.load_partition(settings, part) for part in range(NUM_NODES)]
+    return [work.load_partitions(settings, [part])[0] for part in range(NUM_NODES)]
 
 
 def make_node(part, settings, stretch=1.0):
@@ -68,7 +74,7 @@ def make_node(part, settings, stretch=1.0):
             trained = jax.tree.map(lambda x, y: x + stretch * (y - x), start, trained)
         report = Report(float(loss), part.num_steps, part.num_samples, part.partition)
         model = arrays.encode(jax.device_get(trained))
-        return make_reply(message, stamp, model, report)
+        return make_reply(message, stamp, Trained(model, report))
 
     return train
 

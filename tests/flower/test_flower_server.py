@@ -292,7 +292,7 @@ def test_an_end_of_the_scheduler_ends_the_run(monkeypatch):
     def lose():
         raise ConnectionError("the SuperLink is gone")
 
-    monkeypatch.setattr(grid, "get_node_ids", lose)
+    monkeypatch.setattr(grid, "get_nodes", lose)
     with pytest.raises(ConnectionError, match="gone"):
         run(server, 3)
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,34 @@ def test_a_model_that_explodes_is_undone_and_the_run_is_as_if_it_never_was(
     rows = read_run.read_metrics(tmp_path)[METHOD]
     assert [row["version"] for row in rows] == [0, 5, 10, 15, 20]
     assert rows[-1]["causes"]["undone"] == (lost["cause"] == "undone").sum()
+
+
+def test_what_lay_in_a_buffer_at_an_evaluation_is_named_and_undone(tmp_path, log):
+    """The ninth model lies in the buffer at version 9, which is good, and not at 8."""
+
+    def far_once(message, place):
+        reply = good(message, place)
+        if len(grid.asked) == 9:
+            array: Any = next(iter(reply.content["model"].values()))
+            array.data = array.data[:-12] + np.full(3, 1e5, np.float32).tobytes()
+        return reply
+
+    config = {"method": "fedbuff:size=4", "eval-every": 3, "checkpoint-every": 3}
+    config |= {"clip-norm-ratio": 1e9, "max-norm-ratio": 1e9, "max-in-flight": 1}
+    grid = Grid({5: far_once, 6: far_once})
+    serve(grid, tmp_path, 24, explode_above(1e3), **config)
+    (line,) = [line for line in log if "exploded" in line]
+    assert "at version 12; going back to version 8;" in line
+    assert f"{grid.asked[8]} (" in line.partition("the nodes")[2]
+    serve(Grid({5: good}), tmp_path, 30, explode_above(1e3), **config)  # it is whole
+    rows = read_run.read_metrics(tmp_path)
+    ((name, rows),) = rows.items()
+    assert [row["version"] for row in rows] == list(range(0, 31, 3))
+    updates = read_run.read_updates(tmp_path, name)
+    assert updates is not None
+    tasks = updates["task"].tolist()
+    assert tasks[:8] == list(range(8)) and min(tasks[8:]) >= 12
+    assert len(set(tasks)) == 30
 
 
 def test_what_explodes_is_never_saved(tmp_path):
@@ -211,9 +240,9 @@ class HangingGrid(Grid):
         if call == self.call and len(self.asked) >= self.after:
             self.forever.wait()
 
-    def get_node_ids(self):
+    def get_nodes(self):
         self._maybe_hang("nodes")
-        return super().get_node_ids()
+        return super().get_nodes()
 
     def push_messages(self, messages):
         self._maybe_hang("push")
@@ -254,7 +283,7 @@ def test_a_call_that_hangs_ends_the_server_which_goes_on_later(tmp_path, call, l
 
 def test_what_a_call_raises_or_returns_is_passed_on():
     class Odd(Grid):
-        def get_node_ids(self):
+        def get_nodes(self):
             raise KeyError("odd")
 
     network = NodeNetwork(Odd({}))  # pyright: ignore[reportArgumentType]
@@ -263,7 +292,7 @@ def test_what_a_call_raises_or_returns_is_passed_on():
         network.nodes()
     network = NodeNetwork(Grid({7: good}))  # pyright: ignore[reportArgumentType]
     network.limit_calls(5.0)
-    assert network.nodes() == [7]
+    assert network.nodes() == {7: ""}
 
 
 # The log

@@ -54,7 +54,7 @@ def test_a_client_trains_as_in_a_simulation(fields):
     x_0 = jax.jit(workload.model.init)(settings.make_key("init"))
     key = jax.random.fold_in(settings.make_key("tasks"), 7)
     for client in range(4):
-        own = work.load_partition(settings, client)
+        own = work.load_partitions(settings, [client])[0]
         assert own.num_samples == workload.counts[client] and own.partition == client
         steps = np.broadcast_to(np.asarray(workload.steps), 4)  # pyright: ignore
         assert own.num_steps == steps[client]
@@ -67,7 +67,7 @@ def test_a_client_trains_as_in_a_simulation(fields):
 
 def test_a_second_task_compiles_nothing():
     settings = make_settings()
-    own = work.load_partition(settings, 0)
+    own = work.load_partitions(settings, [0])[0]
     train(own, settings, 1)
     begin = len(_compiled)
     x_0, _ = train(own, settings, 2)
@@ -86,7 +86,7 @@ def test_own_samples_are_trained_on():
         ),
     )
     settings = make_settings(epochs=4.0, step_size=0.1)
-    own = work.make_work(settings, model, samples)
+    (own,) = work.make_works(settings, model, [samples])
     assert (own.num_samples, own.num_steps, own.partition) == (50, 20, -1)
     trained, loss = own.train(own.like, work.task_key(settings, 0))
     assert np.abs(trained.params["w"] - np.array([1.0, -2.0, 3.0])).max() < 0.3
@@ -96,7 +96,7 @@ def test_own_samples_are_trained_on():
 @pytest.mark.parametrize("partition", [-1, 4])
 def test_a_part_that_is_not_there_is_told(partition):
     with pytest.raises(ValueError, match=r"partition-id must be in 0\.\.3"):
-        work.load_partition(make_settings(), partition)
+        work.load_partitions(make_settings(), [partition])[0]
 
 
 _TWICE = """
@@ -106,7 +106,7 @@ from fedasync_jax.flower import work
 from fedasync_jax.jobs.compile_cache import keep_compiled_programs
 keep_compiled_programs()
 settings = make_settings(methods=("fedasync-constant",), num_clients=4, concurrency=1)
-own = work.load_partition(settings, int(sys.argv[1]))
+own = work.load_partitions(settings, [int(sys.argv[1])])[0]
 own.train(own.like, work.task_key(settings, 0))
 """
 

@@ -42,8 +42,8 @@ def _draw_run(
     rounds = {method: run.find_rounds(method) for method in synchronous}
     window = choose_window(next(iter(timelines.values())), list(rounds.values()))
     window = min([window, *map(_end_of_bars, timelines.values())])
-    unit = choose_unit(window)
-    x = Axis(0.0, window / unit.seconds, f"simulated time ({unit.name})")
+    unit = choose_unit(window, run.clock)
+    x = Axis(0.0, window / unit.seconds, unit.label.lower())
     clients = order_by_speed(list(timelines.values()))
     for own, (method, timeline) in zip(clients, timelines.items(), strict=True):
         begins = rounds.get(method, np.zeros(0))

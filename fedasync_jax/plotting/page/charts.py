@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedasync_jax.plotting.contents import Arrays, Contents
+from fedasync_jax.plotting.contents import Arrays, Contents, name_clock
 from fedasync_jax.plotting.page.scales import Axis, make_axis
 from fedasync_jax.plotting.page.svg import Bars, Chart, Line
 from fedasync_jax.plotting.points import running_mean
 from fedasync_jax.plotting.series import choose_limits, choose_score, read_curve
 from fedasync_jax.plotting.served import mean_by_speed, order_scores, pick_score
-from fedasync_jax.plotting.styles import LineStyle, TimeUnit, are_far_apart, choose_unit
+from fedasync_jax.plotting.styles import LineStyle, are_far_apart, choose_unit
 from fedasync_jax.plotting.traces import (
     group_traces,
     make_staleness_bins,
@@ -87,8 +87,9 @@ def _draw_over(
         return
     label, unit = _LABELS.get(field, ""), 1.0
     if not label:
-        chosen = TimeUnit("s", 1.0) if are_far_apart(ends) else choose_unit(max(ends))
-        label, unit = f"simulated time ({chosen.name})", chosen.seconds
+        longest = 0.0 if are_far_apart(ends) else max(ends)
+        chosen = choose_unit(longest, name_clock(runs.values()))
+        label, unit = chosen.label.lower(), chosen.seconds
     arrays = [x / unit for curves in read.values() for x in curves.values()]
     kind = "number" if field == "virtual_time" else "count"
     x_axis = make_axis(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedasync_jax.jobs.scores import format_score, last_trained
+from fedasync_jax.plotting.contents import name_clock
 from fedasync_jax.plotting.page.facts import RunFacts, group_settings, usual_settings
 from fedasync_jax.plotting.page.svg import draw_swatch, safe
 from fedasync_jax.plotting.series import choose_score
@@ -35,7 +36,9 @@ def make_results_table(
 ) -> str:
     """Return the results, a line for every method of every run."""
     entries = _list_entries(runs)
-    return _draw_entries(entries, list(_list_columns(entries)), styles, len(runs) > 1)
+    clock = name_clock(run.contents for run in runs.values())
+    columns = list(_list_columns(entries, f"{clock} seconds".strip()))
+    return _draw_entries(entries, columns, styles, len(runs) > 1)
 
 
 def make_clients_table(
@@ -97,7 +100,7 @@ def _has_values(column: _Column, entries: Sequence[_Entry]) -> bool:
     return any(column.show(entry) not in ("-", "0") for entry in entries)
 
 
-def _list_columns(entries: Sequence[_Entry]) -> Iterator[_Column]:
+def _list_columns(entries: Sequence[_Entry], seconds: str) -> Iterator[_Column]:
     score = choose_score([entry.rows for entry in entries])
     key = f"test_{score}"
 
@@ -120,12 +123,12 @@ def _list_columns(entries: Sequence[_Entry]) -> Iterator[_Column]:
     if target is not None:
         yield _Column(
             f"Time to {target:.0%}",
-            "simulated seconds until an accuracy that every finished method reaches",
+            f"{seconds} until an accuracy that every finished method reaches",
             lambda e: _number(_time_to(e, target), ",.0f"),
         )
     yield _Column(
         "Time",
-        "simulated seconds of the whole run",
+        f"{seconds} of the whole run",
         lambda e: _number(e.rows[-1]["virtual_time"], ",.0f"),
     )
     yield _Column(
