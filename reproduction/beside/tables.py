@@ -1,0 +1,139 @@
+"""The tables of the comparison: what came of it, and how settings were chosen."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fedasync_jax.jobs.estimates import Estimate, estimate
+from reproduction.beside.measures import Curves, final_values, find_target, reach
+from reproduction.beside.methods import CONTESTANTS, DEADLINE, MU
+
+_REFERENCE = "FedAvg"  # what the others are compared with
+
+
+def show_scores(results: Mapping[str, Any], curves: Curves) -> Iterator[str]:
+    """Yield what the methods came to.
+
+    Args:
+      results: see ``make_results``.
+      curves: see ``group_curves``.
+    """
+    target = find_target(curves)
+    times = _reach_all(curves, "virtual_time", target)
+    gradients = _reach_all(curves, "gradients", target)
+    yield (
+        f"| method | final test accuracy | final test loss | gradients to {target:.0%} "
+        f"| simulated s to {target:.0%} | times as fast as {_REFERENCE} |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for method in CONTESTANTS:
+        accuracy = estimate(final_values(curves[method], "test_accuracy"))
+        loss = estimate(final_values(curves[method], "test_loss"))
+        cells = (
+            method,
+            _show(accuracy, lambda v: f"{100 * v:.1f}", "%"),
+            _show(loss, lambda v: f"{v:.3f}"),
+            _show(estimate(gradients[method]), _count),
+            _show(estimate(times[method]), _count),
+            _show_speed(times[_REFERENCE] / times[method], method),
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield (
+        f"Means over {len(results['size']['seeds'])} seeds with Student's 95% "
+        "interval. Final: mean of the last quarter of the evaluations. "
+        f"{target:.0%} is the largest whole per cent that every run reaches, and is "
+        "reached at the first evaluation that shows it. The last column compares each "
+        "seed with itself, on the same fleet: geometric mean and interval of the "
+        "ratios."
+    )
+    yield ""
+    yield from _conclude(curves)
+
+
+def _conclude(curves: Curves) -> Iterator[str]:
+    """Say of every method whether its final accuracy differs from the reference's."""
+    own = final_values(curves[_REFERENCE], "test_accuracy")
+    yield (
+        f"Final accuracy against {_REFERENCE}'s, in points, each seed with itself; an "
+        "interval that holds zero decides nothing:"
+    )
+    yield ""
+    for method in CONTESTANTS:
+        if method == _REFERENCE:
+            continue
+        gaps = final_values(curves[method], "test_accuracy") - own
+        made = estimate(gaps)
+        words = "undecided"
+        if made.low > 0:
+            words = "above"
+        elif made.high < 0:
+            words = "below"
+        yield f"* {method}: {_show(made, lambda v: f'{100 * v:+.1f}')}, **{words}**."
+    yield ""
+
+
+def show_tuning(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the grids, and what was chosen."""
+    size = results["size"]
+    (tries,) = {len(contestant.tries) for contestant in CONTESTANTS.values()}
+    yield "## How settings were chosen"
+    yield ""
+    yield (
+        f"What the papers leave open was chosen on validation samples, a tenth of the "
+        f"training samples, which no run trains on. Every method had {tries} tries, "
+        f"each run with the seeds {join_words(size['tuning_seeds'])} for "
+        f"{size['num_tuning_updates']:,} updates; neither seed is reported above. The "
+        "choice is the largest mean validation accuracy of the last quarter of the "
+        f"evaluations. The FedProx paper fixes mu = {MU} for these data, so FedAvg and "
+        "FedProx choose the weights of a round, and whether it ends without its "
+        f"stragglers after {DEADLINE:,} simulated seconds, as the paper's FedAvg "
+        "does; asynchronous methods choose the weight of an arrival, and the "
+        "proximal term."
+    )
+    yield ""
+    yield "| method | tried | validation accuracy | |"
+    yield "|---|---|---|---|"
+    for method, contestant in CONTESTANTS.items():
+        made = results["tuning"][method]
+        for place, one in enumerate(contestant.tries):
+            mean = float(np.mean(made["scores"][place]))
+            mark = "chosen" if place == made["chosen"] else ""
+            shown = one.show(is_async=contestant.is_async)
+            yield f"| {method} | {shown} | {mean:.1%} | {mark} |"
+    yield ""
+
+
+def join_words(values: Iterable[Any]) -> str:
+    """Return the values with commas between.
+
+    >>> join_words((0, 1))
+    '0, 1'
+    """
+    return ", ".join(str(value) for value in values)
+
+
+def _reach_all(curves: Curves, field: str, target: float) -> dict[str, np.ndarray]:
+    return {
+        method: np.array([reach(curve, field, target) for curve in rows])
+        for method, rows in curves.items()
+    }
+
+
+def _show_speed(ratios: np.ndarray, method: str) -> str:
+    if method == _REFERENCE:
+        return "1"
+    made = estimate(np.log(ratios))
+    return _show(made, lambda v: f"{np.exp(v):.2g}")
+
+
+def _show(made: Estimate, write: Callable[[float], str], unit: str = "") -> str:
+    """Return a mean and its interval, which a single seed does not have."""
+    if made.n < 2:
+        return f"{write(made.mean)}{unit}"
+    return f"{write(made.mean)}{unit} ({write(made.low)} to {write(made.high)})"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
