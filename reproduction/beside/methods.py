@@ -10,6 +10,8 @@ Reference: Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from fedasync_jax.experiment.method_names import parse_method
+
 TUNING_SEEDS = (100, 101)
 """Seeds that settings are chosen by; none of them is reported."""
 SEEDS = (0, 1, 2, 3, 4)
@@ -107,6 +109,23 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "FedAvg": _in_rounds("fedavg"),
     "FedProx": _in_rounds("fedprox", f"rho={MU}"),
 }
+
+
+def is_at_end(method: str, place: int) -> bool:
+    """Return whether a weight of arrivals is the largest or smallest that was tried.
+
+    Then one beyond might be better still.
+
+    Args:
+      method: of ``CONTESTANTS``.
+      place: of its settings in its grid.
+    """
+    contestant = CONTESTANTS[method]
+    if not contestant.is_async:
+        return False
+    given = [parse_method(one.line).given for one in contestant.tries]
+    weights = [numbers.get("alpha", numbers.get("step")) for numbers in given]
+    return weights[place] in (min(weights), max(weights))
 
 
 def choose_try(scores: Sequence[Sequence[float]]) -> int:

@@ -9,12 +9,14 @@ from commands import run_script
 from fedasync_jax.cli.train_flags import parse_train
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.presets import make_settings
+from fedasync_jax.jobs.estimates import estimate
 from reproduction.beside.measures import find_target, reach, resample
 from reproduction.beside.methods import (
     CONTESTANTS,
     SEEDS,
     TUNING_SEEDS,
     choose_try,
+    is_at_end,
 )
 from reproduction.beside.page import write_page
 from reproduction.beside.published import (
@@ -24,6 +26,7 @@ from reproduction.beside.published import (
     write_command,
 )
 from reproduction.beside.runs import Size, list_reported, list_tuning
+from reproduction.beside.tables import decide
 from reproduction.beside.unmet import UNMET
 
 # The runs
@@ -44,6 +47,12 @@ def test_seeds_that_choose_are_not_reported():
 def test_the_best_mean_wins_and_of_equals_the_first():
     assert choose_try([[0.25, 0.25], [0.75, 0.0], [0.5, 0.25]]) == 1
     assert choose_try([[0.2], [0.2]]) == 0
+
+
+def test_a_weight_at_an_end_of_its_grid_is_known():
+    ends = [is_at_end("delta", place) for place in range(4)]
+    assert ends == [True, False, True, False]  # 0.1, 0.2, 0.4, 0.2
+    assert not is_at_end("FedAvg", 0)
 
 
 def test_runs_differ_in_nothing_but_method_seed_and_length(tmp_path):
@@ -86,6 +95,14 @@ def test_curves_of_seeds_share_an_axis_up_to_the_first_end():
     x, y = resample(pair, "gradients", "test_accuracy")
     np.testing.assert_allclose(x, [0, 10, 20])
     np.testing.assert_allclose(y, [[0, 1, 2], [0, 0.5, 1]])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [([1, 2, 1, 2], "up"), ([-1, -2, -1], "down"), ([-1, 1, 2], "undecided")],
+)
+def test_an_interval_decides_if_it_does_not_hold_zero(values, words):
+    assert decide(estimate(values), "up", "down") == words
 
 
 # Numbers of others
