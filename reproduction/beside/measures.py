@@ -60,8 +60,8 @@ def resample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return curves of several seeds on one axis.
 
-    Seeds differ in what lies between two evaluations, so values are interpolated, up to
-    where the first of them ends.
+    Seeds differ in what lies between two evaluations, so values are interpolated. A run
+    that has ended keeps its last value.
 
     Args:
       curves: of one method.
@@ -71,7 +71,6 @@ def resample(
     Returns:
       The axis, [P], and the values, [S, P].
     """
-    end = min(curve[field][-1] for curve in curves)
-    x = np.linspace(0.0, end, len(curves[0][field]))
+    x = np.unique(np.concatenate([curve[field] for curve in curves]))
     y = [np.interp(x, curve[field], curve[score]) for curve in curves]
     return x, np.array(y)

@@ -18,6 +18,8 @@ SEEDS = (0, 1, 2, 3, 4)
 """Seeds that are reported."""
 DEADLINE = 2000
 """Simulated seconds after which a round may end without its stragglers."""
+ROUND = 10
+"""Clients of a round, and tasks in flight without rounds."""
 MU = 1
 """Weight of FedProx's proximal term, of the FedProx paper."""
 

@@ -70,7 +70,11 @@ def _introduce(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _show_pictures() -> Iterator[str]:
-    yield "Lines are means over the seeds, bands one standard deviation to either side."
+    yield (
+        "Lines are means over the seeds, bands one standard deviation to either side. "
+        "Fleets differ by seed, so runs of as many updates take different times; one "
+        "that has ended keeps its last value."
+    )
     yield ""
     for name, title in PICTURES.items():
         yield f"![{title}](reproduction/beside/{name}.png)"

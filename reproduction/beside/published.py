@@ -16,7 +16,7 @@ from fedasync_jax.data.synthetic import make_synthetic
 from reproduction.beside.methods import MU
 from reproduction.beside.runs import PROBLEM
 
-_NUM_DRAWS = 5
+_NUM_DRAWS = 3
 AVERAGED = "fedavg:weights=samples"
 PROXIMAL = f"fedprox:weights=samples,rho={MU}"
 """FedAvg and FedProx as the FedProx paper runs them: weighted by samples."""

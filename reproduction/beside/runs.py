@@ -11,6 +11,7 @@ from fedasync_jax.storage.read_run import read_metrics
 from fedasync_jax.storage.run_folder import Row
 from reproduction.beside.methods import (
     CONTESTANTS,
+    ROUND,
     SEEDS,
     TUNING_SEEDS,
     Try,
@@ -27,14 +28,13 @@ PROBLEM: Mapping[str, Any] = {
     "hidden": (),  # the linear model: multinomial logistic regression
     "batch_size": 10,
     "step_size": 0.01,
-    "clients_per_round": 10,
-    "concurrency": 10,
+    "clients_per_round": ROUND,
+    "concurrency": ROUND,
     "evaluate_clients": "never",
 }
 """What the FedProx paper fixes, and ten devices at a time for all."""
 
 _EPOCHS = 20.0
-_EVAL_EVERY = 10  # a round
 _FLEET = "stragglers"
 _VALID_SHARE = 0.1
 
@@ -148,7 +148,7 @@ def _make_run(
         methods=(chosen.line,),
         rho=chosen.rho,
         num_updates=num_updates,
-        eval_every=_EVAL_EVERY,
+        eval_every=ROUND,
         seed=seed,
     )
     return Run(
