@@ -61,7 +61,7 @@ def show_published(results: Mapping[str, Any]) -> Iterator[str]:
 def _show_row(
     row: Published, metric: str, number: float, values: Sequence[float]
 ) -> tuple[str, ...]:
-    shown = [_show_metric(metric, v) for v in (np.mean(values), min(values))]
+    shown = [_show_metric(metric, v) for v in (float(np.mean(values)), min(values))]
     highest = _show_metric(metric, max(values))
     inside = min(values) <= number <= max(values)
     if row.is_bound:

@@ -38,7 +38,7 @@ def _introduce(results: Mapping[str, Any]) -> Iterator[str]:
         "FedAsync beside FedAvg, FedProx and the delta rule on a public problem with "
         "published settings, and this library beside numbers that others published. "
         "This page and its pictures are written by `scripts/beside_others.py` from "
-        "the results file in `reproduction/beside/`; nothing on it is typed."
+        "the results file in `docs/reproduction/beside/`; nothing on it is typed."
     )
     yield ""
     yield "```sh"
