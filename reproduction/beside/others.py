@@ -35,8 +35,10 @@ def show_published(results: Mapping[str, Any]) -> Iterator[str]:
         "good deal: they have "
         f"{min(sizes):,} to {max(sizes):,} training samples, and the largest client "
         f"has {min(shares):.0%} to {max(shares):.0%} of them. In the authors' draw one "
-        f"client has {authors:.0%} of the test samples. So a number of one draw is met "
-        "if it lies in the range of ours, no closer."
+        f"client has {authors:.0%} of the test samples, so its numbers hang on that "
+        "client. A number of one draw is met if it lies in the range of ours; one "
+        "outside of it is not met, and whether the draw is the reason only the "
+        "authors' own draw can tell, whose command is the first of the next section."
     )
     yield ""
     yield "| source | their setting | their number | ours: mean (lowest to highest) | |"

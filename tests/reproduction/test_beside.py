@@ -99,7 +99,7 @@ def test_curves_of_seeds_share_an_axis_and_keep_their_last_value():
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [([1, 2, 1, 2], "up"), ([-1, -2, -1], "down"), ([-1, 1, 2], "undecided")],
+    [([1, 2, 1, 2], "up"), ([-1, -2, -1, -2], "down"), ([-1, 1, 2], "undecided")],
 )
 def test_an_interval_decides_if_it_does_not_hold_zero(values, words):
     assert decide(estimate(values), "up", "down") == words
