@@ -30,17 +30,20 @@ class Band(NamedTuple):
     is_async: bool = True
 
 
-def draw_bands(panels: Mapping[str, Sequence[Band]], score: str) -> Figure:
-    """Draw curves against gradients: means over seeds, bands of one standard deviation.
+def draw_bands(
+    panels: Mapping[str, Sequence[Band]], score: str, x_label: str = "Gradients"
+) -> Figure:
+    """Draw curves: means over seeds, bands of one standard deviation.
 
     Args:
       panels: bands by title; equal labels look the same.
-      score: accuracy or perplexity, which is what values are.
+      score: accuracy, perplexity or loss, which is what values are.
+      x_label: name of what they are drawn against.
     """
     fig, axes, styles = _make_panels(panels)
     for ax, bands in zip(axes, panels.values(), strict=True):
         _draw_all(ax, bands, styles)
-        ax.set_xlabel("Gradients")
+        ax.set_xlabel(x_label)
         scale_counts(ax, [band.x[-1] for band in bands])
     drawn = [row for bands in panels.values() for band in bands for row in band.values]
     _finish(fig, axes, score, drawn)

@@ -24,6 +24,16 @@ def test_sizes_shapes_and_split():
     assert 0.1 <= share < 0.12 and set(dataset.y_train) <= set(range(10))
 
 
+def test_sizes_and_centres_follow_their_laws():
+    dataset = data.make_synthetic(150, beta=0, seed=1)
+    parts = of_clients(dataset, 150)
+    # Nine tenths of 50 + floor(exp(4 + 2 z)) are trained on; z ~ N(0, 1).
+    logs = np.log([len(part) / 0.9 - 49.5 for part in parts])
+    assert abs(logs.mean() - 4) < 0.5 and abs(logs.std() - 2) < 0.4
+    centres = np.array([part.mean(axis=0) for part in parts])  # ~ N(0, 1) each
+    assert abs(centres.mean()) < 0.05 and abs(centres.std() - 1) < 0.05
+
+
 def test_inputs_have_the_variance_of_the_paper():
     dataset = data.make_synthetic(20, seed=3)
     largest = max(of_clients(dataset, 20), key=len)
