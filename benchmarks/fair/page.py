@@ -15,7 +15,6 @@ from benchmarks.fair.results import (
 from benchmarks.fair.search import (
     BASE_STEP,
     CONTENDERS,
-    DEFAULT_JOB,
     KINDS,
     NUM_TRIES,
     REFERENCE,
@@ -160,8 +159,8 @@ def _show_steps(search: Search) -> str:
         "mean over methods and seeds, unless its lead over the present one is within",
         "the noise, that is, the 95% interval of the lead over seeds holds 0.",
         "",
-        _row(["step size", *DEFAULT_JOB, "mean"]),
-        "|---" * (len(DEFAULT_JOB) + 2) + "|",
+        _row(["step size", *search.of_job, "mean"]),
+        "|---" * (len(search.of_job) + 2) + "|",
     ]
     for factor, table in tables.items():
         means = [f"{value:.2%}" for value in [*table.mean(axis=1), table.mean()]]

@@ -91,12 +91,19 @@ def _find_time(rows: Sequence[Row]) -> float | None:
 
 
 class Search:
-    """The runs of the search, by what was tried."""
+    """The runs of the search, by what was tried.
+
+    Attributes:
+      seeds: that settings are chosen with.
+      of_job: methods of the default job that are among them.
+    """
 
     def __init__(self, records: Sequence[Record]):
         """Hold the records; all seeds of them are those of the search."""
         self._valid = {Try(*r[:3]): r.valid for r in records}
         self.seeds = tuple(dict.fromkeys(record.seed for record in records))
+        lines = {record.line for record in records}
+        self.of_job = [n for n in DEFAULT_JOB if CONTENDERS[n].lines[0] in lines]
 
     def judge(self, line: str, factor: float, seed: int) -> float:
         """Return the accuracy on validation samples."""
@@ -118,7 +125,7 @@ class Search:
         M methods at their first lines, S seeds, accuracies on validation samples; the
         key is the factor.
         """
-        methods = [CONTENDERS[name] for name in DEFAULT_JOB]
+        methods = [CONTENDERS[name] for name in self.of_job]
         shared = set.intersection(*(set(method.factors) for method in methods))
         return {
             factor: np.array(
@@ -140,7 +147,7 @@ class Search:
             for factor, table in self.tabulate_steps().items()
         }
         best = max(steps, key=lambda factor: steps[factor].mean())
-        now = find_untuned(CONTENDERS[DEFAULT_JOB[0]]).factor
+        now = find_untuned(CONTENDERS[self.of_job[0]]).factor
         return _compare(best, steps[best], steps[now])
 
     def judge_lines(self, factor: float) -> dict[str, Verdict]:
@@ -149,7 +156,7 @@ class Search:
         The lead is over its first line.
         """
         verdicts = {}
-        for name in DEFAULT_JOB:
+        for name in self.of_job:
             lines = {
                 line: np.array([self.judge(line, factor, s) for s in self.seeds])
                 for line in CONTENDERS[name].lines
