@@ -182,19 +182,22 @@ def test_trace_types_its_columns_and_defines_staleness():
 
 
 def test_devices_are_counted_where_tasks_overlap_and_lost_ones_too():
-    times = {"start_time": [0.0, 0.0, 1.0, 2.0], "arrival_time": [1.0, 2.0, 3.0, 4.0]}
     rows = np.arange(4)
     trace = make_trace(
         client=rows,
         task=rows,
-        start_version=[0, 0, 1, 2],
+        start_version=np.array([0, 0, 1, 2]),
+        start_time=np.array([0, 0, 1, 2]),
+        arrival_time=np.array([1, 2, 3, 4]),
         num_steps=np.ones(4),
         last_reader=np.array([1, 2, 3, -1, -1]),
-        **times,
     )
     assert trace.count_devices() == 2  # a task that ends gives its place to the next
     lost = make_lost_tasks(
-        client=[4, 5], task=[4, 5], start_time=[0.5, 1.5], end_time=[1.5, 2.5]
+        client=np.array([4, 5]),
+        task=np.array([4, 5]),
+        start_time=np.array([0.5, 1.5]),
+        end_time=np.array([1.5, 2.5]),
     )
     assert dataclasses.replace(trace, lost=lost).count_devices() == 3
 
