@@ -9,6 +9,7 @@ SECONDS = {
     "cli/test_train_command.py": 90,
     "cli/test_sweep_command.py": 80,
     "benchmarks/test_benchmark.py": 50,
+    "benchmarks/test_fair.py": 50,
     "parts/test_own_parts.py": 40,
     "jobs/test_compile_cache.py": 40,
     "leaderboard/test_race.py": 35,

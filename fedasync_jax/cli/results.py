@@ -19,7 +19,7 @@ def make_table(rows: Sequence[dict[str, Any]]) -> Table:
     Times are simulated seconds, but for the wall time, which gives way where tasks were
     lost or rejected.
     """
-    table = Table(box=None, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("method", overflow="fold")  # a line of settings may be long
     columns = _choose_columns(rows)
     for title in columns:
@@ -66,7 +66,10 @@ def _choose_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def show(name: str, spec: str) -> Any:
         return lambda row: _format(row.get(name), spec)
 
-    columns = {
+    columns = {}
+    if any(row.get("devices") for row in rows):
+        columns["de-\nvices"] = show("devices", ",")
+    columns |= {
         "gradi-\nents": show("gradients", ","),
         "time\ns": show("virtual_time", ",.0f"),
     }
@@ -77,8 +80,8 @@ def _choose_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         columns["loss\nmean"] = show("test_loss_mean", ",.4g")
         columns["\nmax"] = show("test_loss_max", ",.4g")
     else:
-        columns["accuracy\nmean"] = show("test_accuracy_mean", ".1%")
-        columns["\nmin"] = show("test_accuracy_min", ".1%")
+        columns["accu-\nmean"] = show("test_accuracy_mean", ".1%")
+        columns["racy\nmin"] = show("test_accuracy_min", ".1%")
     columns["mean\nd"] = show("mean_staleness", ".1f")
     columns["mean\nalpha"] = show("mean_alpha", ".3f")
     counted = [name for name in ("rejected", "lost") if any(row[name] for row in rows)]

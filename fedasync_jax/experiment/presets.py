@@ -36,6 +36,7 @@ _PAPER = {
     "num_clients": 100,
     "clients_per_round": 10,
     "schedule": "sampled",
+    "concurrency": 20,  # of no effect without a clock, but runs made before go on
     "max_staleness": 4,
     "epochs": 1.0,
     "polynomial_a": 0.5,

@@ -49,6 +49,8 @@ def summarize_all(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def summarize(outcome: Outcome, num_last: int = NUM_LAST) -> dict[str, Any]:
     """Return a method's line of the final table.
 
+    ``devices`` is how many of them are at work at a time; None without a clock.
+
     Args:
       outcome: the method that has run.
       num_last: last evaluations that are summed up; the untrained model is not one.
@@ -60,15 +62,17 @@ def summarize(outcome: Outcome, num_last: int = NUM_LAST) -> dict[str, Any]:
         scores |= _sum_up(tail, "test_accuracy", "min")
     if name_score(last) != "accuracy":
         scores |= _sum_up(tail, f"test_{name_score(last)}", "max")
-    is_async, by_client = outcome.method.is_async, outcome.client_scores
+    method, by_client = outcome.method, outcome.client_scores
+    is_async = method.is_async
     of_clients = {} if by_client is None else summarize_clients(by_client)
     return {
-        "method": outcome.method.name,
+        "method": method.name,
         "gradients": last["gradients"],
         "virtual_time": last["virtual_time"],
+        "devices": method.trace.count_devices() if method.has_clock else None,
         **scores,
         **of_clients,
-        "mean_staleness": float(outcome.method.staleness.mean()) if is_async else None,
+        "mean_staleness": float(method.staleness.mean()) if is_async else None,
         "mean_alpha": float(outcome.result.updates.alpha.mean()) if is_async else None,
         "rejected": last["rejected"],
         "lost": last["lost"],

@@ -170,6 +170,7 @@ class TrainResults(Mapping[str, MethodResults]):
         shown = [
             {
                 "method": row["method"],
+                "devices": _format(row["devices"], ","),
                 "gradients": f"{row['gradients']:,}",
                 "simulated s": _format(row["virtual_time"], ",.0f"),
                 f"test {_score_of(row)}": _format_score(row),

@@ -28,10 +28,12 @@ class Contender(NamedTuple):
         in rounds; averaged: a published rule whose average of models is judged; ours:
         of this project; own: of the user.
       lines: of methods, see ``experiment.method_names``; the first is run untuned.
+      factors: on the step size of the clients, which every line is tried with.
     """
 
     kind: str
     lines: Sequence[str]
+    factors: Sequence[float] = STEP_FACTORS
 
 
 class Choice(NamedTuple):
@@ -126,21 +128,24 @@ ENTRIES: Mapping[str, Contender] = {
 
 def list_choices(entry: Contender) -> list[Choice]:
     """Return the settings that an entry is tuned over, the untuned one first."""
-    choices = [Choice(line, factor) for line in entry.lines for factor in STEP_FACTORS]
+    choices = [Choice(line, factor) for line in entry.lines for factor in entry.factors]
     return sorted(choices, key=lambda c: (c.line != entry.lines[0], c.factor != 1.0))
 
 
 def choose_tuned(
-    entry: Contender, valid_accuracy: Callable[[str, float, int], float]
+    entry: Contender,
+    valid_accuracy: Callable[[str, float, int], float],
+    seeds: Sequence[int] = TUNING_SEEDS,
 ) -> Choice:
     """Return the setting of the best mean over the tuning seeds, of equals the first.
 
     Args:
       entry: who is tuned.
       valid_accuracy: of a line, a factor and a seed.
+      seeds: that it is chosen with.
     """
 
     def judge(choice: Choice) -> float:
-        return float(np.mean([valid_accuracy(*choice, s) for s in TUNING_SEEDS]))
+        return float(np.mean([valid_accuracy(*choice, s) for s in seeds]))
 
     return max(list_choices(entry), key=judge)

@@ -50,7 +50,7 @@ class Immediate(NamedTuple):
       concurrency: Tasks in flight, in 1..C.
     """
 
-    concurrency: Count = 20
+    concurrency: Count = 10
 
     def check(self, num_clients: int) -> None:
         """Raise ValueError unless there are as many clients."""

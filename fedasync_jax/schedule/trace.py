@@ -118,6 +118,17 @@ class Trace:
         rows = np.arange(self.num_updates)
         return np.maximum(1, started - ended - rows).astype(np.int32)
 
+    def count_devices(self) -> int:
+        """Return the largest number of tasks that are under way at a time.
+
+        A client has one task at a time, so that is how many devices are at work. A task
+        that begins when another ends takes its place.
+        """
+        starts = np.sort(np.concatenate([self.start_time, self.lost.start_time]))
+        ends = np.sort(np.concatenate([self.arrival_time, self.lost.end_time]))
+        ended = np.searchsorted(ends, starts, side="right")
+        return int(np.max(np.arange(1, len(starts) + 1) - ended))
+
     def columns(self) -> dict[str, np.ndarray]:
         """Return the arrays by name."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}

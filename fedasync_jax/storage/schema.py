@@ -107,6 +107,7 @@ class SummaryLine(ClientSpreadColumns):
     """What every line of ``summary.json`` must have, and what it may have."""
 
     method: Annotated[str, msgspec.Meta(min_length=1)]
+    devices: Count | None = None
     mean_staleness: float | None = None
     mean_alpha: float | None = None
     wall_seconds: float | None = None

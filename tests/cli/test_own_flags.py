@@ -153,11 +153,11 @@ def test_few_clients_need_no_other_flag(count, schedule):
 
 
 def test_what_is_given_is_refused_and_does_not_follow(capsys):
-    words = ["--num-clients", "12", "--concurrency"]
+    words = ["--num-clients", "8", "--concurrency"]
     usual = str(make_settings()["concurrency"])
-    for given in (usual, "13"):
+    for given in (usual, "9"):
         line = fail_on(capsys, parse_train, *words, given)
-        assert line.startswith("concurrency must be in [1, 12] (the number of clients)")
+        assert line.startswith("concurrency must be in [1, 8] (the number of clients)")
     with pytest.raises(ValueError, match="clients_per_round must be in"):
         make_settings(num_clients=4, clients_per_round=5)
 

@@ -102,6 +102,17 @@ def test_without_a_clock_there_is_no_time_to_a_target(outcomes):
     assert not {"target_accuracy", "time_to_target"} & set(row)
 
 
+def test_devices_are_those_at_work_at_a_time(outcomes):
+    rows = report.summarize_all(outcomes)
+    assert [row["devices"] for row in rows] == [6, 4, 1]
+    lines = ("fedavg:clients=4,over_selection=0.5", "fedprox:clients=3")
+    built = _build(methods=lines, num_updates=24)
+    told = [outcomes[1]._replace(method=method) for method in built.methods]
+    assert [report.summarize(one)["devices"] for one in told] == [6, 3]
+    sampled = outcomes[0].method._replace(has_clock=False)
+    assert report.summarize(outcomes[0]._replace(method=sampled))["devices"] is None
+
+
 def test_a_line_sums_up_the_last_ten_evaluations(outcomes):
     accuracy = [0.99, 0.01, *np.linspace(0.5, 0.68, 10)]
     row = report.summarize(_tell(outcomes[0], accuracy, list(range(12))))

@@ -399,6 +399,7 @@ def test_immediate_keeps_its_concurrency(concurrency):
     np.testing.assert_array_equal(triggered[known], expected[known])
     assert known[:num_updates].mean() > 0.97  # the rest is still on its way
     assert long.num_slots == concurrency
+    assert long.count_devices() == concurrency
 
 
 @pytest.mark.parametrize("scheduler", [s for s in _SCHEDULERS if type(s) is Periodic])

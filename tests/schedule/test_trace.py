@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedasync_jax.schedule.trace import (
     assign_slots,
+    make_lost_tasks,
     make_trace,
     make_waves,
     widen_store,
@@ -178,6 +179,27 @@ def test_trace_types_its_columns_and_defines_staleness():
         assert column.dtype == (np.float64 if is_time else np.int32), name
     with pytest.raises(dataclasses.FrozenInstanceError):
         trace.num_slots = 7  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_devices_are_counted_where_tasks_overlap_and_lost_ones_too():
+    rows = np.arange(4)
+    trace = make_trace(
+        client=rows,
+        task=rows,
+        start_version=np.array([0, 0, 1, 2]),
+        start_time=np.array([0, 0, 1, 2]),
+        arrival_time=np.array([1, 2, 3, 4]),
+        num_steps=np.ones(4),
+        last_reader=np.array([1, 2, 3, -1, -1]),
+    )
+    assert trace.count_devices() == 2  # a task that ends gives its place to the next
+    lost = make_lost_tasks(
+        client=np.array([4, 5]),
+        task=np.array([4, 5]),
+        start_time=np.array([0.5, 1.5]),
+        end_time=np.array([1.5, 2.5]),
+    )
+    assert dataclasses.replace(trace, lost=lost).count_devices() == 3
 
 
 def test_the_ends_of_all_waves_are_found_in_one_search(monkeypatch):

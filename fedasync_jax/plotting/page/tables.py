@@ -135,6 +135,11 @@ def _list_columns(entries: Sequence[_Entry], seconds: str) -> Iterator[_Column]:
         "Gradients", "of all clients", lambda e: _number(e.rows[-1]["gradients"], ",")
     )
     yield _Column(
+        "Devices",
+        "most that are at work at a time",
+        lambda e: _number(e.summary.get("devices"), ","),
+    )
+    yield _Column(
         "Staleness",
         "mean number of versions that the server made while a client trained",
         lambda e: _number(e.is_async and e.summary.get("mean_staleness"), ".1f"),

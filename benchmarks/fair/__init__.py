@@ -1,0 +1,1 @@
+"""The methods of the default job, each at its best: tuned on validation samples."""
