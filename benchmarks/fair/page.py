@@ -179,13 +179,14 @@ def _show_lines(search: Search) -> str:
         "## The settings of the default job's methods",
         "",
         f"The best line of each at the preset's step size, {now:g}, on validation",
-        "samples, by the same rule.",
+        "samples, by the same rule, against the untuned one. The default job runs one",
+        "that leads by more than the noise.",
         "",
     ]
     for name, verdict in search.judge_lines(now / BASE_STEP).items():
         first = CONTENDERS[name].lines[0]
         if verdict.best == first:
-            said = f"`{first}`, the present one, is the best of those tried."
+            said = f"`{first}`, untuned, is the best of those tried."
         else:
             said = f"`{verdict.best}` against `{first}`: {_say_lead(verdict)}"
         lines.append(f"* {name}: {said}")

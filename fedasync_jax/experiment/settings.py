@@ -59,7 +59,7 @@ class RunSettings(PartSettings):
 
     methods: tuple[Annotated[str, Explained(describe_methods)], ...] = (
         "fedasync-polynomial",
-        "fedbuff",
+        "fedbuff:size=5",
         "tethered:average=9",
         "fedavg",
         "sgd",
