@@ -89,6 +89,8 @@ def draw_why(records: Sequence[Mapping[str, Any]], folder: Path) -> Path | None:
         fig = draw_against(
             panels, "accuracy", "alpha, or step of the delta rule", levels
         )
+        pulled = [pulled_cell(k, alpha) for k in STALENESS for alpha in ALPHAS]
+        fig.axes[0].set_ylim(bottom=min(ends.of(cell).min() for cell in pulled) - 0.02)
         path = folder / "why.png"
         fig.savefig(path, dpi=150)
     return path
@@ -120,7 +122,8 @@ def explain_why(records: Sequence[Mapping[str, Any]], picture: str) -> Iterator[
     yield ""
     yield (
         "The best alpha and the best step are those with the highest test accuracy in "
-        "the table: this is a diagnosis, no comparison of tuned methods."
+        "the table: this is a diagnosis, no comparison of tuned methods. Steps of the "
+        "delta rule that end far lower leave the picture at its lower edge."
     )
     yield ""
     yield f"![final accuracy against alpha]({picture})"
