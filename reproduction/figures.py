@@ -162,8 +162,6 @@ def make_point(
         changes |= {"hinge_a": cell.hinge[0], "hinge_b": cell.hinge[1]}
     if not cell.is_halved:
         changes["alpha_drop_at"] = None
-    if not cell.is_halved or cell.factor > 1:  # only its end is read
-        changes["eval_every"] = max(_RARELY, changes["eval_every"])
     if num_updates is not None:
         changes["num_updates"] = num_updates
     settings = make_settings(
@@ -174,6 +172,9 @@ def make_point(
         **changes,
     )
     settings = settings.replace(num_updates=cell.factor * settings.run.num_updates)
+    if not cell.is_halved or cell.factor > 1:  # only its end is read
+        rarely = max(_RARELY, settings.run.eval_every)
+        settings = settings.replace(eval_every=rarely)
     return Point(out / cell.name / f"seed-{seed}", settings)
 
 

@@ -46,6 +46,13 @@ def test_the_runs_differ_in_what_is_asked():
     assert _make(FEDAVG).settings["eval_every"] == 10 < pulled["eval_every"]
 
 
+@pytest.mark.parametrize("scale", ["paper", "small", "micro"])
+def test_own_runs_can_be_made_at_every_scale(scale):
+    for cell in list_own_cells():
+        settings = make_point(cell, SCALES[scale], 337, Path("out"), None).settings
+        assert settings["eval_every"] >= 50
+
+
 def test_own_runs_belong_to_no_figure_and_have_folders_of_their_own(tmp_path):
     of_figures = list_cells(list(make_figures(MICRO).values()))
     own = list_own_cells()
