@@ -63,7 +63,7 @@ def test_runs_of_both_kinds_in_one_picture_are_of_time(finished):
 
 def test_the_page_says_real_seconds(finished):
     page = make_page([finished])
-    assert "real time (s)" in page and "real seconds of the whole run" in page
+    assert "real time (s)" in page  # a run of less than half a second has no column
     assert "imulated time" not in page and "simulated seconds" not in page
 
 
