@@ -63,7 +63,7 @@ class Flags:
     out: Path = Path("runs/reproduction")
     """Folder of the runs."""
     seeds: tuple[int, ...] | None = None
-    """Seeds to run and to report (default: those of the authors' scripts)."""
+    """Seeds to run and to report (default: those of the scale)."""
     num_updates: int | None = None
     """Updates of every run, in place of those of the scale; it may grow later. Runs
     that another figure made longer stay longer."""

@@ -38,10 +38,6 @@ class Measures:
         """Return the mean of all evaluations, [S]."""
         return self._curves[cell].mean(1)
 
-    def gaps(self, cell: Cell, other: Cell) -> np.ndarray:
-        """Return how far above the other it is in the second half, [S, P / 2]."""
-        return (self._curves[cell] - self._curves[other])[:, self._half]
-
     def distance(self, cell: Cell, other: Cell) -> np.ndarray:
         """Return the mean absolute distance over all evaluations, [S]."""
         return np.abs(self._curves[cell] - self._curves[other]).mean(1)
