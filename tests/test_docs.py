@@ -20,6 +20,7 @@ import fedasync_jax as fa
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+ROOMS = ROOT / "fedasync_jax"
 HOUSE = DOCS / "house.md"
 PAGES = [
     ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -168,6 +169,15 @@ def test_every_public_name_is_in_the_reference(name):
         assert value.__name__ in modules
     else:
         assert any(value is other for other in objects)
+
+
+@pytest.mark.parametrize(
+    "room", sorted(path.parent.name for path in ROOMS.glob("*/__init__.py"))
+)
+def test_what_a_room_offers_is_listed(room):
+    module = importlib.import_module(f"fedasync_jax.{room}")
+    # Completion and the reference read dir(), which leaves out what __getattr__ finds.
+    assert set(getattr(module, "__all__", ())) <= set(dir(module))
 
 
 # Notebooks

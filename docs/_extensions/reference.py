@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from types import ModuleType
@@ -15,18 +16,19 @@ PACKAGE = "fedasync_jax"
 def public_names() -> Iterator[tuple[str, str]]:
     """Yield module and name of everything in ``__all__`` of the package and its rooms.
 
-    A room without ``__all__`` shows the classes and functions that it defines.
+    A module that the package names shows, without ``__all__``, what it defines.
     """
     package = importlib.import_module(PACKAGE)
     yield from ((PACKAGE, name) for name in package.__all__)
-    for name in package.__all__:
-        if isinstance(room := getattr(package, name), ModuleType):
-            own = (
-                key
-                for key, value in vars(room).items()
-                if getattr(value, "__module__", "") == room.__name__ and key[0] != "_"
-            )
-            yield from ((room.__name__, key) for key in getattr(room, "__all__", own))
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{PACKAGE}.{found.name}")
+        own = (
+            key
+            for key, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__ and key[0] != "_"
+        )
+        names = own if found.name in package.__all__ else ()
+        yield from ((module.__name__, key) for key in getattr(module, "__all__", names))
 
 
 def _check_complete(app: Any, error: Exception | None) -> None:

@@ -64,3 +64,8 @@ def __getattr__(name: str) -> Any:
     if name != "from_nnx":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module("fedasync_jax.models.nnx").from_nnx
+
+
+def __dir__() -> list[str]:
+    """Name ``from_nnx`` too, for completion and the reference."""
+    return sorted({*globals(), *__all__})

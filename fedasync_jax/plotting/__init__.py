@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("fedasync_jax.plotting.pictures"), name)
+
+
+def __dir__() -> list[str]:
+    """Name these functions too, for completion and the reference."""
+    return sorted({*globals(), *__all__})
