@@ -54,7 +54,11 @@ SCALES: Mapping[str, Scale] = {
         presets={"cifar": "cifar10-small", "text": "shakespeare"},
         changes={
             "cifar": {"eval_every": 100},
-            "text": {"schedule": "sampled", "num_updates": 1000},
+            "text": {
+                "schedule": "sampled",
+                "concurrency": 20,  # of no effect without a clock: earlier runs go on
+                "num_updates": 1000,
+            },
         },
         names={
             "cifar": "CIFAR-10, 24 by 24 pixels",

@@ -3,8 +3,8 @@
     python scripts/write_reproduction.py runs/reproduction/small
     python scripts/write_reproduction.py
 
-The first form takes the results of scripts/reproduce.py into the documentation; either
-writes the page of all that are there, one of every scale. Nothing on it is typed.
+The first form adds the runs of scripts/reproduce.py to those of the same scale in the
+documentation; either writes the page of all that are there. Nothing on it is typed.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import tyro
 
 from fedasync_jax.cli.flags import fail, parse_flags
 from reproduction.forest import draw_findings
+from reproduction.merge import merge_results
 from reproduction.page import decide_everything, write_document
 from reproduction.pictures import draw_all
 from reproduction.scales import SCALES
@@ -29,6 +30,8 @@ class Flags:
     """Folder of scripts/reproduce.py whose results are new."""
     out: Path = Path("docs")
     """Folder of the documentation."""
+    replace: bool = False
+    """Whether runs of the same scale that are there already are dropped."""
 
 
 def main() -> None:
@@ -38,9 +41,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if flags.results is not None:
         results = _read(flags.results / "results.json")
+        path = folder / f"{results['scale']}.json"
+        if path.exists() and not flags.replace:
+            try:
+                results = merge_results(_read(path), results)
+            except ValueError as error:
+                fail(f"{error}; --replace drops {path}")
         text = json.dumps(results, separators=(",", ":"))
         lines = text.replace('{"cell"', '\n{"cell"')  # so that changes can be read
-        path = folder / f"{results['scale']}.json"
         path.write_text(lines + "\n", encoding="utf-8")
     many = [_read(path) for path in sorted(folder.glob("*.json"))]
     if not many:

@@ -192,7 +192,8 @@ def _write_play(folder):
 
 def test_a_figure_from_runs_to_the_page(tmp_path):
     flags = ["--scale", "small", "--figure", "wikitext-4", "--num-updates", 10]
-    flags += ["--text-path", _write_play(tmp_path / "play"), "--seeds", 1, 2]
+    flags += ["--text-path", _write_play(tmp_path / "play")]
+    kept, flags = flags, [*flags, "--seeds", 1, 2]
     out, docs = tmp_path / "runs", tmp_path / "docs"
     done = run_script("reproduce.py", *flags, "--out", out)
     if done.returncode:
@@ -215,6 +216,25 @@ def test_a_figure_from_runs_to_the_page(tmp_path):
     again = run_script("write_reproduction.py", "--out", docs)
     assert again.returncode == 0
     assert (docs / "reproduction.md").read_text() == page
+    _add_a_seed(flags_of=[*kept, "--seeds", 3], out=tmp_path / "more", docs=docs)
+
+
+def _add_a_seed(flags_of, out, docs):
+    """See runs of another seed, from a folder of their own, join the page."""
+    file = docs / "reproduction" / "small.json"
+    known = json.loads(file.read_text())["runs"]
+    done = run_script("reproduce.py", *flags_of, "--out", out)
+    assert done.returncode == 0, done.stderr
+    done = run_script("write_reproduction.py", out / "small", "--out", docs)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(file.read_text())["runs"]
+    assert runs[: len(known)] == known
+    assert [run["seed"] for run in runs[len(known) :]] == [3] * 8
+    done = run_script(
+        "write_reproduction.py", out / "small", "--out", docs, "--replace"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text())["runs"] == runs[len(known) :]
 
 
 def test_a_page_without_results_is_refused(tmp_path):

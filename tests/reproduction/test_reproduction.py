@@ -1,6 +1,7 @@
 """The paper's figures and findings: which runs, what they decide, what is written."""
 
 import json
+import operator
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from reproduction.figures import (
     make_point,
 )
 from reproduction.measures import Measures
+from reproduction.merge import merge_results
 from reproduction.page import write_document
 from reproduction.runs import find_end, find_runs, keep_length
 from reproduction.scales import SCALES, Scale
@@ -244,6 +246,38 @@ def test_every_run_is_in_the_results(results):
         assert curves.shape == (2, len(evidence.gradients))
         assert np.isfinite(curves).all()
     assert make_evidence(results["runs"], [Cell("text", "sgd")]) is None
+
+
+def _part(results, *seeds, **changes):
+    runs = [run for run in results["runs"] if run["seed"] in seeds]
+    return {**results, "runs": runs, **changes}
+
+
+def test_seeds_are_added_to_those_that_are_there(results):
+    one = _part(results, 1, pieces=["first"], central="known")
+    other = _part(results, 2, pieces=["first", "second"], central=None)
+    both = merge_results(one, other)
+    key = operator.itemgetter("seed")
+    assert both["runs"] == sorted(results["runs"], key=key)
+    assert both["pieces"] == ["first", "second"]
+    assert both["versions"] == results["versions"]
+    assert both["central"] == "known"
+    assert merge_results(both, other) == both
+
+
+def test_of_two_results_of_a_run_the_new_one_counts(results):
+    new = _part(results, 1)
+    new["runs"] = [{**run, "num_updates": 50} for run in new["runs"]]
+    lengths = {
+        (r["seed"], r["num_updates"]) for r in merge_results(results, new)["runs"]
+    }
+    assert lengths == {(1, 50), (2, 40)}
+
+
+def test_runs_with_other_settings_are_not_added(results):
+    settings = {"cifar": {**results["settings"]["cifar"], "hidden": [9]}}
+    with pytest.raises(ValueError, match="settings of today's scale tiny"):
+        merge_results({**results, "settings": settings}, results)
 
 
 def test_hinge_is_the_constant_bit_for_bit_where_nothing_is_stale(results):
