@@ -50,6 +50,10 @@ class Flags:
     """Runs with hostile nodes of each kind."""
     clip_norm_ratio: float = Limits().clip_norm_ratio
     """Of runs with hostile nodes, see docs/flower.md."""
+    partition: str = "dirichlet"
+    """How the samples are dealt to the nodes of such runs, as for fedasync train."""
+    concentration: float = 1.0
+    """Of --partition dirichlet: less is more different labels."""
     method: str | None = None
     """Mixing rule of runs with hostile nodes, such as trimmed:size=10,cut=0.2. Default:
     that of a run over a network."""
@@ -81,6 +85,7 @@ class Hostile(NamedTuple):
 
 _HONEST = Hostile(lambda seed: flower_nodes.stay_honest)
 HOSTILES: Mapping[str, Hostile] = {
+    "nothing: they are honest": _HONEST,
     "not a number": Hostile(lambda seed: flower_nodes.send_nan),
     "an old reply, sent again": _HONEST._replace(sends_again=True),
     "a jump of norm 999": Hostile(lambda seed: flower_nodes.make_jump(999, seed)),
@@ -162,6 +167,8 @@ class Outcome(NamedTuple):
 def measure_hostility(flags: Flags) -> Table:
     """Return what hostile nodes cost."""
     title = f"{_NUM_HOSTILE} of {_NUM_CLIENTS} hostile, {flags.num_updates} updates"
+    title += f", {flags.partition}"
+    title += f"({flags.concentration:g})" if flags.partition == "dirichlet" else ""
     title += "" if flags.method is None else f", {flags.method}"
     table = Table(title=title)
     for name in ("hostile nodes send", "accuracy", "cost", "mixed", "refused"):
@@ -187,8 +194,8 @@ def run_with_hostile(name: str, flags: Flags, seed: int) -> Outcome:
         | {
             "num-updates": num_updates,
             "num-clients": _NUM_CLIENTS,
-            "partition": "dirichlet",
-            "concentration": 1.0,
+            "partition": flags.partition,
+            "concentration": flags.concentration,
             "epochs": 1.0,
             "step-size": 0.2,
             "alpha": 0.6,

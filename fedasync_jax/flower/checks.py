@@ -52,13 +52,14 @@ def check_reply(task: Task, reply: Reply, num_clients: int) -> int:
 
 
 def check_model(
-    reply: Reply, place: int, start: Variables, bounds: NormBounds
+    reply: Reply, place: int, task: Task, start: Variables, bounds: NormBounds
 ) -> Update:
     """Return one of the models in a reply.
 
     Args:
       reply: as it came.
       place: of the model, from 0.
+      task: that it answers.
       start: x_tau, that was sent.
       bounds: how long an update may be.
 
@@ -69,7 +70,7 @@ def check_model(
     report = _read(adapter.read_report, reply.message, place)
     local = arrays.decode(raw, start)
     norm = arrays.measure_update(local, start)
-    scale = bounds.shorten(norm)
+    scale = bounds.shorten(norm, task.client)
     return Update(arrays.scale_update(local, start, scale), report, norm, scale)
 
 

@@ -128,7 +128,7 @@ class Server:
         return collections.Counter(task.node for task in mixed)
 
     def _measure_again(self) -> None:
-        self._bounds.restore(a.norm * a.scale for a in self.arrivals)
+        self._bounds.restore((a.norm, a.client) for a in self.arrivals)
 
     # Scheduler
 
@@ -224,7 +224,7 @@ class Server:
             if start is None:
                 continue  # the one before it exploded, and the start model is gone
             try:
-                update = check_model(reply, place, start.variables, self._bounds)
+                update = check_model(reply, place, task, start.variables, self._bounds)
             except BadReply as bad:
                 self._reject(task, bad, blame=blame)
                 blame = False
@@ -271,7 +271,7 @@ class Server:
         mixing = self.updater.mix(
             update.local, start.variables, task.version, task.client
         )
-        self._bounds.note(update.norm * update.scale)
+        self._bounds.note(update.norm, task.client)
         now = self._clock()
         with self._lock:
             self.coordinator.accept(task, now, mixing.alpha)

@@ -232,6 +232,17 @@ def test_every_model_of_a_reply_is_shortened_by_itself(tmp_path):
     assert (updates["scale"][~is_up][10:] == 1).all()
 
 
+def test_a_node_that_is_too_long_each_time_is_shortened_more_and_more(tmp_path):
+    replies = {5: good, 6: several("up"), 7: good}
+    _, updates, _ = serve(tmp_path, replies, 90, **{"clients-per-message": 1})
+    is_long = updates["norm"] > updates["norm"].min()
+    assert 10 < is_long.sum() < 60
+    length = (updates["scale"] * updates["norm"])[is_long]
+    least = 2 * updates["norm"].min() / 16
+    np.testing.assert_allclose(length[-5:], least, rtol=1e-6)
+    assert (updates["scale"][~is_long] == 1).all()
+
+
 def test_a_run_ends_in_the_middle_of_a_message(tmp_path):
     limits = {"max-in-flight": 1, "eval-every": 5}
     _, updates, lost = serve(tmp_path, {5: several(*["good"] * 3)}, 5, **limits)
