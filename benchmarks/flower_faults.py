@@ -2,17 +2,19 @@
 
     python scripts/flower_faults.py
 
-A SuperLink and six SuperNodes on this machine train on the handwritten digits. One of
-them sends, after a good reply, a model with NaNs, one of a wrong shape, an old reply
-again, one with too many bytes and one that is far away; one always fails; one takes
-tasks and never answers; one is killed while it works and comes back as another node.
+A SuperLink and six SuperNodes on this machine train on the handwritten digits, over TLS
+and with a key for every node. One of them sends, after a good reply, a model with NaNs,
+one of a wrong shape, an old reply again, one with too many bytes and one that is far
+away; one always fails; one takes tasks and never answers; one is killed while it works
+and comes back with its key; one holds two clients, which train for one message.
 
 Then the SuperLink is stopped in the middle of its work, as if its machine hung. The
 server must end by itself, in bounded time, with its state saved and its folder free.
-It goes on with a new SuperLink. Later both are killed, and it goes on from its last
-checkpoint. In the end there must be the number of updates that was asked for, each kind
-of harm must have been counted, and the simulator, which replays the arrivals, must get
-the same model.
+It goes on with a new SuperLink, for which all nodes have new numbers. Later both are
+killed, and it goes on from its last checkpoint. In the end there must be the number of
+updates that was asked for and six nodes, known by their keys; each kind of harm must
+have been counted once, as a banned node stays banned; and the simulator, which replays
+the arrivals, must get the same model.
 """
 
 import collections
@@ -30,6 +32,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from benchmarks.flower_keys import make_secrets
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.flower.replay import Replay, replay_run
 from fedasync_jax.storage import read_run
@@ -39,7 +44,9 @@ from fedasync_jax.storage.lock import find_writer
 _ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
 _NUM_NODES, _CHECKPOINT_EVERY = 6, 5
-_HOSTILE, _FAILING, _SILENT, _KILLED = 5, 4, 3, 0  # partitions
+_HOSTILE, _FAILING, _SILENT, _KILLED, _DOUBLE = 5, 4, 3, 0, 2  # partitions
+_SECOND, _NUM_PARTITIONS = 6, 7  # client of the node that holds two
+_PAUSE = 5.0  # seconds before a SuperNode that ended is started again
 _REPLIES = "replies='good+nan+shape+replay+oversized+large'"
 _HARM = ("not finite", "wrong shape", "wrong task", "too large", "update too large")
 _HANG_SECONDS = 20
@@ -88,21 +95,24 @@ class _Harness:
     def __init__(self, root: Path, flags: Flags):
         module = _load_local_net()
         self.begin, self.flags = time.monotonic(), flags
-        self.lock_seconds, self.hung_at = 0.0, 0
+        self.lock_seconds, self.hung_at, self.killed_at = 0.0, 0, 0
+        self.started: dict[int, float] = {}  # when each SuperNode was
         self.app = shutil.copytree(_ROOT / "benchmarks" / "flower_app", root / "app")
         self.run_dir = root / "run"
         superlink, *self.ports = module.free_ports(1 + _NUM_NODES)
         env = {"JAX_COMPILATION_CACHE_DIR": str(root / "compiled")}
-        self.net = module.LocalNet(superlink, root / "logs", root / "home", env)
+        self.secrets = make_secrets(root / "secrets", _NUM_NODES)
+        certificate = self.secrets.certificate
+        home, logs = root / "home", root / "logs"
+        self.net = module.LocalNet(superlink, logs, home, env, certificate)
 
     def play(self) -> None:
         """Do all the harm."""
         self.start_all()
         self.wait("3 updates", lambda: self.version() >= 3)
-        self.say("killing a SuperNode")
+        self.killed_at = self.version()
+        self.say("killing a SuperNode, which is started again")
         self.net.kill(self.net.nodes[f"node-{_KILLED}"])
-        time.sleep(3)
-        self.start_node(_KILLED)
         self.wait("each kind of harm", lambda: set(_HARM) <= self.causes().keys())
         self.wait("the lost node's task", lambda: "node left" in self.causes())
         self.wait("a silent node", lambda: "deadline" in self.causes())
@@ -129,6 +139,7 @@ class _Harness:
 
     def start_again(self, version: int) -> None:
         """Kill all that is there, start it again, and wait for a newer version."""
+        self.started.clear()  # these nodes stay away until all starts again
         for process in (self.net.superlink, self.client, *self.net.nodes.values()):
             self.net.kill(process)
         self.net.kill_rest()  # the server has a process group of its own
@@ -139,13 +150,21 @@ class _Harness:
 
     def start_all(self) -> None:
         """Start SuperLink, nodes and run."""
-        self.net.start_superlink()
+        self.net.start_superlink(
+            "--enable-supernode-auth",
+            *("--ssl-ca-certfile", str(self.secrets.certificate)),
+            *("--ssl-certfile", str(self.secrets.certificate)),
+            *("--ssl-keyfile", str(self.secrets.private_key)),
+        )
+        for key in self.secrets.node_keys:
+            self.net.register(key.with_suffix(".pub"))
         for number in range(_NUM_NODES):
             self.start_node(number)
         config = {
             "run-dir": str(self.run_dir),
             "num-updates": self.flags.num_updates,
-            "num-clients": _NUM_NODES,
+            "num-clients": _NUM_PARTITIONS,
+            "clients-per-message": 2,
             "eval-every": 1,
             "checkpoint-every": _CHECKPOINT_EVERY,
             "max-bad-replies": len(_HARM),
@@ -160,9 +179,23 @@ class _Harness:
             _FAILING: "replies='error'",
             _SILENT: "delay=100000",
         }
-        config = f"partition-id={number} num-partitions={_NUM_NODES}"
-        config = f"{config} {special.get(number, '')}".strip()
-        self.net.start_node(f"node-{number}", self.ports[number], config)
+        part = f"partition-id={number}"
+        if number == _DOUBLE:
+            part = f"partition-ids='{_DOUBLE} {_SECOND}'"
+        config = f"{part} num-partitions={_NUM_PARTITIONS} {special.get(number, '')}"
+        flags = "--auth-supernode-private-key", str(self.secrets.node_keys[number])
+        self.started[number] = time.monotonic()
+        self.net.start_node(f"node-{number}", self.ports[number], config, *flags)
+
+    def revive_nodes(self) -> None:
+        """Start SuperNodes that have ended, as a service manager does.
+
+        A SuperLink refuses a node that was killed until it has missed its heartbeats.
+        """
+        for number, started in self.started.items():
+            ended = self.net.nodes[f"node-{number}"].poll() is not None
+            if ended and time.monotonic() > started + _PAUSE:
+                self.start_node(number)
 
     def version(self) -> int:
         """Return the newest version that was evaluated."""
@@ -171,6 +204,11 @@ class _Harness:
     def causes(self) -> dict[str, int]:
         """Return how often each kind of harm was counted so far."""
         return self.last_row().get("causes", {})
+
+    def nodes(self) -> list[int]:
+        """Return Flower's first numbers of the nodes that the server has seen."""
+        with np.load(self.run_dir / "clients.npz") as clients:
+            return clients["node"].tolist()
 
     def last_row(self) -> dict[str, Any]:
         """Return the newest line of metrics."""
@@ -185,6 +223,7 @@ class _Harness:
           TimeoutError: if the time of the script is over.
         """
         while not is_there():
+            self.revive_nodes()
             if time.monotonic() > self.begin + self.flags.seconds:
                 raise TimeoutError(
                     f"{what} must be there within {self.flags.seconds:g} s, got "
@@ -200,7 +239,11 @@ class _Harness:
 def _find_problems(replay: Replay, harness: _Harness, flags: Flags) -> list[str]:
     """Return what is not as it must be, a line each."""
     updates, causes = replay.updates, harness.causes()
-    lines = [f"{cause} was never counted" for cause in _HARM if not causes.get(cause)]
+    lines = [
+        f"{cause} was counted {causes.get(cause, 0)} times"
+        for cause in _HARM
+        if causes.get(cause) != 1
+    ]
     if len(updates["client"]) != flags.num_updates:
         lines.append(f"{len(updates['client'])} updates, not {flags.num_updates}")
     if replay.difference > 1e-6:
@@ -208,6 +251,13 @@ def _find_problems(replay: Replay, harness: _Harness, flags: Flags) -> list[str]
     for partition, what in ((_FAILING, "always fails"), (_SILENT, "never answers")):
         if (updates["partition"] == partition).any():
             lines.append(f"the node that {what} was mixed")
+    for partition in (_DOUBLE, _SECOND):
+        if not (updates["partition"] == partition).any():
+            lines.append(f"client {partition} of the node with two was never mixed")
+    if not (updates["partition"][harness.killed_at + 1 :] == _KILLED).any():
+        lines.append("the node that was killed never came back")
+    if (count := len(harness.nodes())) != _NUM_NODES:
+        lines.append(f"{count} nodes, not {_NUM_NODES}: some were not recognized")
     if (updates["norm"] * updates["scale"]).max() > 10:
         lines.append("a model was mixed that is far away")
     if harness.lock_seconds > 3 * _HANG_SECONDS:

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 _CONNECTION = """[superlink.net]
 address = "127.0.0.1:{port}"
-insecure = true
+{security}
 """
 
 
@@ -44,6 +45,7 @@ class LocalNet:
         logs: Path,
         home: Path | None = None,
         env: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
     ):
         """Prepare a network.
 
@@ -52,11 +54,16 @@ class LocalNet:
           logs: folder for a log of every process.
           home: what Flower calls its home, made anew; default: that of this folder.
           env: to be added to the environment.
+          certificate: of the authority that signed the SuperLink's; None: without TLS.
         """
-        self.port, self._logs = port, logs
+        self.port, self._logs, self._certificate = port, logs, certificate
         if home is not None:
             home.mkdir(parents=True)
-            (home / "config.toml").write_text(_CONNECTION.format(port=port))
+            security = "insecure = true"
+            if certificate is not None:
+                security = f'root-certificates = "{certificate}"'
+            text = _CONNECTION.format(port=port, security=security)
+            (home / "config.toml").write_text(text)
         folder = str(Path(sys.executable).parent)  # of the commands of flwr
         self._mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.env = {
@@ -83,11 +90,14 @@ class LocalNet:
         flags = flags or ("--insecure",)
         command = ["flower-superlink", *address, *flags]
         self.superlink = self._start("superlink", command)
-        url = f"http://127.0.0.1:{self.port}/health"
+        url, context = f"http://127.0.0.1:{self.port}/health", None
+        if self._certificate is not None:
+            url = url.replace("http", "https", 1)
+            context = ssl.create_default_context(cafile=str(self._certificate))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(OSError):
-                with urllib.request.urlopen(url, timeout=1):
+                with urllib.request.urlopen(url, timeout=1, context=context):
                     return
             time.sleep(0.2)
         raise TimeoutError(f"the SuperLink must answer at {url}, which it does not")
@@ -99,12 +109,27 @@ class LocalNet:
           name: of its log.
           port: of its own, for its client processes.
           config: its node config, such as ``partition-id=0 num-partitions=4``.
-          *flags: others; default: ``--insecure``.
+          *flags: others, such as its key.
         """
         superlink = f"127.0.0.1:{self.port}"
         command = ["flower-supernode", "--superlink", superlink, "--port", str(port)]
-        command += ["--node-config", config, *(flags or ("--insecure",))]
+        command += ["--node-config", config, *flags]
+        if self._certificate is None:
+            command.append("--insecure")
+        else:
+            command += ["--root-certificates", str(self._certificate)]
         self.nodes[name] = self._start(name, command)
+
+    def register(self, public_key: Path) -> None:
+        """Let the node with a key join a SuperLink that asks for keys.
+
+        Raises:
+          subprocess.CalledProcessError: if the SuperLink refuses.
+        """
+        command = ["flwr", "supernode", "register", str(public_key), "net"]
+        process = self._start("register", command)
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
 
     def run_app(
         self, app: Path, config: Mapping[str, object]
