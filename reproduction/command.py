@@ -10,7 +10,6 @@ command to continue.
 
 import dataclasses
 import json
-import math
 import signal
 import sys
 import time
@@ -20,9 +19,13 @@ from typing import Any
 
 from rich.console import Console
 
-from fedasync_jax.cli.flags import fail, parse_flags
-from fedasync_jax.cli.plain_help import show_help
-from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.cli.flags import fail
+from fedasync_jax.cli.run_flags import (
+    RunFlags,
+    check_positive,
+    find_deadline,
+    start_command,
+)
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
 from reproduction import why
@@ -46,7 +49,7 @@ from reproduction.summary import tell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(RunFlags):
     """What is reproduced."""
 
     figure: tuple[str, ...] = ("all",)
@@ -67,16 +70,8 @@ class Flags:
     num_updates: int | None = None
     """Updates of every run, in place of those of the scale; it may grow later. Runs
     that another figure made longer stay longer."""
-    together: int | None = None
-    """Most runs that share a program (default: 8 on a CPU, else 64)."""
-    max_minutes: float | None = None
-    """Minutes after which it saves and stops, with exit code 3."""
     central: bool = True
     """Whether to train the network of CIFAR-10 centrally, too."""
-    run: bool = True
-    """Whether to run what is missing, or only to report what is below --out."""
-    compile_cache: bool = True
-    """Whether to keep compiled programs on the disk for the next command."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -92,18 +87,13 @@ class Flags:
             )
         if self.seeds == ():
             raise ValueError("seeds must be one or more, got none")
-        for name in ("num_updates", "together", "max_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+        super().__post_init__()
+        check_positive(self, "num_updates")
 
 
 def main() -> None:
     """Run what is missing, then tell what came of it."""
-    prepare_process()
-    show_help(Flags, "fedasync reproduce", __doc__ or "")
-    flags = parse_flags(Flags, "")
-    choose_compile_cache(flags.compile_cache)
+    flags = start_command(Flags, "fedasync reproduce", __doc__ or "")
     console = Console()
     scale, out = SCALES[flags.scale], flags.out / flags.scale
     if flags.run:
@@ -130,7 +120,7 @@ def _list_asked_cells(names: Collection[str], scale: Scale) -> list[Cell]:
 
 def _run_missing(flags: Flags, cells: list[Cell], out: Path, console: Console) -> None:
     """Run what is missing of curves; end the process when time is up."""
-    scale, begin = SCALES[flags.scale], time.monotonic()
+    scale, deadline = SCALES[flags.scale], find_deadline(flags.max_minutes)
     paths = {"cifar": flags.data_path, "text": flags.text_path}
     if flags.text_path is None and any(cell.data == "text" for cell in cells):
         what = "input.txt" if flags.scale == "small" else "train, valid and test .txt"
@@ -150,13 +140,12 @@ def _run_missing(flags: Flags, cells: list[Cell], out: Path, console: Console) -
         out,
         console,
         together=flags.together,
-        max_minutes=flags.max_minutes,
+        deadline=deadline,
     )
     images = [point for point, cell in points.items() if cell.data == "cifar"]
     if flags.central and images:
-        seconds = 60 * (flags.max_minutes or math.inf)
         longest = max(images, key=lambda point: point.settings.run.num_updates)
-        _train_centrally(longest.settings, out / "central", console, begin + seconds)
+        _train_centrally(longest.settings, out / "central", console, deadline)
 
 
 def _train_centrally(

@@ -9,9 +9,8 @@ page, on which nothing is typed.
 """
 
 import dataclasses
+import functools
 import json
-import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,13 @@ from benchmarks.fair.search import (
     list_search,
     make_try_point,
 )
-from fedasync_jax.cli.flags import fail, parse_flags
-from fedasync_jax.cli.plain_help import show_help
-from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.cli.flags import fail
+from fedasync_jax.cli.run_flags import (
+    RunFlags,
+    check_positive,
+    find_deadline,
+    start_command,
+)
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs.versions import describe_versions
@@ -42,7 +45,7 @@ _RESULTS = "fair_comparison.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(RunFlags):
     """What is compared, and where it is written."""
 
     out: Path = Path("runs/fair")
@@ -57,12 +60,8 @@ class Flags:
     """Seeds to choose settings with."""
     num_updates: int | None = None
     """Updates of every run, in place of those of the default job."""
-    run: bool = True
-    """Whether to run what is missing, or only to write the page from the JSON."""
-    max_minutes: float | None = None
-    """Minutes after which it saves and stops, with exit code 3."""
-    compile_cache: bool = True
-    """Whether to keep compiled programs on the disk for the next command."""
+    together: int | None = 16
+    """Most runs that share a program."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -82,25 +81,16 @@ class Flags:
         both = sorted(set(self.seeds) & set(self.tuning_seeds))
         if both:
             raise ValueError(f"seeds must be none of the tuning_seeds, got {both[0]}")
-        for name in ("num_updates", "max_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+        super().__post_init__()
+        check_positive(self, "num_updates")
 
 
 def main() -> None:
     """Search, report, write."""
-    prepare_process()
-    show_help(Flags, "python scripts/fair_comparison.py", __doc__ or "")
-    flags = parse_flags(Flags, "")
-    choose_compile_cache(flags.compile_cache)
-    console, begin = Console(highlight=False), time.monotonic()
-
-    def run(tries: Sequence[Try], where: str, **fields: Any) -> list[Record]:
-        minutes = (flags.max_minutes or math.inf) - (time.monotonic() - begin) / 60
-        return _run(flags, tries, where, console, minutes, **fields)
-
+    flags = start_command(Flags, "python scripts/fair_comparison.py", __doc__ or "")
+    console = Console(highlight=False)
     if flags.run:
+        run = functools.partial(_run, flags, console, find_deadline(flags.max_minutes))
         tried = list_search(flags.methods, flags.tuning_seeds)
         records = run(tried, "search", valid_share=VALID_SHARE)
         reports = list_reports(Search(records), flags.methods, flags.seeds)
@@ -120,10 +110,10 @@ def main() -> None:
 
 def _run(
     flags: Flags,
+    console: Console,
+    deadline: float,
     tries: Sequence[Try],
     where: str,
-    console: Console,
-    minutes: float,
     **fields: Any,
 ) -> list[Record]:
     """Run what is missing of it, and return what came of all."""
@@ -134,8 +124,13 @@ def _run(
         points = {one: make_try_point(one, out, **fields) for one in tries}
     except ValueError as error:
         fail(error)
-    limit = None if minutes == math.inf else max(minutes, 0.01)
-    run_all_points(list(points.values()), out, console, together=16, max_minutes=limit)
+    run_all_points(
+        list(points.values()),
+        out,
+        console,
+        together=flags.together,
+        deadline=deadline,
+    )
     return [
         read_try(one, point.path, is_search=is_search) for one, point in points.items()
     ]

@@ -24,6 +24,7 @@ from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.ray_flags import choose_cluster
+from fedasync_jax.cli.run_flags import check_positive
 from fedasync_jax.experiment.method_names import check_methods
 from fedasync_jax.jobs.cluster import ClusterChoice, open_cluster
 from fedasync_jax.jobs.cores import count_usable_cores
@@ -95,8 +96,7 @@ class LeaderboardFlags:
         if self.jobs is not None:
             check_value("jobs", Annotated[int, at_least(1)], self.jobs)
         self.choose_cluster()
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError(f"max_minutes must be > 0, got {self.max_minutes}")
+        check_positive(self, "max_minutes")
         if self.enter:
             check_methods(self.enter)
 

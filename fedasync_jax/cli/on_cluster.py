@@ -40,7 +40,7 @@ def run_on_cluster(
     choice: ClusterChoice,
     *,
     together: int | None = None,
-    max_minutes: float | None = None,
+    deadline: float = math.inf,
     compile_cache: bool = True,
     load: Sequence[str] = (),
 ) -> tuple[list[str], list[Path]]:
@@ -52,7 +52,8 @@ def run_on_cluster(
       console: to print on.
       choice: which cluster.
       together: runs in one task at most; default: 8 on CPUs, else 64.
-      max_minutes: after which all runs stop, with checkpoints; exit code 3.
+      deadline: when all runs stop, with checkpoints and exit code 3; see
+        ``run_flags.find_deadline``.
       compile_cache: whether workers keep compiled programs on their disks.
       load: files and modules with parts of one's own.
 
@@ -60,7 +61,6 @@ def run_on_cluster(
       Why some runs ended early, a line each, and the folders of runs that failed.
     """
     jax.config.update("jax_platforms", "cpu")
-    deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     with ending_in_a_line(console) as asked:
         left = sum(not is_finished(point) for point in points)
         lines = _ClusterLines(console, out, left)

@@ -36,15 +36,24 @@ def list_flags_of(record: type) -> list[Flag]:
     """Return the flags of a record, without its positional arguments."""
     hints = typing.get_type_hints(record, include_extras=True)
     texts = read_field_texts(record)
+    fields = {field.name: field for field in dataclasses.fields(record)}
     return [
-        _make_flag(field, hints[field.name], texts[field.name])
-        for field in dataclasses.fields(record)
-        if tyro.conf.Positional not in getattr(hints[field.name], "__metadata__", ())
+        _make_flag(fields[name], hints[name], text)
+        for name, text in texts.items()
+        if tyro.conf.Positional not in getattr(hints[name], "__metadata__", ())
     ]
 
 
 def read_field_texts(record: type) -> dict[str, str]:
-    """Return the docstring below every field, each on one line."""
+    """Return the docstring below every field, each on one line; those of bases last."""
+    texts: dict[str, str] = {}
+    for part in (p for p in record.__mro__ if dataclasses.is_dataclass(p)):
+        own = _read_own_texts(part)
+        texts |= {name: own[name] for name in own if name not in texts}
+    return texts
+
+
+def _read_own_texts(record: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(record)))
     (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef))
     return {

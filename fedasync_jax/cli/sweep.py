@@ -21,6 +21,7 @@ from fedasync_jax.cli.flag_list import SWEEP_FLAGS
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
 from fedasync_jax.cli.own_flags import parse_rest, read_start
 from fedasync_jax.cli.ray_flags import choose_cluster
+from fedasync_jax.cli.run_flags import find_deadline
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
@@ -50,7 +51,7 @@ class SweepCommand(NamedTuple):
       seeds: of every combination.
       out: folder of the sweep.
       together: see ``run_all_points``.
-      max_minutes: likewise.
+      max_minutes: after which all runs stop, with checkpoints; exit code 3.
       compile_cache: whether to keep compiled programs on the disk.
       cluster: where to run; None: in this process.
       load: files and modules with parts of one's own.
@@ -134,13 +135,11 @@ def _run(
     command: SweepCommand, points: Sequence[Point], console: Console
 ) -> tuple[list[str], list[Path]]:
     """Run the points; return why some ended early, and the folders of what failed."""
+    deadline = find_deadline(command.max_minutes)
     if command.cluster is None:
+        together, out = command.together, command.out
         diverged = run_all_points(
-            points,
-            command.out,
-            console,
-            together=command.together,
-            max_minutes=command.max_minutes,
+            points, out, console, together=together, deadline=deadline
         )
         return diverged, []
     from fedasync_jax.cli.on_cluster import run_on_cluster
@@ -151,7 +150,7 @@ def _run(
         console,
         command.cluster,
         together=command.together,
-        max_minutes=command.max_minutes,
+        deadline=deadline,
         compile_cache=command.compile_cache,
         load=command.load,
     )

@@ -33,7 +33,7 @@ def run_all_points(
     console: Console,
     *,
     together: int | None = None,
-    max_minutes: float | None = None,
+    deadline: float = math.inf,
 ) -> list[str]:
     """Run what is not finished; end the process when it is to stop, or at an error.
 
@@ -44,12 +44,12 @@ def run_all_points(
       out: folder of all.
       console: to print on.
       together: runs in one program at most; default: 8 on a CPU, else 64.
-      max_minutes: after which all runs stop, with checkpoints; exit code 3.
+      deadline: when all runs stop, with checkpoints and exit code 3; see
+        ``run_flags.find_deadline``.
 
     Returns:
       Why some runs ended early, a line each.
     """
-    deadline = time.monotonic() + 60 * (max_minutes or math.inf)
     lines, diverged = _Lines(console), []
     with ending_in_a_line(console) as asked:
         devices = jax.devices()

@@ -12,17 +12,19 @@ continue. The page is made from the results file alone; --no-run writes it anew.
 
 import dataclasses
 import json
-import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from fedasync_jax.cli.flags import fail, parse_flags
-from fedasync_jax.cli.plain_help import show_help
-from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.cli.flags import fail
+from fedasync_jax.cli.run_flags import (
+    RunFlags,
+    check_positive,
+    find_deadline,
+    start_command,
+)
 from fedasync_jax.cli.together import run_all_points
 from fedasync_jax.jobs.sweep import Point
 from reproduction.beside.methods import SEEDS, TUNING_SEEDS
@@ -41,7 +43,7 @@ _FOLDER = Path("reproduction/beside")  # of the documentation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(RunFlags):
     """What is run, and where it is written."""
 
     out: Path = Path("runs/beside")
@@ -56,23 +58,13 @@ class Flags:
     """Seeds to report."""
     tuning_seeds: tuple[int, ...] = TUNING_SEEDS
     """Seeds to choose settings by."""
-    together: int | None = None
-    """Most runs that share a program (default: 8 on a CPU, else 64)."""
-    max_minutes: float | None = None
-    """Minutes after which it saves and stops, with exit code 3."""
     published: bool = True
     """Whether to run the settings whose results others published."""
-    run: bool = True
-    """Whether to run what is missing, or only to write the page of the results."""
-    compile_cache: bool = True
-    """Whether to keep compiled programs on the disk for the next command."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name in ("num_updates", "num_tuning_updates", "together", "max_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
+        super().__post_init__()
+        check_positive(self, "num_updates", "num_tuning_updates")
         for name in ("seeds", "tuning_seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must be one or more, got none")
@@ -90,10 +82,7 @@ class Flags:
 
 def main() -> None:
     """Run what is missing, then write what came of it."""
-    prepare_process()
-    show_help(Flags, "beside_others.py", __doc__ or "")
-    flags = parse_flags(Flags, "")
-    choose_compile_cache(flags.compile_cache)
+    flags = start_command(Flags, "python scripts/beside_others.py", __doc__ or "")
     console = Console()
     folder = flags.docs / _FOLDER
     path = folder / "results.json"
@@ -116,17 +105,10 @@ def main() -> None:
 def _run(flags: Flags, console: Console) -> dict[str, Any]:
     """Run what is missing; end the process when time is up."""
     size, out = flags.size, flags.out
-    end = time.monotonic() + 60 * (flags.max_minutes or math.inf)
+    deadline = find_deadline(flags.max_minutes)
 
     def run_all(points: Sequence[Point]) -> None:
-        left = (end - time.monotonic()) / 60
-        run_all_points(
-            points,
-            out,
-            console,
-            together=flags.together,
-            max_minutes=None if math.isinf(left) else max(left, 1e-6),
-        )
+        run_all_points(points, out, console, together=flags.together, deadline=deadline)
 
     tuning = list_tuning(size, out)
     run_all([run.point for run in tuning])

@@ -34,6 +34,22 @@ def test_fields_become_flags():
     assert (second.word, second.metavar) == ("--[no-]second", "")
 
 
+@dataclasses.dataclass
+class More(Some):
+    """A record with fields of its own."""
+
+    third: float = 0.5
+    """Something else."""
+    first: int = 4
+    """Another number."""
+
+
+def test_own_fields_come_before_those_of_bases_and_in_their_place():
+    flags = list_flags_of(More)
+    assert [flag.word for flag in flags] == ["--third", "--first", "--[no-]second"]
+    assert flags[1].help == "Another number." and flags[1].default == "4"
+
+
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_every_field_has_a_sentence(record):
     texts = read_field_texts(record)
