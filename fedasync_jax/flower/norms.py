@@ -6,7 +6,8 @@ with one longer than r M is bad. Blame is measured by what was ever usual: late 
 a node with new data makes steps as long as all did at the beginning, and may.
 
 A node whose updates are too long again and again counts for less: each longer than c m
-halves what its next are shortened to, down to a sixteenth, and each other doubles it.
+and 2 m halves what its next are shortened to, down to a sixteenth, and each other
+doubles it again.
 
 Before the first few updates both bounds are those of ||x_0||, with c = 1: no honest
 task throws away more than all there is. Of a model of zeros, sqrt(n) is in its place, n
@@ -29,7 +30,7 @@ from fedasync_jax.flower.arrays import BadReply
 from fedasync_jax.flower.limits import Limits
 
 _NEWEST = 100  # updates whose median counts
-_MOST_HALVINGS = 4
+_MOST_HALVINGS, _LONG = 4, 2.0  # medians: half of all updates are longer than one
 _FEW = 5  # before so many there is no median
 
 
@@ -86,7 +87,8 @@ class NormBounds:
         moves the median by more than his part.
         """
         if self._median:
-            halvings = self._halvings[client] + (1 if norm > self._usual else -1)
+            is_long = norm > max(self._usual, _LONG * self._median)
+            halvings = self._halvings[client] + (1 if is_long else -1)
             self._halvings[client] = min(max(halvings, 0), _MOST_HALVINGS)
         self._norms.append(min(norm, self._usual))
         if len(self._norms) >= _FEW:

@@ -105,6 +105,15 @@ def test_each_update_that_is_short_enough_doubles_it_again():
     assert bounds.shorten(4.0, NODE) == 1 / 2
 
 
+def test_an_update_below_two_medians_is_shortened_but_not_long():
+    bounds = make([1.0] * 50, clip_norm_ratio=1.0)
+    for norm in (2.0, 2.0, 2.0):
+        bounds.note(norm, NODE)
+    assert bounds.shorten(2.0, NODE) == 1 / 2
+    bounds.note(2.1, NODE)
+    assert bounds.shorten(2.0, NODE) == 1 / 4
+
+
 def test_nobody_is_judged_before_there_is_a_median():
     bounds = make([20.0] * 4)
     bounds.note(20.0, NODE)

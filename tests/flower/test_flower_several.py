@@ -235,11 +235,11 @@ def test_every_model_of_a_reply_is_shortened_by_itself(tmp_path):
 def test_a_node_that_is_too_long_each_time_is_shortened_more_and_more(tmp_path):
     replies = {5: good, 6: several("up"), 7: good}
     _, updates, _ = serve(tmp_path, replies, 90, **{"clients-per-message": 1})
-    is_long = updates["norm"] > updates["norm"].min()
+    is_long = updates["norm"] > 2 * updates["norm"].min()
     assert 10 < is_long.sum() < 60
     length = (updates["scale"] * updates["norm"])[is_long]
     least = 2 * updates["norm"].min() / 16
-    np.testing.assert_allclose(length[-5:], least, rtol=1e-6)
+    np.testing.assert_allclose(length[-5:], least, rtol=1e-5)
     assert (updates["scale"][~is_long] == 1).all()
 
 
