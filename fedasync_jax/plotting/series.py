@@ -44,8 +44,8 @@ def choose_limits(
     room = (high - low) / 4
     if not 0 < high - low < _LITTLE * (values.max() - values.min()):
         return None
-    limits = np.array([low - room, high + room])
-    bottom, top = np.clip(limits, values.min(), values.max() + room / 8)
+    limits, edge = np.array([low - room, high + room]), room / 8
+    bottom, top = np.clip(limits, values.min() - edge, values.max() + edge)
     return tuple(np.exp([bottom, top]).tolist()) if is_log else (bottom, top)
 
 
