@@ -1,7 +1,6 @@
 """Flags that are read before the settings: where these start from, and what is done."""
 
 import argparse
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from fedasync_jax.cli.help import format_help, format_names
 from fedasync_jax.cli.own_parts import load_parts
 from fedasync_jax.experiment.presets import FLEETS, PRESETS, make_settings
 from fedasync_jax.experiment.settings import Settings, name_parts
+from fedasync_jax.parts.nearest import name_nearest
 
 _STARTS = ("preset", "fleet")
 _MAY_BE_BARE = (*_STARTS, "resume", "summary")  # what they may be is told below
@@ -139,7 +139,7 @@ def read_settings_file(path: str) -> dict[str, Any]:
         if name not in known:
             raise ValueError(
                 f"config must have names of settings, got {name!r} in {path}"
-                f"{_nearest(name, known)}"
+                f"{name_nearest(name, known)}"
             )
     return settings
 
@@ -151,13 +151,8 @@ def refuse_unknown(args: Sequence[str], own: Sequence[Flag]) -> None:
         flag = word.split("=")[0]
         name = flag[2:].replace("-", "_")
         if flag.startswith("--") and name and name not in known:
-            near = _nearest(name, known, lambda one: f"--{one.replace('_', '-')}")
+            near = name_nearest(name, known, lambda one: f"--{one.replace('_', '-')}")
             fail(f"flags must be those that --help-all lists, got {flag}{near}")
-
-
-def _nearest(name: str, known: Sequence[str], show: Any = str) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    return f" (nearest: {', '.join(map(show, near))})" if near else ""
 
 
 def _print_help(

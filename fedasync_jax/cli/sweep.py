@@ -30,6 +30,7 @@ from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.jobs.cluster import ClusterChoice
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
+from fedasync_jax.parts.nearest import name_nearest
 from fedasync_jax.storage.ownership import check_owned, has_runs
 from fedasync_jax.storage.run_folder import Row
 
@@ -225,14 +226,15 @@ def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
     """Return the name of a setting and the words of its values."""
     flag, _, values = text.partition("=")
     name = flag.strip("-").replace("-", "_")
-    if name not in name_parts() or name in _NOT_SWEPT or not values:
+    known = [one for one in name_parts() if one not in _NOT_SWEPT]
+    if name not in known or not values:
+        near = "" if name in known else name_nearest(name, known)
         raise ValueError(
             "grid must be NAME=VALUE,VALUE with the name of a setting other than "
-            f"{' and '.join(_NOT_SWEPT)}, got {text}"
+            f"{' and '.join(_NOT_SWEPT)}, got {text}{near}"
         )
     is_list = isinstance(settings[name], tuple)
-    split = _split_values(values)
-    return name, [value.split("+") if is_list else [value] for value in split]
+    return name, [v.split("+") if is_list else [v] for v in _split_values(values)]
 
 
 def _split_values(values: str) -> list[str]:

@@ -5,7 +5,6 @@ baseline, and what of its settings is not the default. A rule or a staleness fun
 that is entered in its registry is a method at once; ``methods`` makes them.
 """
 
-import difflib
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -20,6 +19,7 @@ from fedasync_jax.mixing.rules import (
 )
 from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.parts.bounds import check_value, one_of
+from fedasync_jax.parts.nearest import name_nearest
 from fedasync_jax.parts.registry import read_value
 
 
@@ -107,7 +107,7 @@ def parse_method(line: str) -> MethodLine:
     for setting, text in texts.items():
         if setting not in hints:
             takes = ", ".join(hints) or "no settings"
-            near = _nearest(setting, hints)
+            near = name_nearest(setting, hints)
             raise ValueError(f"methods: {name} takes {takes}, got {setting}{near}")
         given[setting] = read_value(f"{name}: {setting}", hints[setting], text)
     return MethodLine(name, method, given)
@@ -163,7 +163,7 @@ def _find(name: str) -> AsyncMethod | None:
     if "." in name:
         return _run_plainly(name, find_own_rule(name))
     known = [*methods, *BASELINES]
-    near = _nearest(name, known)
+    near = name_nearest(name, known)
     what = "rules or baselines" if near else f"one of {', '.join(known)}"
     raise ValueError(f"methods must be {what}, got {name!r}{near}")
 
@@ -194,11 +194,6 @@ def _list_hints(method: AsyncMethod) -> dict[str, Any]:
 def find_factory(rule: str) -> Any:
     """Return the factory of a rule by its name or import path."""
     return RULES[rule] if rule in RULES else find_own_rule(rule)
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 class _Names(Collection[str]):

@@ -151,6 +151,7 @@ def test_the_same_command_runs_nothing_twice(swept):
         (["--max-minutes", "-1"], ["max_minutes", "> 0", "-1"]),
         (["--preset", "cifar"], ["preset", "cifar"]),
         (["--bogus"], ["--bogus"]),
+        (["--grid", "alpah=1,2"], ["grid", "alpah=1,2 (nearest: alpha)"]),
         (["--seed", "3"], ["seed must not be given", "--seeds"]),
         (["--run-dir=here"], ["run_dir must not be given", "--out"]),
     ],

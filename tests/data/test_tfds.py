@@ -329,8 +329,8 @@ def test_preparing_without_the_extra_names_it(tmp_path, monkeypatch, missing, na
     for name in missing:
         monkeypatch.setitem(sys.modules, name, None)
     with _fails(
-        f"cifar10: nothing prepared in {tmp_path}; preparing it needs the extra "
-        f"'tfds-prepare' ({names} not installed), or {_INSTEAD}"
+        f"cifar10: {_INSTEAD}; or install the extra 'tfds-prepare' ({names}), which "
+        f"prepares it in {tmp_path}"
     ):
         fetch_cifar10(tmp_path)
 

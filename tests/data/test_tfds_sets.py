@@ -230,7 +230,7 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError) as error:
         load_tfds("cifar100", tmp_path)
-    assert "preparing it needs the extra 'tfds-prepare'" in str(error.value)
+    assert "or install the extra 'tfds-prepare'" in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b/c", "Caps", "a b"])

@@ -122,9 +122,8 @@ def _require_packages(wanted: Wanted, folder: Path) -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"{wanted.called}: nothing prepared in {folder}; preparing it needs the "
-            f"extra 'tfds-prepare' ({' and '.join(missing)} not installed), or "
-            f"{wanted.instead}"
+            f"{wanted.called}: {wanted.instead}; or install the extra 'tfds-prepare' "
+            f"({' and '.join(missing)}), which prepares it in {folder}"
         )
 
 
