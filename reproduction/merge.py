@@ -25,7 +25,9 @@ def merge_results(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
     return {
         "scale": new["scale"],
         "versions": _unite(known["versions"], new["versions"]),
-        "settings": {**known["settings"], **new["settings"]},
+        # Those of a data set are those of its first run, which is a known one.
+        "settings": known["settings"]
+        | {k: v for k, v in new["settings"].items() if k not in known["settings"]},
         "pieces": _unite(known["pieces"], new["pieces"]),
         "runs": list(records.values()),
         "central": new.get("central") or known.get("central"),

@@ -250,7 +250,8 @@ def test_every_run_is_in_the_results(results):
 
 def _part(results, *seeds, **changes):
     runs = [run for run in results["runs"] if run["seed"] in seeds]
-    return {**results, "runs": runs, **changes}
+    settings = {"cifar": {**results["settings"]["cifar"], "seed": seeds[0]}}
+    return {**results, "runs": runs, "settings": settings, **changes}
 
 
 def test_seeds_are_added_to_those_that_are_there(results):
