@@ -2,17 +2,18 @@
 
     python scripts/flower_faults.py
 
-A SuperLink and six SuperNodes on this machine train on the handwritten digits, over TLS
-and with a key for every node. One of them sends, after a good reply, a model with NaNs,
-one of a wrong shape, an old reply again, one with too many bytes and one that is far
-away; one always fails; one takes tasks and never answers; one is killed while it works
-and comes back with its key; one holds two clients, which train for one message.
+A SuperLink and seven SuperNodes on this machine train on the handwritten digits, over
+TLS and with a key for every node. One of them sends, after a good reply, a model with
+NaNs, one of a wrong shape, an old reply again, one with too many bytes and one that is
+far away; one always fails; one takes tasks and never answers; one is so slow that its
+first reply is late; one is killed while it works and comes back with its key; one holds
+two clients, which train for one message.
 
 Then the SuperLink is stopped in the middle of its work, as if its machine hung. The
 server must end by itself, in bounded time, with its state saved and its folder free.
 It goes on with a new SuperLink, for which all nodes have new numbers. Later both are
 killed, and it goes on from its last checkpoint. In the end there must be the number of
-updates that was asked for and six nodes, known by their keys; each kind of harm must
+updates that was asked for and seven nodes, known by their keys; each kind of harm must
 have been counted once, as a banned node stays banned; and the simulator, which replays
 the arrivals, must get the same model.
 """
@@ -43,9 +44,9 @@ from fedasync_jax.storage.lock import find_writer
 
 _ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
-_NUM_NODES, _CHECKPOINT_EVERY = 6, 5
-_HOSTILE, _FAILING, _SILENT, _KILLED, _DOUBLE = 5, 4, 3, 0, 2  # partitions
-_SECOND, _NUM_PARTITIONS = 6, 7  # client of the node that holds two
+_NUM_NODES, _CHECKPOINT_EVERY = 7, 5
+_LATE, _HOSTILE, _FAILING, _SILENT, _KILLED, _DOUBLE = 6, 5, 4, 3, 0, 2  # partitions
+_SECOND, _NUM_PARTITIONS = 7, 8  # client of the node that holds two
 _PAUSE = 5.0  # seconds before a SuperNode that ended is started again
 _REPLIES = "replies='good+nan+shape+replay+oversized+large'"
 _HARM = ("not finite", "wrong shape", "wrong task", "too large", "update too large")
@@ -116,6 +117,7 @@ class _Harness:
         self.wait("each kind of harm", lambda: set(_HARM) <= self.causes().keys())
         self.wait("the lost node's task", lambda: "node left" in self.causes())
         self.wait("a silent node", lambda: "deadline" in self.causes())
+        self.wait("a late reply", lambda: "late" in self.causes())
         self.hang()
         saved = self.version() + _CHECKPOINT_EVERY  # with these counts
         self.wait("the next checkpoint", lambda: self.version() > saved)
@@ -178,6 +180,7 @@ class _Harness:
             _HOSTILE: _REPLIES,
             _FAILING: "replies='error'",
             _SILENT: "delay=100000",
+            _LATE: "delay=45",
         }
         part = f"partition-id={number}"
         if number == _DOUBLE:
