@@ -57,7 +57,7 @@ _HANG_SECONDS = 20
 class Flags:
     """How long it lasts."""
 
-    num_updates: int = 40
+    num_updates: int = 90
     """Updates of the run."""
     seconds: float = 1500.0
     """After these the script gives up."""
