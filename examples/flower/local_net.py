@@ -90,10 +90,11 @@ class LocalNet:
         flags = flags or ("--insecure",)
         command = ["flower-superlink", *address, *flags]
         self.superlink = self._start("superlink", command)
-        url, context = f"http://127.0.0.1:{self.port}/health", None
+        scheme, context = "http", None
         if self._certificate is not None:
-            url = url.replace("http", "https", 1)
+            scheme = "https"
             context = ssl.create_default_context(cafile=str(self._certificate))
+        url = f"{scheme}://127.0.0.1:{self.port}/health"
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(OSError):

@@ -30,8 +30,9 @@ from fedasync_jax.flower.arrays import BadReply
 from fedasync_jax.flower.limits import Limits
 
 _NEWEST = 100  # updates whose median counts
-_MOST_HALVINGS, _LONG = 4, 2.0  # medians: half of all updates are longer than one
 _FEW = 5  # before so many there is no median
+_LONG = 2.0  # medians; half of all updates are longer than one
+_MOST_HALVINGS = 4
 
 
 class NormBounds:
