@@ -51,6 +51,7 @@ _PAUSE = 5.0  # seconds before a SuperNode that ended is started again
 _REPLIES = "replies='good+nan+shape+replay+oversized+large'"
 _HARM = ("not finite", "wrong shape", "wrong task", "too large", "update too large")
 _HANG_SECONDS = 20
+_DEADLINE = 60  # seconds; as long as the first tasks of honest nodes may take
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,8 +125,7 @@ class _Harness:
         before = self.version()
         self.say(f"killing SuperLink and server at version {before}")
         self.start_again(before)
-        summary = self.run_dir / "summary.json"
-        self.wait("the end of the run", summary.is_file)
+        self.wait("the end of the run", self.has_ended)
         self.say("the run has ended")
 
     def hang(self) -> None:
@@ -171,6 +171,7 @@ class _Harness:
             "checkpoint-every": _CHECKPOINT_EVERY,
             "max-bad-replies": len(_HARM),
             "hang-seconds": _HANG_SECONDS,
+            "deadline": float(_DEADLINE),
         }
         self.client = self.net.run_app(self.app, config)
 
@@ -180,7 +181,7 @@ class _Harness:
             _HOSTILE: _REPLIES,
             _FAILING: "replies='error'",
             _SILENT: "delay=100000",
-            _LATE: "delay=45",
+            _LATE: f"delay={_DEADLINE + 15}",
         }
         part = f"partition-id={number}"
         if number == _DOUBLE:
@@ -199,6 +200,10 @@ class _Harness:
             ended = self.net.nodes[f"node-{number}"].poll() is not None
             if ended and time.monotonic() > started + _PAUSE:
                 self.start_node(number)
+
+    def has_ended(self) -> bool:
+        """Return whether the run has made its last update."""
+        return (self.run_dir / "summary.json").is_file()
 
     def version(self) -> int:
         """Return the newest version that was evaluated."""
@@ -224,9 +229,15 @@ class _Harness:
 
         Raises:
           TimeoutError: if the time of the script is over.
+          ValueError: if the run ends before.
         """
         while not is_there():
             self.revive_nodes()
+            if self.has_ended() and not is_there():
+                raise ValueError(
+                    f"{what} must be there before the run ends, got {self.causes()}; "
+                    f"num_updates must be > {self.flags.num_updates}"
+                )
             if time.monotonic() > self.begin + self.flags.seconds:
                 raise TimeoutError(
                     f"{what} must be there within {self.flags.seconds:g} s, got "
