@@ -104,7 +104,7 @@ def make_fused_loop(
         start = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (width, *leaf.shape)), variables
         )
-        return jax.lax.fori_loop(0, num_turns, turn, (start, jnp.zeros(width)))[0]
+        return jax.lax.fori_loop(0, num_turns, turn, (start, jnp.zeros(width)))
 
     split = PartitionSpec(axis)
     train = jax.jit(_spread(train_on_device, mesh, PartitionSpec(), split))

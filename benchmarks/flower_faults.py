@@ -74,6 +74,7 @@ def main() -> None:
     """Run, harm, count; exit code 1 if anything is not as it must be."""
     flags = parse_flags(Flags, __doc__ or "")
     root = Path(tempfile.mkdtemp(prefix="flower-faults-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process may stay
     harness = _Harness(root, flags)
     try:
         harness.play()
