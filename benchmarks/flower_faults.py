@@ -20,7 +20,6 @@ the arrivals, must get the same model.
 
 import collections
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -30,19 +29,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from benchmarks.flower_keys import make_secrets
+from benchmarks.flower_net import APP, load_local_net
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.flower.replay import Replay, replay_run
 from fedasync_jax.storage import read_run
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.lock import find_writer
 
-_ROOT = Path(__file__).parents[1]
 _METHOD = "FedAsync polynomial(0.5)"
 _NUM_NODES, _CHECKPOINT_EVERY = 7, 5
 _LATE, _HOSTILE, _FAILING, _SILENT, _KILLED, _DOUBLE = 6, 5, 4, 3, 0, 2  # partitions
@@ -96,11 +94,11 @@ class _Harness:
     """The network, and what is done to it."""
 
     def __init__(self, root: Path, flags: Flags):
-        module = _load_local_net()
+        module = load_local_net()
         self.begin, self.flags = time.monotonic(), flags
         self.lock_seconds, self.hung_at, self.killed_at = 0.0, 0, 0
         self.started: dict[int, float] = {}  # when each SuperNode was
-        self.app = shutil.copytree(_ROOT / "benchmarks" / "flower_app", root / "app")
+        self.app = shutil.copytree(APP, root / "app")
         self.run_dir = root / "run"
         superlink, *self.ports = module.free_ports(1 + _NUM_NODES)
         env = {"JAX_COMPILATION_CACHE_DIR": str(root / "compiled")}
@@ -296,16 +294,6 @@ def _print_story(replay: Replay, harness: _Harness) -> None:
     print(f"{len(partitions) / seconds:.2f} updates/s, staleness", end=" ")
     print(f"{replay.updates['staleness'].mean():.1f} in the mean")
     print(f"the simulator's replay differs by {replay.difference:.1e} at most")
-
-
-def _load_local_net() -> ModuleType:
-    path = _ROOT / "examples" / "flower" / "local_net.py"
-    spec = importlib.util.spec_from_file_location("local_net", path)
-    if spec is None or spec.loader is None:
-        fail(f"{path} must be a module, which it is not")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

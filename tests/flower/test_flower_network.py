@@ -1,23 +1,20 @@
 """FedAsync over a real network: a SuperLink and four SuperNodes on this machine."""
 
-import importlib.util
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from benchmarks.flower_net import APP, load_local_net
 from fedasync_jax.flower.replay import replay_run
 from fedasync_jax.mixing import staleness
 from fedasync_jax.storage import read_run, run_folder
 
 pytest.importorskip("flwr")
 
-ROOT = Path(__file__).parents[2]
-APP = ROOT / "benchmarks" / "flower_app"
 METHOD = "FedAsync polynomial(0.5)"
 NUM_UPDATES, NUM_NODES = 20, 4
 CONFIG = {
@@ -32,20 +29,11 @@ SECONDS = 420  # hard limit of the whole run
 DELAYS = (0, 0, 1, 4)
 
 
-def _load_local_net():
-    path = ROOT / "examples" / "flower" / "local_net.py"
-    spec = importlib.util.spec_from_file_location("local_net", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run to the end; return the run folder."""
     root = tmp_path_factory.mktemp("flower")
-    local_net = _load_local_net()
+    local_net = load_local_net()
     superlink, *ports = local_net.free_ports(1 + NUM_NODES)
     env = {
         "JAX_PLATFORMS": "cpu",

@@ -1,0 +1,139 @@
+"""Count what silent nodes cost in a real network, with default limits and without.
+
+    python scripts/flower_silence.py
+
+A SuperLink and some SuperNodes on this machine train on the handwritten digits, as many
+tasks in flight as there are honest nodes; the others take tasks and never answer. Each
+run is stopped after a while. It is ``scripts/flower_attacks.py`` with real processes,
+and smaller: honest nodes wait for most of a task, so that the cores are not what
+limits them.
+"""
+
+import dataclasses
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.flower_attacks import DEADLINES_ALONE
+from benchmarks.flower_net import APP, load_local_net
+from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.flower.limits import Limits
+
+_START_SECONDS = 120  # until the first update
+_LIMITS = ("deadline", "min-deadline", "back-off", "max-back-off")  # the app has others
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the network is."""
+
+    honest: int = 4
+    """Nodes that answer."""
+    silent: int = 4
+    """Nodes that take tasks and never answer."""
+    delay: float = 8.0
+    """Seconds that an honest node waits in every task."""
+    seconds: float = 300.0
+    """Of every run, from its first update on."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("honest", "silent", "delay", "seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+
+
+def main() -> None:
+    """Run without silent nodes, then with them, and print."""
+    flags = parse_flags(Flags, __doc__ or "")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process may stay
+    table = Table(title=f"{flags.honest} honest SuperNodes, {flags.seconds:g} s")
+    for name in ("silent", "limits", "updates", "share", "longest pause"):
+        table.add_column(name, justify="left" if name == "limits" else "right")
+    undisturbed = 0
+    cases = (
+        (0, "default", {}),
+        (flags.silent, "deadlines", DEADLINES_ALONE),
+        (flags.silent, "default", {}),
+    )
+    for num_silent, name, limits in cases:
+        try:
+            times = measure(flags, num_silent, limits)
+        except TimeoutError as error:
+            fail(error)
+        undisturbed = undisturbed or len(times)
+        pauses = np.diff([0.0, *times, flags.seconds])
+        table.add_row(
+            str(num_silent),
+            name,
+            str(len(times)),
+            f"{len(times) / undisturbed:.0%}",
+            f"{pauses.max():.0f} s",
+        )
+    Console().print(table)
+
+
+def measure(flags: Flags, num_silent: int, limits: Mapping[str, object]) -> list[float]:
+    """Run a network; return when its updates came, in seconds after the first one.
+
+    Raises:
+      TimeoutError: if there is no first update; the logs are kept.
+    """
+    root = Path(tempfile.mkdtemp(prefix="flower-silence-"))
+    num_nodes = flags.honest + num_silent
+    module = load_local_net()
+    superlink, *ports = module.free_ports(1 + num_nodes)
+    env = {"JAX_COMPILATION_CACHE_DIR": str(root / "compiled")}
+    net = module.LocalNet(superlink, root / "logs", root / "home", env)
+    config = {
+        "run-dir": str(root / "run"),
+        "num-updates": 10**6,
+        "num-clients": num_nodes,
+        "max-in-flight": flags.honest,
+        "eval-every": 1,
+        **{name: getattr(Limits(), name.replace("-", "_")) for name in _LIMITS},
+        **limits,
+    }
+    try:
+        net.start_superlink()
+        for number, port in enumerate(ports):
+            delay = flags.delay if number < flags.honest else 1e5
+            part = f"partition-id={number} num-partitions={num_nodes}"
+            net.start_node(f"node-{number}", port, f"{part} delay={delay}")
+        net.run_app(shutil.copytree(APP, root / "app"), config)
+        metrics = root / "run" / "metrics.jsonl"
+        until = time.monotonic() + _START_SECONDS
+        while not (rows := _read_rows(metrics)):
+            if time.monotonic() > until:
+                raise TimeoutError(
+                    f"an update must be there within {_START_SECONDS} s, got none; "
+                    f"logs: {root / 'logs'}"
+                )
+            time.sleep(0.5)
+        first = rows[0]["virtual_time"]
+        time.sleep(flags.seconds)
+        times = [row["virtual_time"] - first for row in _read_rows(metrics)]
+    finally:
+        net.stop()
+    shutil.rmtree(root)
+    return [seconds for seconds in times if seconds <= flags.seconds]
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return what is known of every update so far."""
+    text = path.read_text() if path.is_file() else ""
+    rows = [json.loads(line) for line in text.splitlines(keepends=True) if "\n" in line]
+    return [row for row in rows if row["version"]]
+
+
+if __name__ == "__main__":
+    main()
