@@ -57,9 +57,10 @@ def main() -> None:
     flags = parse_flags(Flags, __doc__ or "")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no process may stay
     table = Table(title=f"{flags.honest} honest SuperNodes, {flags.seconds:g} s")
-    for name in ("silent", "limits", "updates", "share", "longest pause"):
+    columns = "silent", "limits", "updates", "share", "of the second half"
+    for name in (*columns, "longest pause"):
         table.add_column(name, justify="left" if name == "limits" else "right")
-    undisturbed = 0
+    undisturbed = None
     cases = (
         (0, "default", {}),
         (flags.silent, "deadlines", DEADLINES_ALONE),
@@ -70,15 +71,12 @@ def main() -> None:
             times = measure(flags, num_silent, limits)
         except TimeoutError as error:
             fail(error)
-        undisturbed = undisturbed or len(times)
-        pauses = np.diff([0.0, *times, flags.seconds])
-        table.add_row(
-            str(num_silent),
-            name,
-            str(len(times)),
-            f"{len(times) / undisturbed:.0%}",
-            f"{pauses.max():.0f} s",
-        )
+        late = [seconds for seconds in times if seconds > flags.seconds / 2]
+        counts = np.array([len(times), len(late)])
+        undisturbed = counts if undisturbed is None else undisturbed
+        shares = [f"{share:.0%}" for share in counts / undisturbed]
+        pause = np.diff([0.0, *times, flags.seconds]).max()
+        table.add_row(str(num_silent), name, str(len(times)), *shares, f"{pause:.0f} s")
     Console().print(table)
 
 

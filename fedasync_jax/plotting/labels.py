@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedasync_jax.plotting.looks import count_upwards, percent
+from fedasync_jax.plotting.looks import count_upwards, draw_boxes, percent
 
 # Tol's muted colours, told apart by colour-blind readers; hatched from the eleventh on.
 _COLORS = (
@@ -20,6 +20,7 @@ _COLORS = (
     "#AA4499",
     "#BBBBBB",
 )
+_WIDTH = 0.85  # of a bar
 _MAX_CLIENTS = 50
 _MAX_COLORED = 2 * len(_COLORS)
 
@@ -57,20 +58,20 @@ def order_clients(label_counts: np.ndarray) -> np.ndarray:
 
 def _draw_bars(ax: Axes, label_counts: np.ndarray) -> None:
     """Draw a stacked bar of samples for every client."""
-    x, below = np.arange(len(label_counts)), np.zeros(len(label_counts))
+    x = np.arange(len(label_counts))[:, None] + [-_WIDTH / 2, _WIDTH / 2]
+    above = np.cumsum(label_counts, axis=1)
     for label, counts in enumerate(label_counts.T):
-        ax.bar(
+        ends = above[:, label]
+        draw_boxes(
+            ax,
             x,
-            counts,
-            0.85,
-            below,
-            color=_COLORS[label % len(_COLORS)],
+            np.stack([ends - counts, ends], axis=1),
+            facecolor=_COLORS[label % len(_COLORS)],
             edgecolor="white",
             linewidth=0,
             hatch="" if label < len(_COLORS) else "/////",
             label=str(label),
         )
-        below = below + counts
     ax.set_ylabel("Samples")
     count_upwards(ax)
     columns = -(-label_counts.shape[1] // len(_COLORS))

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from fedasync_jax.plotting.styles import are_far_apart
@@ -49,6 +51,20 @@ def count_upwards(ax: Axes, most: int = 5) -> None:
     ax.use_sticky_edges = False  # room above stacked bars
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=True))
+
+
+def draw_boxes(ax: Axes, x: np.ndarray, y: np.ndarray, **look: Any) -> None:
+    """Draw rectangles as one artist: as bars, hundreds of them take a second.
+
+    Args:
+      ax: where.
+      x: float [N, 2], their left and right ends.
+      y: float [N, 2], their lower and upper ends.
+      **look: of ``PolyCollection``.
+    """
+    corners = np.stack([x[:, [0, 1, 1, 0]], y[:, [0, 0, 1, 1]]], axis=-1)
+    ax.add_collection(PolyCollection(corners, **look))
+    ax.autoscale_view()
 
 
 def percent(share: float, position: float = 0) -> str:

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.contents import Arrays
-from fedasync_jax.plotting.looks import add_legend, begin_at_zero
+from fedasync_jax.plotting.looks import add_legend, begin_at_zero, draw_boxes
 from fedasync_jax.plotting.styles import BLUE, ORANGE, RED, SKY, choose_unit
 from fedasync_jax.plotting.window import choose_window, list_shown, order_by_speed
 
+_HEIGHT = 0.8  # of a bar
 _MAX_ROUNDS = 50  # more lines than this would hide the bars
 _LOOKS: Mapping[str, Mapping[str, Any]] = {
     "away": {"facecolor": "#EDEDED", "edgecolor": "#C4C4C4", "hatch": "////"},
@@ -48,7 +49,8 @@ def draw_timeline(
         _draw_bars(ax, timelines[method], own, window, unit.seconds)
         _draw_rounds(ax, rounds.get(method, np.zeros(0)), window, unit.seconds)
         ax.set_title(method, loc="left")
-    panels[0].barh(0, 0, facecolor="white", edgecolor="#C4C4C4", label="idle")
+    none, idle = np.zeros((0, 2)), {"facecolor": "white", "edgecolor": "#C4C4C4"}
+    draw_boxes(panels[0], none, none, label="idle", **idle)
     begin_at_zero(panels[0], window / unit.seconds)
     panels[-1].set_xlabel(unit.label)
     fig = panels[0].figure
@@ -78,12 +80,11 @@ def _draw_bars(
     for name, bars in list_shown(timeline, window):
         start = np.maximum(bars["start"], 0.0)
         end = np.minimum(bars["end"], window)
-        rows = [row_of[client] for client in bars["client"].tolist()]
-        ax.barh(
-            rows,
-            (end - start) / unit,
-            left=start / unit,
-            height=0.8,
+        rows = np.array([row_of[client] for client in bars["client"].tolist()], float)
+        draw_boxes(
+            ax,
+            np.stack([start, end], axis=1) / unit,
+            rows[:, None] + [-_HEIGHT / 2, _HEIGHT / 2],
             linewidth=0.6 if "edgecolor" in _LOOKS[name] else 0,
             label=name,
             **_LOOKS[name],

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import run_script
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -154,18 +155,24 @@ def load(folder):
     return run.rows, updates, run.styles
 
 
+def boxes_of(ax):
+    """Return [N, 4], left, lower, right and upper ends, of all boxes by label."""
+    return {
+        boxes.get_label(): np.array(
+            [path.get_extents().extents for path in boxes.get_paths()]
+        )
+        for boxes in ax.collections
+        if isinstance(boxes, PolyCollection)
+    }
+
+
 def bars_of(ax):
     """Return (row, start, end) of all bars by label."""
     return {
-        container.get_label(): [
-            (
-                bar.get_y() + bar.get_height() / 2,
-                bar.get_x(),
-                bar.get_x() + bar.get_width(),
-            )
-            for bar in container.patches
+        label: [
+            ((low + high) / 2, start, end) for start, low, end, high in boxes.tolist()
         ]
-        for container in ax.containers
+        for label, boxes in boxes_of(ax).items()
     }
 
 
@@ -408,8 +415,11 @@ def test_timelines_share_a_window_and_rounds_are_marked():
     assert [tick.get_text() for tick in upper.get_yticklabels()] == ["3", "8"]
     assert [tick.get_text() for tick in lower.get_yticklabels()] == ["8", "5"]
     assert bars_of(lower) == {"work": [(1, 0, 30)], "lost": [(0, 2, 49.5)]}
-    assert not upper.collections
-    (lines,) = lower.collections
+    upper_lines, (lines,) = (
+        [c for c in ax.collections if isinstance(c, LineCollection)]
+        for ax in (upper, lower)
+    )
+    assert not upper_lines
     (path,) = lines.get_paths()
     np.testing.assert_array_equal(path.vertices, [[40, 0], [40, 1]])
     names = [text.get_text() for text in fig.legends[0].get_texts()]
@@ -552,15 +562,18 @@ def test_label_bars_are_as_long_as_the_counts():
     ax = labels.draw_labels(counts).axes[0]
     order = [1, 3, 0, 2]  # by the commonest label, then by size
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [*map(str, order)]
-    heights, below = heights_of(ax)
-    np.testing.assert_array_equal(heights.T, counts[order])
+    boxes = boxes_of(ax)
+    assert [*boxes] == ["0", "1", "2"]
     ends = np.cumsum(counts[order], axis=1)
-    np.testing.assert_array_equal(below.T, ends - counts[order])
+    for label, box in boxes.items():
+        np.testing.assert_array_equal(box[:, 3], ends[:, int(label)])
+        heights = box[:, 3] - box[:, 1]
+        np.testing.assert_allclose(heights, counts[order, int(label)])
 
 
 def test_twenty_labels_are_told_apart():
     ax = labels.draw_labels(np.ones((3, 20), int)).axes[0]
-    looks_of = {(c[0].get_facecolor(), c[0].get_hatch()) for c in ax.containers}
+    looks_of = {(*c.get_facecolor()[0], c.get_hatch()) for c in ax.collections}
     assert len(looks_of) == 20
 
 
