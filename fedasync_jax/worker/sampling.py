@@ -11,8 +11,6 @@ import numpy as np
 
 from fedasync_jax.base import Array, ClientData
 
-_FEW = 100  # rows that are sorted faster by comparing each with all others
-
 
 def steps_per_task(
     counts: np.ndarray | Array, *, batch_size: int, epochs: float
@@ -86,27 +84,5 @@ def _shuffled_passes(key: Array, count: Array, length: int, max_count: int) -> A
     """
     position = jnp.arange(length + max_count - 1, dtype=jnp.int32)
     random = jax.random.bits(key, position.shape)
-    sort = _sort_few if len(position) <= _FEW else _sort_many
-    return sort(position // count, random, position % count)[:length]
-
-
-def _sort_many(first: Array, second: Array, values: Array) -> Array:
-    """Return [N] values by (first, second); those of equal keys keep their order."""
-    return jax.lax.sort((first, second, values), num_keys=2)[2]
-
-
-def _sort_few(first: Array, second: Array, values: Array) -> Array:
-    """Return what ``_sort_many`` does, by N^2 comparisons that a processor vectorizes.
-
-    On a CPU ``lax.sort`` calls a function for every comparison.
-    """
-    place = jnp.arange(len(values), dtype=jnp.int32)
-    rows = first, second, place
-    (first_1, second_1, place_1) = (row[:, None] for row in rows)
-    (first_2, second_2, place_2) = (row[None, :] for row in rows)
-    is_earlier = (second_2 == second_1) & (place_2 < place_1)
-    is_before = (first_2 < first_1) | (
-        (first_2 == first_1) & ((second_2 < second_1) | is_earlier)
-    )
-    rank = jnp.sum(is_before, axis=1, dtype=jnp.int32)
-    return jnp.zeros_like(values).at[rank].set(values, unique_indices=True)
+    operands = (position // count, random, position % count)
+    return jax.lax.sort(operands, num_keys=2)[2][:length]
