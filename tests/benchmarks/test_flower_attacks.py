@@ -5,7 +5,12 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from benchmarks.flower_attacks import Flags, run_with_hostile, run_with_silent
+from benchmarks.flower_attacks import (
+    DEADLINES_ALONE,
+    Flags,
+    run_with_hostile,
+    run_with_silent,
+)
 
 SECONDS = 5400.0
 
@@ -20,6 +25,11 @@ def test_silent_nodes_leave_four_fifths_of_the_updates_and_no_long_pause():
     undisturbed = 8 * SECONDS / 5  # places in flight, seconds of a task
     assert len(server.arrivals) >= 0.8 * undisturbed
     assert np.diff(times).max() <= 3 * 60
+
+
+def test_deadlines_alone_do_not_hold_against_silent_nodes():
+    server = run_with_silent(16, SECONDS, DEADLINES_ALONE)
+    assert len(server.arrivals) < 0.1 * 8 * SECONDS / 5
 
 
 @pytest.mark.parametrize("kind", ["a jump of norm 999", "not a number"])
