@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import itertools
 import os
 import re
 import sys
@@ -22,8 +23,47 @@ from fedasync_jax.parts.settings import PartSettings
 Flags = TypeVar("Flags")
 
 _LONGEST = 280  # characters of an error, so that the line has less than 300
-_CHOICE = re.compile(
-    r"invalid choice (.*) for argument '--(\S*)'\. Expected one of \((.*?),?\)"
+# What tyro says, and what is said here; other messages stay as they are.
+_SAYINGS = (
+    (
+        r"invalid choice (?P<value>.*) for argument '--(?P<name>\S*)'\. "
+        r"Expected one of \((?P<names>.*?),?\)",
+        "{name} must be one of {names}, got {value}",
+    ),
+    (
+        r"Error parsing --(?P<name>\S+): invalid literal for int.*?: (?P<value>.*)",
+        "{name} must be a whole number, got {value}",
+    ),
+    (
+        r"Error parsing --(?P<name>\S+): could not convert .* float: (?P<value>.*)",
+        "{name} must be a number, got {value}",
+    ),
+    (
+        r"Error parsing --(?P<name>\S+): Could not find valid .*: \[(?P<value>.*)\]",
+        "{name} must be as --help shows it, got {value}",
+    ),
+    (
+        r"Error parsing --(?P<name>\S+): no type matching (?P<kinds>.*) could be "
+        r"instantiated from \[(?P<value>.*?)\]\. .*",
+        "{name} must be {kinds}, got {value}",
+    ),
+    (
+        r"Missing value for argument \W*--(?P<name>[\w-]+).*",
+        "{name} must have a value, got none",
+    ),
+    (
+        r"Unrecognized options: (?P<value>.*)",
+        "flags must be those that --help lists, got {value}",
+    ),
+)
+
+_PLAIN = (
+    ("'", ""),
+    ("{None}", "None"),
+    ("{[INT [INT ...]]}", "whole numbers"),
+    ("|", " or "),
+    ("INT", "a whole number"),
+    ("FLOAT", "a number"),
 )
 
 
@@ -180,13 +220,26 @@ def _cut_middle(text: str, size: int) -> str:
 
 
 def _read_box(box: str) -> str:
-    """Return the first message of tyro's box as one line."""
+    """Return the first message of tyro's box as one line.
+
+    The box has a title, and a rule behind its first message; where characters are ASCII
+    alone, one before it, too.
+    """
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
-    message = " ".join(lines[1:]).split("──")[0]  # without title and help
+    rest = itertools.dropwhile(_is_rule, lines[1:])
+    message = " ".join(itertools.takewhile(lambda line: not _is_rule(line), rest))
     message = re.sub(r"^Error parsing (?!--)\S+: ", "", message).strip()
-    choice = _CHOICE.match(message)
-    if choice:
-        value, flag, names = choice.groups()
-        name = flag.replace("-", "_")
-        return f"{name} must be one of {names.replace(chr(39), '')}, got {value}"
+    for pattern, saying in _SAYINGS:
+        if found := re.match(pattern, message):
+            parts = found.groupdict("")
+            if "name" in parts:
+                parts["name"] = parts["name"].replace("-", "_")
+            for part in parts.keys() & {"names", "kinds"}:
+                for word, plain in _PLAIN:
+                    parts[part] = parts[part].replace(word, plain)
+            return saying.format_map(parts)
     return message or box
+
+
+def _is_rule(line: str) -> bool:
+    return re.fullmatch("[─-]+", line) is not None

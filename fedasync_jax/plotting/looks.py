@@ -63,7 +63,7 @@ def draw_boxes(ax: Axes, x: np.ndarray, y: np.ndarray, **look: Any) -> None:
       **look: of ``PolyCollection``.
     """
     corners = np.stack([x[:, [0, 1, 1, 0]], y[:, [0, 0, 1, 1]]], axis=-1)
-    ax.add_collection(PolyCollection(corners, **look))
+    ax.add_collection(PolyCollection(list(corners), **look))
     ax.autoscale_view()
 
 

@@ -333,7 +333,7 @@ def test_the_clock_is_compared_by_numbers_of_clients():
         ),
         (("--clients", "10", "0"), "clients must be >= 1, got 0"),
         (("--num-updates", "0"), "num_updates must be >= 1, got 0"),
-        (("--num-updates", "x"), "Error parsing --num-updates"),
+        (("--num-updates", "x"), "num_updates must be None or a whole number, got 'x'"),
         (("--repeats", "-1"), "repeats must be >= 1, got -1"),
         (("--seed", "-1"), "seed must be >= 0, got -1"),
         (("--chunk", "-1"), "chunk must be >= 0, got -1"),

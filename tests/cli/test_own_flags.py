@@ -1,9 +1,11 @@
 """The command line of train and sweep: help, files of settings, hints, followers."""
 
 import json
+import os
 import re
 
 import pytest
+from commands import run_code
 
 from fedasync_jax.cli import completion
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS, TRAIN_FLAGS, list_groups
@@ -12,6 +14,17 @@ from fedasync_jax.cli.train_flags import parse_train
 from fedasync_jax.experiment.presets import FLEETS, PRESETS, make_settings
 from fedasync_jax.experiment.settings import Settings
 
+BOX = """
+import dataclasses, sys
+from fedasync_jax.cli.flags import parse_flags
+
+@dataclasses.dataclass
+class Box:
+    size: int = 1
+    seeds: tuple[int, ...] | None = None
+
+parse_flags(Box, "", args=sys.argv[1:])
+"""
 TITLES = ["command", "data", "model", "clients' work", "mixing", "fleet", "schedule"]
 TITLES += ["run"]
 
@@ -70,6 +83,35 @@ def test_the_version_is_told(capsys):
 
 
 # Hints
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--num-updates", "1e3"), "num_updates must be a whole number, got '1e3'"),
+        (("--alpha", "x"), "alpha must be a number, got 'x'"),
+        (("--hidden", "5", "x"), "hidden must be as --help shows it, got '5', 'x'"),
+        (("--epochs",), "epochs must have a value, got none"),
+        (("--seed=1.5",), "seed must be a whole number, got '1.5'"),
+    ],
+)
+def test_a_word_of_a_wrong_kind_is_told_in_plain_words(capsys, words, said):
+    assert fail_on(capsys, parse_train, *words) == said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])  # tyro's box differs
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--foo", 3), "flags must be those that --help lists, got --foo, 3"),
+        (("--size", "x"), "size must be a whole number, got 'x'"),
+        (("--seeds", "x"), "seeds must be None or whole numbers, got 'x'"),
+    ],
+)
+def test_a_plain_command_tells_it_likewise(words, said, encoding):
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = run_code(BOX, *words, env=env)
+    assert (done.returncode, done.stderr) == (2, f"error: {said}\n")
 
 
 def test_an_unknown_flag_has_the_nearest(capsys):

@@ -158,7 +158,7 @@ def load(folder):
 def boxes_of(ax):
     """Return [N, 4], left, lower, right and upper ends, of all boxes by label."""
     return {
-        boxes.get_label(): np.array(
+        str(boxes.get_label()): np.array(
             [path.get_extents().extents for path in boxes.get_paths()]
         )
         for boxes in ax.collections
@@ -573,7 +573,7 @@ def test_label_bars_are_as_long_as_the_counts():
 
 def test_twenty_labels_are_told_apart():
     ax = labels.draw_labels(np.ones((3, 20), int)).axes[0]
-    looks_of = {(*c.get_facecolor()[0], c.get_hatch()) for c in ax.collections}
+    looks_of = {(str(c.get_facecolor()), c.get_hatch()) for c in ax.collections}
     assert len(looks_of) == 20
 
 
