@@ -173,7 +173,7 @@ def test_the_pictures_can_be_drawn_again(finished):
         ),
         (["--num-clients", "5000"], "num_clients must be in 1..1437"),
         (["--concurrency", "101"], "concurrency must be in [1, 100]"),
-        (["--alpha", "much"], "--alpha"),
+        (["--alpha", "much"], "alpha must be a number, got 'much'"),
         (["--alhpa", "0.5"], "--alhpa"),
         (["--dataset", "npz", "--data-path", "missing.npz"], "missing.npz"),
         (["--fleet", "cars"], "fleet must be one of stragglers, mobile, got 'cars'"),
