@@ -23,6 +23,7 @@ from benchmarks import flower_nodes
 from benchmarks.flower_network import SimulatedGrid, SimulatedNode
 from fedasync_jax.base import Variables
 from fedasync_jax.cli.flags import parse_flags
+from fedasync_jax.cli.run_flags import check_positive
 from fedasync_jax.flower.adapter import NodeNetwork
 from fedasync_jax.flower.coordinator import Coordinator
 from fedasync_jax.flower.explosion import Explosions
@@ -71,9 +72,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name in ("hours", "num_updates", "seeds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        check_positive(self, "hours", "num_updates", "seeds")
 
 
 class Hostile(NamedTuple):

@@ -20,7 +20,6 @@ the arrivals, must get the same model.
 
 import collections
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -34,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.flower_keys import make_secrets
-from benchmarks.flower_net import APP, load_local_net
+from benchmarks.flower_net import APP, load_local_net, read_rows
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.flower.replay import Replay, replay_run
 from fedasync_jax.storage import read_run
@@ -49,7 +48,7 @@ _PAUSE = 5.0  # seconds before a SuperNode that ended is started again
 _REPLIES = "replies='good+nan+shape+replay+oversized+large'"
 _HARM = ("not finite", "wrong shape", "wrong task", "too large", "update too large")
 _HANG_SECONDS = 20
-_DEADLINE = 60  # seconds; as long as the first tasks of honest nodes may take
+_DEADLINE = 60.0  # seconds; as long as the first tasks of honest nodes may take
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,7 +169,7 @@ class _Harness:
             "checkpoint-every": _CHECKPOINT_EVERY,
             "max-bad-replies": len(_HARM),
             "hang-seconds": _HANG_SECONDS,
-            "deadline": float(_DEADLINE),
+            "deadline": _DEADLINE,
         }
         self.client = self.net.run_app(self.app, config)
 
@@ -219,9 +218,8 @@ class _Harness:
 
     def last_row(self) -> dict[str, Any]:
         """Return the newest line of metrics."""
-        path = self.run_dir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return json.loads(lines[-1]) if lines else {}
+        rows = read_rows(self.run_dir)
+        return rows[-1] if rows else {}
 
     def wait(self, what: str, is_there: Callable[[], bool]) -> None:
         """Wait until something is there.

@@ -1,8 +1,10 @@
 """The local network of the Flower example, for scripts that do things to it."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _ROOT = Path(__file__).parents[1]
 APP = _ROOT / "benchmarks" / "flower_app"  # whose clients do what a node config says
@@ -21,3 +23,13 @@ def load_local_net() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def read_rows(run_dir: Path) -> list[dict[str, Any]]:
+    """Return what a run that goes on has written of its evaluations, whole lines alone.
+
+    ``read_run.read_metrics`` would compare them with a checksum that is just written.
+    """
+    path = run_dir / "metrics.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if "\n" in line]

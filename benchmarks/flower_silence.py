@@ -10,22 +10,21 @@ limits them.
 """
 
 import dataclasses
-import json
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.flower_attacks import DEADLINES_ALONE
-from benchmarks.flower_net import APP, load_local_net
+from benchmarks.flower_net import APP, load_local_net, read_rows
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.run_flags import check_positive
 from fedasync_jax.flower.limits import Limits
 
 _START_SECONDS = 120  # until the first update
@@ -47,9 +46,7 @@ class Flags:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name in ("honest", "silent", "delay", "seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        check_positive(self, "honest", "silent", "delay", "seconds")
 
 
 def main() -> None:
@@ -87,13 +84,13 @@ def measure(flags: Flags, num_silent: int, limits: Mapping[str, object]) -> list
       TimeoutError: if there is no first update; the logs are kept.
     """
     root = Path(tempfile.mkdtemp(prefix="flower-silence-"))
-    num_nodes = flags.honest + num_silent
+    run_dir, num_nodes = root / "run", flags.honest + num_silent
     module = load_local_net()
     superlink, *ports = module.free_ports(1 + num_nodes)
     env = {"JAX_COMPILATION_CACHE_DIR": str(root / "compiled")}
     net = module.LocalNet(superlink, root / "logs", root / "home", env)
     config = {
-        "run-dir": str(root / "run"),
+        "run-dir": str(run_dir),
         "num-updates": 10**6,
         "num-clients": num_nodes,
         "max-in-flight": flags.honest,
@@ -108,29 +105,21 @@ def measure(flags: Flags, num_silent: int, limits: Mapping[str, object]) -> list
             part = f"partition-id={number} num-partitions={num_nodes}"
             net.start_node(f"node-{number}", port, f"{part} delay={delay}")
         net.run_app(shutil.copytree(APP, root / "app"), config)
-        metrics = root / "run" / "metrics.jsonl"
         until = time.monotonic() + _START_SECONDS
-        while not (rows := _read_rows(metrics)):
+        while len(rows := read_rows(run_dir)) < 2:  # the first is of the start
             if time.monotonic() > until:
                 raise TimeoutError(
                     f"an update must be there within {_START_SECONDS} s, got none; "
                     f"logs: {root / 'logs'}"
                 )
             time.sleep(0.5)
-        first = rows[0]["virtual_time"]
+        first = rows[1]["virtual_time"]
         time.sleep(flags.seconds)
-        times = [row["virtual_time"] - first for row in _read_rows(metrics)]
+        times = [row["virtual_time"] - first for row in read_rows(run_dir)[1:]]
     finally:
         net.stop()
     shutil.rmtree(root)
     return [seconds for seconds in times if seconds <= flags.seconds]
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return what is known of every update so far."""
-    text = path.read_text() if path.is_file() else ""
-    rows = [json.loads(line) for line in text.splitlines(keepends=True) if "\n" in line]
-    return [row for row in rows if row["version"]]
 
 
 if __name__ == "__main__":

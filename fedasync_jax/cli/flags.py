@@ -56,9 +56,7 @@ _SAYINGS = (
         "flags must be those that --help lists, got {value}",
     ),
 )
-
-_PLAIN = (
-    ("'", ""),
+_PLAIN = (  # kinds of values
     ("{None}", "None"),
     ("{[INT [INT ...]]}", "whole numbers"),
     ("|", " or "),
@@ -231,14 +229,17 @@ def _read_box(box: str) -> str:
     message = re.sub(r"^Error parsing (?!--)\S+: ", "", message).strip()
     for pattern, saying in _SAYINGS:
         if found := re.match(pattern, message):
-            parts = found.groupdict("")
-            if "name" in parts:
-                parts["name"] = parts["name"].replace("-", "_")
-            for part in parts.keys() & {"names", "kinds"}:
-                for word, plain in _PLAIN:
-                    parts[part] = parts[part].replace(word, plain)
-            return saying.format_map(parts)
+            return saying.format(**_make_plain(found.groupdict()))
     return message or box
+
+
+def _make_plain(parts: dict[str, str]) -> dict[str, str]:
+    """Return what tyro names, as the rest of the project writes it."""
+    name, names, kinds = (parts.get(part, "") for part in ("name", "names", "kinds"))
+    for word, plain in _PLAIN:
+        kinds = kinds.replace(word, plain)
+    names = names.replace("'", "")
+    return {**parts, "name": name.replace("-", "_"), "names": names, "kinds": kinds}
 
 
 def _is_rule(line: str) -> bool:

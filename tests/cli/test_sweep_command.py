@@ -144,7 +144,7 @@ def test_the_same_command_runs_nothing_twice(swept):
             ["--grid", "num-clients=200", "clients-per-round=150", "--together", "0"],
             ["together", ">= 1", "0"],
         ),
-        (["--grid", "num-updates=many"], ["must be a whole number", "many"]),
+        (["--grid", "num-updates=many"], ["num_updates", "whole number", "many"]),
         (["--seeds", "one"], ["seeds", "one"]),
         (["--seeds"], ["seeds", "none"]),
         (["--together", "0"], ["together", ">= 1", "0"]),
