@@ -59,14 +59,19 @@ def build_experiment(settings: Settings, own: OwnParts = NOTHING_OWN) -> Experim
     check_store_memory(settings, workload, methods)
 
     # x_0, the same for all methods.
-    variables = jax.jit(workload.model.init)(settings.make_key("init"))
+    initialized = jax.jit(workload.model.init)(settings.make_key("init"))
+    variables = initialized
     if settings.worker.warmup_epochs:
         key = settings.make_key("warmup")
         variables = _warm_up(settings.worker, workload, variables, key)
     if settings.run.evaluate_clients == "always":
         workload = add_client_spread(workload, variables)
     return Experiment(
-        settings=settings, workload=workload, variables=variables, methods=methods
+        settings=settings,
+        workload=workload,
+        initialized=initialized,
+        variables=variables,
+        methods=methods,
     )
 
 

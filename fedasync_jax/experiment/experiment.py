@@ -14,11 +14,13 @@ class Experiment:
     Attributes:
       settings: what it was built from.
       workload: what is learned from what.
+      initialized: the model before the warm-up.
       variables: x_0, the same for all methods, after the warm-up.
       methods: in the order of the settings.
     """
 
     settings: Settings
     workload: Workload
+    initialized: Variables
     variables: Variables
     methods: list[Method]

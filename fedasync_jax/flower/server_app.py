@@ -85,7 +85,9 @@ def run_server(network: NodeNetwork, run: NetworkSettings, problem: Problem) -> 
     with contextlib.ExitStack() as stack:
         path = run.settings.run.run_dir or _new_run_dir()
         config = _describe(run)
-        known = Fingerprint(config["settings"], start=project(problem.variables))
+        known = Fingerprint(
+            config["settings"], initial_model=project(problem.variables)
+        )
         folder = stack.enter_context(RunFolder(path, config, known))
         saved = stack.enter_context(
             Checkpoints(

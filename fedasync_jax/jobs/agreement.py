@@ -1,14 +1,20 @@
 """Several processes of one experiment: they must have built the same; one writes it.
 
 Every process reads the data and makes the schedules itself. So settings, samples,
-fleets, schedules and the initial model are compared before anything is compiled.
+fleets, schedules and the initial model are compared before anything is compiled. The
+model that training starts from is that of process 0, bit for bit: processors differ in
+how they round, and a warm-up makes more of it.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from fedasync_jax.engine.processes import find_processes
+from fedasync_jax.engine.sharing import share_arrays
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.settings import Settings, name_places
 from fedasync_jax.jobs.identity import identify
@@ -56,6 +62,8 @@ def check_same_settings(settings: Settings) -> None:
 def build_in_all(build: Callable[[], Experiment]) -> Experiment:
     """Return what this process builds, if all processes build the same.
 
+    All have x_0 of process 0.
+
     Raises:
       ProcessFailed: if another process cannot build it.
       ProcessesDiffer: in a line that says what differs.
@@ -71,7 +79,8 @@ def build_in_all(build: Callable[[], Experiment]) -> Experiment:
             raise ProcessesDiffer(
                 f"process {index} must have the experiment of process 0, got {line}"
             )
-    return built
+    shared = share_arrays(jax.device_get(built.variables))
+    return dataclasses.replace(built, variables=shared)
 
 
 def check_goes_on_in_all(path: str | Path, fingerprint: Fingerprint) -> None:

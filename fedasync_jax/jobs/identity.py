@@ -35,7 +35,7 @@ def identify(experiment: Experiment) -> Fingerprint:
     known = identify_methods(
         experiment.settings, experiment.workload, experiment.methods
     )
-    return known._replace(start=project(experiment.variables))
+    return known._replace(initial_model=project(experiment.initialized))
 
 
 def _describe_fleet(fleet: Fleet) -> Any:

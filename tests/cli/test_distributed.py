@@ -39,7 +39,7 @@ threading.Thread(target=stop, daemon=True).start()
 """
 
 _LIBRARY = """
-import json, sys
+import dataclasses, json, sys
 from pathlib import Path
 
 import jax
@@ -47,6 +47,9 @@ import jax
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[3]))
 
 import fedasync_jax as fa
+from fedasync_jax import tree
+from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.jobs.agreement import build_in_all
 from fedasync_jax.jobs.sweep import Point, run_points
 
 given, index = json.loads(sys.argv[2]), jax.process_index()
@@ -54,6 +57,15 @@ try:
     fa.train(fa.make_settings(**given, seed=index, run_dir="refused"))
 except ValueError as error:
     print(error)
+
+def build():
+    # As if this processor rounded otherwise and the warm-up made much of it.
+    built = build_experiment(fa.make_settings(**given))
+    variables = tree.scale(built.initialized, 1 + 0.1 * index)
+    return dataclasses.replace(built, variables=variables)
+
+built = build_in_all(build)
+print("x_0", tree.sha256(built.variables) == tree.sha256(built.initialized))
 points = [
     Point(Path("sweep", str(seed)), fa.make_settings(**given, seed=seed))
     for seed in (0, 1)
@@ -182,12 +194,13 @@ def test_from_python_settings_must_be_the_same_and_runs_share_programs(folders, 
     ended = _run_both([[*join, str(index)] for index in (0, 1)], folders, environment)
     for process in ended:
         assert process.returncode == 0, process.stderr
-        refused, *trained = _lines_of(process.stdout)
+        refused, start, *trained = _lines_of(process.stdout)
         assert refused.startswith(
             "seed must be the same in all processes, got 0 in process 0 and 1 in "
             "process 1"
         )
-        assert trained == _lines_of(ended[0].stdout)[1:]
+        assert start == "x_0 True"  # that of process 0, bit for bit
+        assert trained == _lines_of(ended[0].stdout)[2:]
     assert not (folders[0] / "refused").exists()
     # Two seeds side by side; the first is the run that the other tests have.
     alone = [row for row in whole if row["method"].startswith("FedAsync")]

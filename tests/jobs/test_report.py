@@ -50,7 +50,11 @@ def _build(**fields) -> Experiment:
     methods = list(make_methods(settings, workload))
     variables = workload.model.init(settings.make_key("init"))
     return Experiment(
-        settings=settings, workload=workload, variables=variables, methods=methods
+        settings=settings,
+        workload=workload,
+        initialized=variables,
+        variables=variables,
+        methods=methods,
     )
 
 

@@ -1,11 +1,13 @@
 """A run goes on only with what it began with; what differs is named."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 
+from fedasync_jax import tree
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import sweep
@@ -170,6 +172,25 @@ def test_a_run_made_by_an_earlier_version_goes_on(begun, tmp_path):
     results, _ = go(same, here / "run")
     assert len(results.outcomes) == 2
     assert len(read_config(here / "run")["sittings"]) == 2
+
+
+@pytest.mark.parametrize("of", ["initialized", "variables"])
+def test_a_warm_up_that_ends_elsewhere_goes_on_and_another_model_does_not(
+    begun, tmp_path, of
+):
+    """Five epochs make differences of 5% of what two processors round otherwise."""
+    here = copy(begun, tmp_path)
+    longer = make_job(here / "a.npz", 40, speeds_path=here / "speeds.csv")
+    built = build_experiment(longer)
+    other = dataclasses.replace(built, **{of: tree.scale(getattr(built, of), 1.1)})
+    config = {"settings": longer.to_json(), **_ORIGIN}
+    if of == "initialized":
+        with pytest.raises(ValueError, match="has another initial model: before any"):
+            RunFolder(here / "run", config, identify(other)).__enter__()
+        return
+    with RunFolder(here / "run", config, identify(other)) as folder:
+        results = run_job(other, folder)
+    assert [o.result.state.version for o in results.outcomes] == [40, 4]
 
 
 def test_other_software_and_devices_are_noted(begun, tmp_path):
