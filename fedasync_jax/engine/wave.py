@@ -177,10 +177,8 @@ def _run_wave(
         local_update, key, _ = _pick_inputs(plan, inputs, task.run)
         start = tree.take(store, task.read_slot)
         key = jax.random.fold_in(key, task.task)
-        steps = task.num_steps if plan.num_steps is None else plan.num_steps
-        more = () if scale is None else (scale,)
-        local, info = local_update(start, task.client, key, steps, *more)
-        return local, tree.all_finite(local), info.loss
+        given = local_update, start, task.client, key, task.num_steps, scale
+        return _train(*given, common_steps=plan.num_steps)
 
     trained = map_tasks(train_task, (tasks, scales), wave_end - place, plan.batching)
 
@@ -197,6 +195,28 @@ def _run_wave(
         mix_next = functools.partial(mix, rows, block, wave_end - place)
     models, log = jax.lax.fori_loop(0, count, mix_next, (models, log))
     return _Carry(wave_end, models, log)
+
+
+@functools.partial(jax.jit, static_argnames="common_steps")
+def _train(
+    local_update: LocalUpdate,
+    start: Variables,
+    client: Array,
+    key: Array,
+    num_steps: Array,
+    scale: Array | None,
+    *,
+    common_steps: int | None,
+) -> tuple[Variables, Array, Array]:
+    """Train one task; return the model, whether it is finite, and the loss.
+
+    A function of its own under jit, which is traced once for all sizes of a chunk and
+    all rules. XLA puts it in the place of its calls.
+    """
+    steps = num_steps if common_steps is None else common_steps
+    more = () if scale is None else (scale,)
+    local, info = local_update(start, client, key, steps, *more)
+    return local, tree.all_finite(local), info.loss
 
 
 def _mix_one(

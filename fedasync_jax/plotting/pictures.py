@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fedasync_jax.plotting.compare import draw_comparison
@@ -179,7 +180,8 @@ def _draw_clients(run: Contents, clients: Arrays) -> Iterator[tuple[str, Figure]
 
 def _save(fig: Figure, folder: Path, name: str) -> Path:
     path, memory = folder / f"{name}.png", io.BytesIO()
-    fig.savefig(memory, dpi=150, format="png")
+    fig.set_dpi(150)
+    FigureCanvasAgg(fig).print_png(memory)  # ``savefig`` draws twice
     is_ours = folder.name == "plots" and (folder.parent / "config.json").is_file()
     try:
         write_owned(path, memory.getvalue(), is_ours=is_ours)
