@@ -4,9 +4,9 @@
 
 A SuperLink and some SuperNodes on this machine train on the handwritten digits, as many
 tasks in flight as there are honest nodes; the others take tasks and never answer. Each
-run is stopped after a while. It is ``scripts/flower_attacks.py`` with real processes,
-and smaller: honest nodes wait for most of a task, so that the cores are not what
-limits them.
+run is stopped after a while, counted from when the run without silent nodes had its
+first update. It is ``scripts/flower_attacks.py`` with real processes, and smaller:
+honest nodes wait for most of a task, so that the cores are not what limits them.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Flags:
     delay: float = 8.0
     """Seconds that an honest node waits in every task."""
     seconds: float = 300.0
-    """Of every run, from its first update on."""
+    """Of every run, after its start."""
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -57,7 +57,7 @@ def main() -> None:
     columns = "silent", "limits", "updates", "share", "of the second half"
     for name in (*columns, "longest pause"):
         table.add_column(name, justify="left" if name == "limits" else "right")
-    undisturbed = None
+    undisturbed, start = None, None
     cases = (
         (0, "default", {}),
         (flags.silent, "deadlines", DEADLINES_ALONE),
@@ -65,23 +65,36 @@ def main() -> None:
     )
     for num_silent, name, limits in cases:
         try:
-            times = measure(flags, num_silent, limits)
+            start, times = measure(flags, num_silent, limits, start)
         except TimeoutError as error:
             fail(error)
         late = [seconds for seconds in times if seconds > flags.seconds / 2]
-        counts = np.array([len(times), len(late)])
+        counts = len(times), len(late)
         undisturbed = counts if undisturbed is None else undisturbed
-        shares = [f"{share:.0%}" for share in counts / undisturbed]
+        shares = [
+            f"{count / usual:.0%}" if usual else "-"
+            for count, usual in zip(counts, undisturbed, strict=True)
+        ]
         pause = np.diff([0.0, *times, flags.seconds]).max()
         table.add_row(str(num_silent), name, str(len(times)), *shares, f"{pause:.0f} s")
     Console().print(table)
 
 
-def measure(flags: Flags, num_silent: int, limits: Mapping[str, object]) -> list[float]:
-    """Run a network; return when its updates came, in seconds after the first one.
+def measure(
+    flags: Flags, num_silent: int, limits: Mapping[str, object], start: float | None
+) -> tuple[float, list[float]]:
+    """Run a network; return how long its start took, and when updates came after it.
+
+    Args:
+      flags: what the network is.
+      num_silent: nodes beside the honest ones.
+      limits: of the server, in the place of its defaults.
+      start: seconds from the initial model to the end of the start; None: until the
+        first update.
 
     Raises:
-      TimeoutError: if there is no first update; the logs are kept.
+      TimeoutError: if the server does not start or, with ``start=None``, there is no
+        update; the logs are kept.
     """
     root = Path(tempfile.mkdtemp(prefix="flower-silence-"))
     run_dir, num_nodes = root / "run", flags.honest + num_silent
@@ -105,21 +118,22 @@ def measure(flags: Flags, num_silent: int, limits: Mapping[str, object]) -> list
             part = f"partition-id={number} num-partitions={num_nodes}"
             net.start_node(f"node-{number}", port, f"{part} delay={delay}")
         net.run_app(shutil.copytree(APP, root / "app"), config)
-        until = time.monotonic() + _START_SECONDS
-        while len(rows := read_rows(run_dir)) < 2:  # the first is of the start
+        # With silent nodes an update may never come. The first row has none.
+        until, needed = time.monotonic() + _START_SECONDS, 2 if start is None else 1
+        while len(rows := read_rows(run_dir)) < needed:
             if time.monotonic() > until:
                 raise TimeoutError(
-                    f"an update must be there within {_START_SECONDS} s, got none; "
-                    f"logs: {root / 'logs'}"
+                    f"{run_dir} must have {needed} row(s) within {_START_SECONDS} s, "
+                    f"got {len(rows)}; logs: {root / 'logs'}"
                 )
             time.sleep(0.5)
-        first = rows[1]["virtual_time"]
-        time.sleep(flags.seconds)
-        times = [row["virtual_time"] - first for row in read_rows(run_dir)[1:]]
+        begin = rows[1]["virtual_time"] if start is None else start
+        time.sleep(begin - rows[-1]["virtual_time"] + flags.seconds)
+        times = [row["virtual_time"] - begin for row in read_rows(run_dir)[1:]]
     finally:
         net.stop()
     shutil.rmtree(root)
-    return [seconds for seconds in times if seconds <= flags.seconds]
+    return begin, [max(t, 0.0) for t in times if t <= flags.seconds]
 
 
 if __name__ == "__main__":
