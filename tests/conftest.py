@@ -5,6 +5,7 @@ The files that take longest begin first, and all others are marked ``quick``.
 
 # ruff: noqa: E402 (the environment is read when JAX is imported)
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -49,6 +50,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if files[item] not in SECONDS:
             item.add_marker(pytest.mark.quick)
+
+
+def pytest_collection_finish():
+    """Thousands of tests and modules stay to the end: do not look for garbage in them.
+
+    Tracing makes many small objects; with Python's own thresholds collecting takes 5%.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -23,6 +23,7 @@ from fedasync_jax.engine.coordinates import Layout
 from fedasync_jax.engine.history import Updates
 from fedasync_jax.engine.product import Block, mix_block
 from fedasync_jax.engine.state import Models
+from fedasync_jax.engine.task import train_task
 
 _BLOCK = 64  # arrivals in a matrix product: twice as many take twice the operations
 
@@ -172,15 +173,15 @@ def _run_wave(
     scales = None if step_scales is None else step_scales[places - first]
 
     # Workers. Every task is trained from the model that it received.
-    def train_task(one: PyTree) -> tuple[Variables, Array, Array]:
+    def train_row(one: PyTree) -> tuple[Variables, Array, Array]:
         task, scale = one
         local_update, key, _ = _pick_inputs(plan, inputs, task.run)
         start = tree.take(store, task.read_slot)
         key = jax.random.fold_in(key, task.task)
         given = local_update, start, task.client, key, task.num_steps, scale
-        return _train(*given, common_steps=plan.num_steps)
+        return train_task(*given, common_steps=plan.num_steps)
 
-    trained = map_tasks(train_task, (tasks, scales), wave_end - place, plan.batching)
+    trained = map_tasks(train_row, (tasks, scales), wave_end - place, plan.batching)
 
     # Updater. In the order of arrival; what is not finite is not mixed. A new version
     # goes where tasks will start from it: nobody reads that slot any more.
@@ -195,28 +196,6 @@ def _run_wave(
         mix_next = functools.partial(mix, rows, block, wave_end - place)
     models, log = jax.lax.fori_loop(0, count, mix_next, (models, log))
     return _Carry(wave_end, models, log)
-
-
-@functools.partial(jax.jit, static_argnames="common_steps")
-def _train(
-    local_update: LocalUpdate,
-    start: Variables,
-    client: Array,
-    key: Array,
-    num_steps: Array,
-    scale: Array | None,
-    *,
-    common_steps: int | None,
-) -> tuple[Variables, Array, Array]:
-    """Train one task; return the model, whether it is finite, and the loss.
-
-    A function of its own under jit, which is traced once for all sizes of a chunk and
-    all rules. XLA puts it in the place of its calls.
-    """
-    steps = num_steps if common_steps is None else common_steps
-    more = () if scale is None else (scale,)
-    local, info = local_update(start, client, key, steps, *more)
-    return local, tree.all_finite(local), info.loss
 
 
 def _mix_one(

@@ -192,7 +192,7 @@ def _write_play(folder):
 
 
 def test_a_figure_from_runs_to_the_page(tmp_path):
-    flags = ["--scale", "small", "--figure", "wikitext-4", "--num-updates", 10]
+    flags = ["--scale", "small", "--figure", "wikitext-4", "--num-updates", 3]
     flags += ["--text-path", _write_play(tmp_path / "play")]
     kept, flags = flags, [*flags, "--seeds", 1, 2]
     out, docs = tmp_path / "runs", tmp_path / "docs"
