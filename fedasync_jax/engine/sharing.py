@@ -61,6 +61,8 @@ def take_local(values: PyTree) -> PyTree:
 def share_arrays(values: PyTree) -> PyTree:
     """Return in all processes the NumPy arrays that process 0 has, bit for bit.
 
+    Random keys stay random keys.
+
     Args:
       values: in the other processes, arrays of the same shapes and types.
     """
@@ -72,7 +74,10 @@ def share_arrays(values: PyTree) -> PyTree:
     return jax.tree.map(functools.partial(_share, mesh, processes.is_first), values)
 
 
-def _share(mesh: Mesh, is_first: bool, leaf: Any) -> np.ndarray:
+def _share(mesh: Mesh, is_first: bool, leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _share(mesh, is_first, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     array = np.asarray(leaf)
     flat = np.ascontiguousarray(array.reshape(-1)).view(np.uint8)
     words = np.pad(flat, (0, -array.nbytes % 4)).view(np.uint32)

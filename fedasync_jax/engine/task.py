@@ -1,7 +1,7 @@
 """One task on the device: a local update, and whether its result may be mixed.
 
-It is a function of its own under jit, so that it is traced once for all rules, sizes of
-a chunk and numbers of devices. XLA puts it in the place of its calls.
+It is a function of its own under jit, so that it is traced once for all rules and sizes
+of a chunk. XLA puts it in the place of its calls.
 """
 
 import functools

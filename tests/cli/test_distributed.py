@@ -48,6 +48,7 @@ jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[3]))
 
 import fedasync_jax as fa
 from fedasync_jax import tree
+from fedasync_jax.engine.sharing import share_arrays
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.jobs.agreement import build_in_all
 from fedasync_jax.jobs.sweep import Point, run_points
@@ -66,6 +67,7 @@ def build():
 
 built = build_in_all(build)
 print("x_0", tree.sha256(built.variables) == tree.sha256(built.initialized))
+print("key", share_arrays(jax.random.key(index)) == jax.random.key(0))
 points = [
     Point(Path("sweep", str(seed)), fa.make_settings(**given, seed=seed))
     for seed in (0, 1)
@@ -194,13 +196,14 @@ def test_from_python_settings_must_be_the_same_and_runs_share_programs(folders, 
     ended = _run_both([[*join, str(index)] for index in (0, 1)], folders, environment)
     for process in ended:
         assert process.returncode == 0, process.stderr
-        refused, start, *trained = _lines_of(process.stdout)
+        refused, start, key, *trained = _lines_of(process.stdout)
         assert refused.startswith(
             "seed must be the same in all processes, got 0 in process 0 and 1 in "
             "process 1"
         )
         assert start == "x_0 True"  # that of process 0, bit for bit
-        assert trained == _lines_of(ended[0].stdout)[2:]
+        assert key == "key True"
+        assert trained == _lines_of(ended[0].stdout)[3:]
     assert not (folders[0] / "refused").exists()
     # Two seeds side by side; the first is the run that the other tests have.
     alone = [row for row in whole if row["method"].startswith("FedAsync")]

@@ -174,20 +174,27 @@ def test_a_run_made_by_an_earlier_version_goes_on(begun, tmp_path):
     assert len(read_config(here / "run")["sittings"]) == 2
 
 
-@pytest.mark.parametrize("of", ["initialized", "variables"])
-def test_a_warm_up_that_ends_elsewhere_goes_on_and_another_model_does_not(
-    begun, tmp_path, of
-):
+def _change(settings, of):
+    """Return an experiment in which a model is another."""
+    built = build_experiment(settings)
+    return dataclasses.replace(built, **{of: tree.scale(getattr(built, of), 1.1)})
+
+
+def test_another_initial_model_is_refused(begun, tmp_path):
+    here = copy(begun, tmp_path)
+    longer = make_job(here / "a.npz", 40, speeds_path=here / "speeds.csv")
+    other = _change(longer, "initialized")
+    config = {"settings": longer.to_json(), **_ORIGIN}
+    with pytest.raises(ValueError, match="has another initial model: before any"):
+        RunFolder(here / "run", config, identify(other)).__enter__()
+
+
+def test_a_warm_up_that_ends_elsewhere_goes_on(begun, tmp_path):
     """Five epochs make differences of 5% of what two processors round otherwise."""
     here = copy(begun, tmp_path)
     longer = make_job(here / "a.npz", 40, speeds_path=here / "speeds.csv")
-    built = build_experiment(longer)
-    other = dataclasses.replace(built, **{of: tree.scale(getattr(built, of), 1.1)})
+    other = _change(longer, "variables")
     config = {"settings": longer.to_json(), **_ORIGIN}
-    if of == "initialized":
-        with pytest.raises(ValueError, match="has another initial model: before any"):
-            RunFolder(here / "run", config, identify(other)).__enter__()
-        return
     with RunFolder(here / "run", config, identify(other)) as folder:
         results = run_job(other, folder)
     assert [o.result.state.version for o in results.outcomes] == [40, 4]
