@@ -30,6 +30,7 @@ _WAYS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _OBJECT_STORE = 200 * 2**20  # bytes of a cluster of our own: little is passed
+_UNITS = 10_000  # of a GPU, in which Ray counts: 1 // 0.2 of floats is 4
 
 
 class ClusterChoice(NamedTuple):
@@ -219,11 +220,11 @@ def _count_slots(node: dict[str, Any], cpus: int, gpus: float) -> int:
     slots = int(have.get("CPU", 0) // cpus)
     if not gpus:
         return slots
+    if gpus >= 1:
+        return min(slots, int(have.get("GPU", 0) // gpus))
     # Shares of a GPU are of one GPU: of two, 0.4 is room for four and not for five.
-    of_gpus = (
-        have.get("GPU", 0) // gpus if gpus >= 1 else have.get("GPU", 0) * (1 // gpus)
-    )
-    return min(slots, int(of_gpus))
+    tasks_of_one = _UNITS // max(1, round(_UNITS * gpus))
+    return min(slots, int(have.get("GPU", 0)) * tasks_of_one)
 
 
 def _first_line(error: BaseException) -> str:

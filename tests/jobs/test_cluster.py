@@ -232,6 +232,20 @@ def test_a_point_that_fails_is_named_and_the_others_are_run(cluster, place, tmp_
     assert set(failed) == {points[1], points[2]}
     assert "damaged.npz" in failed[points[1]]
     assert f"process {os.getpid()}" in failed[points[2]]
+    (alone,) = spread.spread_points(cluster, [points[1]], WorkerSetup(place))
+    assert isinstance(alone, spread.PointFailed) and "damaged.npz" in alone.why
+
+
+def test_a_folder_of_another_run_is_refused_before_any_begins(
+    cluster, place, whole, tmp_path
+):
+    points = _points(tmp_path)
+    shutil.copytree(whole[0] / "seed-0", points[1].path)
+    (points[1].path / "summary.json").unlink()
+    told = spread.spread_points(cluster, points, WorkerSetup(place))
+    with pytest.raises(ValueError, match="seed"):
+        next(told)
+    assert not points[0].path.exists()
 
 
 def test_without_the_drivers_disk_folders_come_back(cluster, place, whole, tmp_path):
@@ -394,6 +408,25 @@ def test_more_than_a_node_has_is_refused(cluster, choice, told):
         open_cluster(ClusterChoice(*choice)),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots"),
+    [(0, 16), (1, 4), (2, 2), (3, 1), (0.4, 8), (0.5, 8), (0.2, 16), (0.3, 12)],
+)
+def test_shares_of_a_gpu_are_of_one_gpu(gpus, slots):
+    node = {"Resources": {"CPU": 16.0, "GPU": 4.0}}
+    assert clusters._count_slots(node, 1, gpus) == slots
+    no_gpu = {"Resources": {"CPU": 16.0}}
+    assert clusters._count_slots(no_gpu, 4, gpus) == (0 if gpus else 4)
+
+
+@pytest.mark.parametrize("parts", range(1, 17))
+def test_as_many_tasks_as_shares_have_room_on_a_gpu(parts):
+    node = {"Resources": {"CPU": 64.0, "GPU": 1.0}}
+    share = round(1 / parts, 4)  # as one writes it
+    fitting = clusters._count_slots(node, 1, share)
+    assert fitting == (parts if share * parts <= 1 else parts - 1)
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch):
