@@ -21,7 +21,7 @@ from fedasync_jax.leaderboard.entries import (
     Contender,
     list_choices,
 )
-from fedasync_jax.storage.run_folder import slugify
+from fedasync_jax.parts.folder_names import slugify
 
 TUNING_SEEDS = (100, 101, 102)
 """Seeds that settings are chosen with; none of them is reported."""

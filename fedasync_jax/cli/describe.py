@@ -9,6 +9,7 @@ from fedasync_jax.cli.flags import name_program
 from fedasync_jax.experiment.presets import from_json, make_settings
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.scores import describe_score
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.storage import read_run, run_folder
 from fedasync_jax.storage.checksums import find_best, find_scores
 from fedasync_jax.storage.config import compare_origins, read_config
@@ -77,7 +78,7 @@ def _describe_method(
     run_dir: Path, name: str, rows: list[run_folder.Row], settings: Settings
 ) -> str:
     last = dict(rows[-1])
-    folder = run_dir / run_folder.slugify(name)
+    folder = run_dir / slugify(name)
     is_done = (folder / "model" / "model.json").is_file()
     scores = find_scores(folder / "checkpoints")
     place = f"version {last['version']:,}"

@@ -29,6 +29,7 @@ from fedasync_jax.experiment.records import Method, Workload
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.experiment.workload import make_workload
 from fedasync_jax.fleet.build import build_fleet
+from fedasync_jax.parts.folder_names import check_folder_names
 from fedasync_jax.schedule.build import build_trace
 from fedasync_jax.schedule.local_steps import TaskWork
 from fedasync_jax.worker.sampling import steps_per_task
@@ -56,6 +57,7 @@ def build_experiment(settings: Settings, own: OwnParts = NOTHING_OWN) -> Experim
 
     # Fleet, schedules and rules: NumPy only.
     methods = list(make_methods(settings, workload, own))
+    check_folder_names([method.name for method in methods])
     check_store_memory(settings, workload, methods)
 
     # x_0, the same for all methods.

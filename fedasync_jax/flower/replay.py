@@ -22,8 +22,9 @@ from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.flower.settings import rule_of
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.schedule.trace import Trace, make_trace
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.models import load_model
 
@@ -70,7 +71,7 @@ def replay_run(run_dir: str | Path) -> Replay:
     mixer = shorten_updates(rule.mixer, scales) if (scales < 1).any() else rule.mixer
     result = run(make_recorded_trace(updates), worker, mixer, x_0, key)
     judged = mixer.evaluated(result.state.variables, result.state.mixer_state)
-    folder = Path(run_dir) / run_folder.slugify(rule.name) / "model"
+    folder = Path(run_dir) / slugify(rule.name) / "model"
     model = load_model(folder, x_0)
     leaves = zip(*map(jax.tree.leaves, (model, judged)), strict=True)
     difference = max(float(np.abs(left - right).max()) for left, right in leaves)

@@ -11,9 +11,10 @@ import numpy as np
 
 from fedasync_jax.jobs.estimates import estimate
 from fedasync_jax.jobs.scores import NUM_LAST, last_trained
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.storage.ownership import write_owned
 from fedasync_jax.storage.read_run import read_metrics, read_models
-from fedasync_jax.storage.run_folder import Row, slugify
+from fedasync_jax.storage.run_folder import Row
 
 # Metrics, and what they can be: an interval goes no further.
 _BOUNDS = {

@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.plotting.styles import LineStyle, assign_styles
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.run_folder import Row
 
 Arrays = Mapping[str, np.ndarray]
@@ -161,7 +162,7 @@ class Contents(NamedTuple):
         if method in self.updates and self.updates[method]["staleness"].any():
             return True
         # Folders without method.json were written when FedAsync was the only one.
-        return run_folder.slugify(method).startswith("fedasync")
+        return slugify(method).startswith("fedasync")
 
 
 def take_contents(run: RunRecord) -> Contents:

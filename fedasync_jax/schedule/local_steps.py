@@ -76,7 +76,8 @@ def step_stream(
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds must be finite and > 0, got {seconds}")
         _check_range(low, high)
-        return lambda client, pace: min(max(int(seconds / pace), low), high)
+        # What divides evenly does so, whatever the rounding: 0.6 / 0.2 is below 3.
+        return lambda client, pace: min(max(int(seconds / pace + 1e-9), low), high)
     if isinstance(num_steps, tuple):
         low, high = num_steps
         _check_range(low, high)

@@ -111,11 +111,15 @@ class Trace:
         return made.astype(np.int32)
 
     def count_in_flight(self) -> np.ndarray:
-        """Return the tasks under way just before every arrival, int32 [T]."""
-        starts = np.sort(np.concatenate([self.start_time, self.lost.start_time]))
-        started = np.searchsorted(starts, self.arrival_time, side="left")
-        ended = np.searchsorted(np.sort(self.lost.end_time), self.arrival_time)
+        """Return the tasks under way just before every arrival, int32 [T].
+
+        Those that were triggered at versions up to the one that the arrival is mixed
+        into: of events at one time, the order decides.
+        """
         rows = np.arange(self.num_updates)
+        starts = np.concatenate([self.start_version, self.lost.start_version])
+        started = np.searchsorted(np.sort(starts), rows, side="right")
+        ended = np.searchsorted(np.sort(self.lost.end_time), self.arrival_time)
         return np.maximum(1, started - ended - rows).astype(np.int32)
 
     def count_devices(self) -> int:

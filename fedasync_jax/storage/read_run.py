@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fedasync_jax.parts.files import open_regular
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
 from fedasync_jax.storage.archives import read_archive
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.models import read_about
-from fedasync_jax.storage.run_folder import Row, slugify
+from fedasync_jax.storage.run_folder import Row
 from fedasync_jax.storage.schema import (
     Facts,
     MetricsChecksum,

@@ -26,12 +26,12 @@ it does not write.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedasync_jax.base import ArrayLike
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.storage.archives import write_archive
 from fedasync_jax.storage.config import (
     compare_origins,
@@ -215,12 +215,3 @@ class RunFolder:
     def _write_json(self, name: str, content: Any) -> None:
         text = json.dumps(content, indent=2) + "\n"
         write_file(self.path / name, text.encode())
-
-
-def slugify(method: str) -> str:
-    """Return a folder name for a method.
-
-    >>> slugify("FedAsync polynomial(0.5)")
-    'fedasync-polynomial-0-5'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")

@@ -15,7 +15,8 @@ from commands import ROOT, run_code, run_script, start
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.jobs import report, runner
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_the_run_folder_is_complete(finished):
         "clients",
     }
     for method in read_run.read_metrics(path):
-        found = {p.name for p in (path / run_folder.slugify(method)).iterdir()}
+        found = {p.name for p in (path / slugify(method)).iterdir()}
         timeline = set() if method == "SGD" else {"timeline.npz"}
         arrays = {"updates.npz", "lost.npz", "clients.npz"}
         written = {"method.json", "model", "checkpoints"} | arrays
@@ -125,7 +126,7 @@ def test_all_methods_get_the_same_number_of_gradients(finished):
     for row in rows:
         assert row["method"] in output
         assert row["rejected"] == 0
-        folder = path / run_folder.slugify(row["method"]) / "model"
+        folder = path / slugify(row["method"]) / "model"
         assert {p.name for p in folder.iterdir()} == {
             "model.json",
             "model.safetensors",

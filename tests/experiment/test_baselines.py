@@ -9,7 +9,7 @@ import pytest
 
 import fedasync_jax as fa
 from fedasync_jax import fleet
-from fedasync_jax.experiment.build import build_experiment
+from fedasync_jax.experiment.build import build_experiment, build_workload, make_methods
 from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.fleet import Fleet, make_fleet, single_worker
 from fedasync_jax.mixing.rounds import RoundState, average_rounds
@@ -181,6 +181,55 @@ def test_rounds_of_any_size_are_means_of_what_arrived_in_time():
         assert set(trace.start_version[begin:end]) == {begin}
         expected.append(expected[-1] + _VALUES[trace.client[begin:end]].mean(axis=0))
     np.testing.assert_allclose(models, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_updates", [3, 40, 41, 45, 98, 200])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"failure_rate": 0.2},
+        {"round_deadline": 6.0},
+        {"over_selection": 0.5, "failure_rate": 0.2},
+        {"availability": "on-off", "mean_on": 40.0, "mean_off": 40.0},
+    ],
+)
+def test_a_run_ends_with_a_whole_round(num_updates, changes):
+    def make(most):
+        settings = make_settings(
+            num_clients=12,
+            clients_per_round=5,
+            concurrency=2,
+            hidden=(2,),
+            methods=("fedavg",),
+            num_updates=most,
+            **changes,
+        )
+        (method,) = make_methods(settings, build_workload(settings))
+        return method.trace
+
+    trace, longer = make(num_updates), make(num_updates + 30)
+    most = max(num_updates // 5, 1) * 5
+    ends = round_ends(longer)[:-1]  # whose last round may have no next one
+    assert trace.num_updates == ends[ends <= most][-1]
+    assert trace.num_updates > most - 5
+    np.testing.assert_array_equal(trace.client, longer.client[: trace.num_updates])
+    assert trace.ended == ""
+
+
+def test_rounds_of_a_fleet_that_is_gone_say_why():
+    settings = make_settings(
+        num_clients=12,
+        clients_per_round=5,
+        concurrency=2,
+        hidden=(2,),
+        methods=("fedavg",),
+        num_updates=500,
+        max_tasks_per_client=2,
+        failure_rate=0.2,
+    )
+    (method,) = make_methods(settings, build_workload(settings))
+    assert method.trace.num_updates < 24 and "nobody is available" in method.trace.ended
 
 
 @pytest.mark.parametrize("bad", [0.0, -2.0, np.nan, np.inf])

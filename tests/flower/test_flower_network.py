@@ -11,7 +11,8 @@ import pytest
 from benchmarks.flower_net import APP, load_local_net
 from fedasync_jax.flower.replay import replay_run
 from fedasync_jax.mixing import staleness
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 
 pytest.importorskip("flwr")
 
@@ -120,7 +121,7 @@ def test_the_simulator_replays_the_arrivals_to_the_same_model(finished, updates)
 
 
 def test_the_run_folder_is_that_of_a_simulation(finished):
-    folder = finished / run_folder.slugify(METHOD)
+    folder = finished / slugify(METHOD)
     assert {p.name for p in folder.iterdir()} == {
         "checkpoints",
         "lost.npz",

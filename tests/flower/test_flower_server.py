@@ -36,7 +36,8 @@ from fedasync_jax.flower.session import Problem
 from fedasync_jax.flower.settings import read_settings
 from fedasync_jax.flower.updater import Updater
 from fedasync_jax.mixing import staleness
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.models import load_model
 
 
@@ -369,7 +370,7 @@ def test_a_run_that_was_broken_off_goes_on_from_its_checkpoint(tmp_path):
     assert updates is not None
     assert len(set(updates["task"].tolist())) == len(updates["task"]) == 20
     assert (np.diff(updates["arrival_time"]) > 0).all()
-    model = load_model(path / run_folder.slugify(METHOD) / "model", make_model())
+    model = load_model(path / slugify(METHOD) / "model", make_model())
     np.testing.assert_allclose(model.params["w"], replay(updates), rtol=1e-6)
     lost = read_run.read_lost(path, METHOD)
     assert lost is not None and "not finite" in lost["cause"]

@@ -19,7 +19,8 @@ from fedasync_jax.flower.session import Problem, _as_state
 from fedasync_jax.flower.settings import read_settings
 from fedasync_jax.flower.updater import Newest
 from fedasync_jax.flower.watchdog import NetworkHangs
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.models import load_model
 
@@ -62,7 +63,7 @@ def log():
 
 
 def checkpoints(path, **more):
-    folder = path / run_folder.slugify(METHOD) / "checkpoints"
+    folder = path / slugify(METHOD) / "checkpoints"
     return Checkpoints(folder, every=5, **more)
 
 
@@ -93,7 +94,7 @@ def test_a_model_that_explodes_is_undone_and_the_run_is_as_if_it_never_was(
     assert len(updates["task"]) == len(set(updates["task"])) == 20
     assert (lost["cause"] == "undone").sum() >= 10
     assert not set(lost["task"][lost["cause"] == "undone"]) & set(updates["task"])
-    model = load_model(tmp_path / run_folder.slugify(METHOD) / "model", make_model())
+    model = load_model(tmp_path / slugify(METHOD) / "model", make_model())
     np.testing.assert_allclose(model.params["w"], replay(updates), rtol=1e-6)
     rows = read_run.read_metrics(tmp_path)[METHOD]
     assert [row["version"] for row in rows] == [0, 5, 10, 15, 20]

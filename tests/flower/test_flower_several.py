@@ -22,7 +22,8 @@ from fedasync_jax.flower.replay import replay_run
 from fedasync_jax.flower.server_app import run_server
 from fedasync_jax.flower.session import Problem
 from fedasync_jax.flower.settings import read_settings
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.models import load_model
 
 NUM_PARTS = 6
@@ -202,7 +203,7 @@ def test_the_good_models_of_a_reply_are_mixed_and_the_bad_ones_counted(tmp_path)
         lost["task"][lost["cause"] == "not finite"] % 3
     ) == {1}
     assert len(grid.asked) == 5 or len(grid.asked) == 6
-    model = load_model(tmp_path / run_folder.slugify(METHOD) / "model", make_model())
+    model = load_model(tmp_path / slugify(METHOD) / "model", make_model())
     np.testing.assert_allclose(model.params["w"], replay(updates), rtol=1e-6)
 
 

@@ -236,6 +236,26 @@ def test_a_point_that_fails_is_named_and_the_others_are_run(cluster, place, tmp_
     assert isinstance(alone, spread.PointFailed) and "damaged.npz" in alone.why
 
 
+def test_points_of_one_program_share_a_task_and_are_told_apart(
+    cluster, place, tmp_path
+):
+    few = {"num_updates": 160, "stop_after_rejected": 20}
+    points = _points(tmp_path, seeds=(0,), **few)
+    points += _points(tmp_path, seeds=(1, 2), hidden=(5,), **few)
+    wild = _points(tmp_path, seeds=(3,), hidden=(5,), step_size=3e38, **few)
+    told = list(spread.spread_points(cluster, [*points, *wild], WorkerSetup(place)))
+    begun = [news.points for news in told if isinstance(news, spread.Begun)]
+    assert sorted(map(len, begun)) == [1, 1, 2]
+    assert points[:1] in begun
+    done = [news for news in told if isinstance(news, spread.PointDone)]
+    assert sorted(news.point.path for news in done) == [
+        point.path for point in (*points, *wild)
+    ]
+    (diverged,) = [news for news in done if news.diverged]
+    assert diverged.point.path == wild[0].path
+    assert "FedAsync hinge(10, 4) stopped" in diverged.diverged[0]
+
+
 def test_a_folder_of_another_run_is_refused_before_any_begins(
     cluster, place, whole, tmp_path
 ):

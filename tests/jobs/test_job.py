@@ -15,7 +15,8 @@ from fedasync_jax.jobs.callbacks import Callback
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.jobs.loggers.protocol import LoggerCallback
 from fedasync_jax.jobs.loggers.tensorboard import TensorBoard
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.parts.folder_names import slugify
+from fedasync_jax.storage import read_run
 from fedasync_jax.storage.checkpoints import Checkpoints
 from fedasync_jax.storage.checksums import find_versions
 from fedasync_jax.storage.run_folder import RunFolder
@@ -93,7 +94,7 @@ def test_the_folder_holds_the_results_and_the_models(tmp_path):
     for outcome in results.outcomes:
         name = outcome.method.name
         assert read_run.read_metrics(tmp_path / "a")[name] == outcome.rows
-        folder = tmp_path / "a" / run_folder.slugify(name) / "model"
+        folder = tmp_path / "a" / slugify(name) / "model"
         model = fa.load_model(folder)
         for a, b in zip(
             *map(jax.tree.leaves, (model, outcome.result.state.variables)), strict=True
@@ -252,7 +253,7 @@ def test_tensorboard_has_every_number_once_also_of_a_run_that_goes_on(tmp_path):
         _run(built, tmp_path / "a", callbacks=watchers)
     results = _run(built, tmp_path / "a", callbacks=[told(TensorBoard(events))])
     for outcome in results.outcomes:
-        found = _read_events(events / run_folder.slugify(outcome.method.name))
+        found = _read_events(events / slugify(outcome.method.name))
         expected = [
             (name, row["version"], row["virtual_time"], pytest.approx(value))
             for row in outcome.rows

@@ -211,6 +211,13 @@ _RULE = fa.mixing.fedasync(0.6, fa.staleness.constant())
         ({"model": lambda key: 0}, "model must be made by fa.models.make_model, got f"),
         ({"methods": []}, "methods must be one or more different names, got none"),
         ({"methods": ["sgd", ("sgd", _RULE)]}, "different names, got sgd sgd"),
+        (
+            {"methods": [("my rule", _RULE), ("My-Rule", _RULE)]},
+            "names that differ in letters or digits, .* got my rule and My-Rule",
+        ),
+        ({"methods": [("FedAvg", _RULE), "fedavg"]}, "got FedAvg and FedAvg"),
+        ({"methods": [("plots", _RULE)]}, "the folder of the pictures"),
+        ({"methods": [("法", _RULE)]}, "must have a letter a-z or a digit in the"),
         ({"methods": [_RULE]}, "methods must be names, or pairs of a name and a rule"),
         ({"methods": ["fedsgd"]}, "methods must be rules or baselines, got 'fedsgd'"),
     ],

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from fedasync_jax import plotting
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.plotting import (
     compare,
     contents,
@@ -30,7 +31,7 @@ from fedasync_jax.plotting import (
 from fedasync_jax.plotting.styles import assign_styles, choose_unit
 from fedasync_jax.schedule.timeline import ACTIVITIES
 from fedasync_jax.schedule.trace import LOSS_REASONS
-from fedasync_jax.storage import read_run, run_folder
+from fedasync_jax.storage import read_run
 
 METHODS = {
     "FedAsync constant": lambda d: 0.6 + 0.0 * d,
@@ -83,7 +84,7 @@ def write_run(folder, methods=METHODS, staleness=None):
 
 
 def write_updates(folder, method, staleness, alpha):
-    path = folder / run_folder.slugify(method)
+    path = folder / slugify(method)
     path.mkdir()
     versions = np.arange(len(staleness))
     np.savez(
@@ -107,7 +108,7 @@ def write_fleet(folder, methods=("FedAsync constant", "FedAvg")):
         label_counts=np.eye(10, dtype=int)[np.arange(100) % 10] * 7,
     )
     for method in methods:
-        path = folder / run_folder.slugify(method)
+        path = folder / slugify(method)
         np.savez(path / "timeline.npz", **make_timeline())
         np.savez(path / "lost.npz", **make_lost(left=3, failed=5, unfinished=2))
     return folder
@@ -202,7 +203,7 @@ def test_what_is_asynchronous_is_read_and_not_guessed_from_the_name(tmp_path):
         method for method, alpha_fn in METHODS.items() if alpha_fn
     ]
     for method in METHODS:  # the other way round
-        path = folder / run_folder.slugify(method) / "method.json"
+        path = folder / slugify(method) / "method.json"
         is_async = METHODS[method] is None
         path.write_text(json.dumps({"name": method, "is_async": is_async}))
     assert contents.read_contents(folder).asynchronous == [
@@ -759,4 +760,4 @@ def test_arrivals_of_clients_that_are_not_there_are_refused_in_one_line(tmp_path
     ],
 )
 def test_slug(method, slug):
-    assert run_folder.slugify(method) == slug
+    assert slugify(method) == slug

@@ -402,6 +402,24 @@ def test_immediate_keeps_its_concurrency(concurrency):
     assert long.count_devices() == concurrency
 
 
+@pytest.mark.parametrize("concurrency", [1, 5, _NUM_CLIENTS])
+@pytest.mark.parametrize("law", [fleet.constant(), fleet.exponential()])
+def test_tasks_in_flight_are_as_many_as_the_concurrency(concurrency, law):
+    """Also where all arrive at one time, and each is replaced before the next."""
+    devices = Fleet(np.ones(_NUM_CLIENTS), law)
+    trace = simulate(
+        devices, 200, scheduler=Immediate(concurrency), num_steps=2, rng=_rng()
+    )
+    assert (trace.count_in_flight() == concurrency).all()
+
+
+def test_tasks_in_flight_without_those_that_were_lost():
+    trace = _simulate(Rounds(4))
+    assert trace.count_in_flight().tolist() == [4, 3, 2, 1] * 50
+    late = _simulate(Rounds(4, over_selection=0.5))
+    assert late.count_in_flight().tolist() == [6, 5, 4, 3] * 50
+
+
 @pytest.mark.parametrize("scheduler", [s for s in _SCHEDULERS if type(s) is Periodic])
 def test_periodic_triggers_at_multiples_of_its_interval(scheduler):
     trace = _simulate(scheduler, 500)
@@ -635,6 +653,21 @@ def test_time_budget_errors(budget, message):
     with pytest.raises(ValueError) as error:
         _simulate(Immediate(1), num_steps=budget)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pace", "steps"),
+    [(0.6, 0.2, 3), (0.3, 0.1, 3), (2.1, 0.7, 3), (0.59, 0.2, 2), (1.0, 0.26, 3)],
+)
+def test_a_time_budget_that_divides_evenly_holds_all_steps(seconds, pace, steps):
+    trace = simulate(
+        _constant_fleet(pace),
+        3,
+        scheduler=Immediate(1),
+        num_steps=TimeBudget(seconds, 1, 9),
+        rng=_rng(),
+    )
+    assert trace.num_steps.tolist() == [steps] * 3
 
 
 def test_sampled_staleness_has_no_time_to_budget():

@@ -130,12 +130,19 @@ def _complete(
 def _set(
     settings: MixingSettings, method: AsyncMethod, given: Mapping[str, Any]
 ) -> MixingSettings:
-    """Return the settings with those of a line in the place of the flags'."""
-    names = {"alpha": "alpha"}
+    """Return the settings with those of a line in the place of the flags'.
+
+    An argument of the rule is none of the staleness function's, if both have the name.
+    """
+    names = {}
     if method.staleness is not None:
         names |= STALENESS_FNS.arguments(method.staleness)
     if method.rule in RULES:
         names |= RULES.arguments(method.rule)
+    else:
+        own = inspect.signature(find_factory(method.rule)).parameters
+        names = {k: name for k, name in names.items() if k not in own}
+    names["alpha"] = "alpha"
     own = {names[k]: value for k, value in given.items() if k in names}
     return settings.replace(**own)
 
@@ -170,7 +177,7 @@ def _offer(
         return RULES.make(method.rule, settings.of_choices, **offered)
     factory = find_factory(method.rule)
     named = inspect.signature(factory).parameters
-    mine = {**offered, **given}
+    mine = {**offered, **given, "alpha": offered["alpha"]}  # with its drop, if any
     return factory(**{k: value for k, value in mine.items() if k in named})
 
 

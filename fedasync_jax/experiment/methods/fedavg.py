@@ -5,6 +5,8 @@ Reference: McMahan et al., "Communication-Efficient Learning of Deep Networks fr
 Decentralized Data", AISTATS 2017, Algorithm 1.
 """
 
+import functools
+
 import numpy as np
 
 from fedasync_jax import mixing
@@ -31,7 +33,7 @@ def _make_rounds(name: str, context: Context, *, rho: float) -> Method:
         context.fleet,
         context.work,
         context.num_updates,
-        context.make_rng("schedule"),
+        functools.partial(context.make_rng, "schedule"),
     )
     ends = round_ends(trace)  # only whole rounds are models
     by_samples = context.mixing.fedavg_weights == "samples"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fedasync_jax.jobs.loggers.protocol import LoggedRun
-from fedasync_jax.storage.run_folder import slugify
+from fedasync_jax.parts.folder_names import slugify
 from fedasync_jax.storage.schema import read_json
 from fedasync_jax.storage.writing import make_folder, write_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedasync_jax.jobs.loggers.protocol import LoggedRun
-from fedasync_jax.storage.run_folder import slugify
+from fedasync_jax.parts.folder_names import slugify
 
 
 class TensorBoard:
