@@ -271,7 +271,7 @@ def test_validation_samples_of_own_data_are_used():
         (
             {"data": _DIGITS},
             {"plateau_factor": 0.5, "dataset": "wikitext2"},
-            "^plateau_on must be test for data without validation samples of your own, ",
+            "^plateau_on must be test for data without validation samples of your own",
         ),
     ],
 )
