@@ -42,13 +42,16 @@ class Start(NamedTuple):
         """Return the settings without those of the command line.
 
         A rho of the preset gives way to a gamma_rho of the user's, not one of the
-        user's.
+        user's. Beside a fleet, the schedule of a preset, which may have no clock, gives
+        way to one of the user's.
 
         Raises:
           ValueError: if a name is unknown or a setting out of range.
         """
         gives_way = "gamma_rho" in given_names(self.rest) and "rho" not in self.config
         overrides = {**self.config, **({"rho": None} if gives_way else {})}
+        if self.fleet is not None and "schedule" in given_names(self.rest):
+            overrides["schedule"] = "immediate"
         return make_settings(self.preset, self.fleet, **overrides)
 
 

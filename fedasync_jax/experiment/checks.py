@@ -9,15 +9,20 @@ from fedasync_jax.parts.bounds import Bounds, show_value
 from fedasync_jax.schedule.schedulers import SCHEDULES
 
 
-def check_together(settings: Any, round_sizes: Sequence[int]) -> None:
+def check_together(
+    settings: Any, round_sizes: Sequence[int], round_weights: Sequence[str]
+) -> None:
     """Raise ValueError if settings of different parts do not fit.
 
     Args:
       settings: see ``Settings``.
       round_sizes: clients per round of every method in rounds.
+      round_weights: how each of them weighs its clients, see ``RoundWeights``.
     """
     _check_counts(settings, round_sizes)
     _check_steps(settings)
+    _check_losses(settings)
+    _check_weights(settings, round_weights)
     _check_data(settings)
 
 
@@ -63,6 +68,30 @@ def _check_steps(settings: Any) -> None:
             "plateau_applies must be by-version for any schedule but sampled, as a "
             "worker receives the step size with the newest model, got "
             f"{worker.plateau_applies} for schedule {schedule.schedule}"
+        )
+
+
+def _check_losses(settings: Any) -> None:
+    """Refuse what loses tasks of FedAvg where FedAsync has no devices to lose any."""
+    if settings.schedule.has_clock:
+        return
+    harmless = {"availability": "always", "failure_rate": 0.0, "time_out": None}
+    for name, value in harmless.items():
+        part = settings.schedule if name == "time_out" else settings.fleet
+        got = getattr(part, name)
+        if got != value:
+            raise ValueError(
+                f"{name} must be {value} for schedule sampled, which has no clock and "
+                f"loses no task of FedAsync, got {got} (schedule immediate has one)"
+            )
+
+
+def _check_weights(settings: Any, round_weights: Sequence[str]) -> None:
+    """Refuse to count samples twice: in who is drawn, and in the mean of a round."""
+    if settings.schedule.client_choice == "data-size" and "samples" in round_weights:
+        raise ValueError(
+            "fedavg_weights must be equal for client_choice data-size, where a client "
+            "of n samples would count by n squared, got samples"
         )
 
 

@@ -125,12 +125,12 @@ def check_methods(lines: Collection[str]) -> None:
         raise ValueError(f"methods must be one or more different names, got {shown}")
 
 
-def list_round_sizes(lines: Collection[str], default: int) -> list[int]:
-    """Return the clients per round of every method that has rounds."""
+def list_of_baselines(lines: Collection[str], setting: str, default: Any) -> list[Any]:
+    """Return a setting of every baseline that takes it, such as ``clients``."""
     return [
-        given.get("clients", default)
+        given.get(setting, default)
         for name, _, given in _parse_all(lines)
-        if "clients" in BASELINES.get(name, ())
+        if setting in BASELINES.get(name, ())
     ]
 
 

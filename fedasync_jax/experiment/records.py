@@ -75,6 +75,7 @@ class Method(NamedTuple):
         every round; None: all are.
       gradients_per_step: gradients that a local step counts as; more than 1 for
         batches larger than those of the clients.
+      step_size: of its local steps; None: that of the settings.
       counts_updates: whether its versions are client updates (not for SGD).
       has_clock: whether the times of the trace are simulated seconds.
     """
@@ -91,5 +92,6 @@ class Method(NamedTuple):
     staleness_weights: np.ndarray | None = None
     models: np.ndarray | None = None
     gradients_per_step: float = 1.0
+    step_size: float | None = None
     counts_updates: bool = True
     has_clock: bool = True

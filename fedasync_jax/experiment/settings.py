@@ -21,7 +21,7 @@ from fedasync_jax.experiment.checks import check_together, count_asked_clients
 from fedasync_jax.experiment.method_names import (
     check_methods,
     describe_methods,
-    list_round_sizes,
+    list_of_baselines,
 )
 from fedasync_jax.fleet.settings import FleetSettings
 from fedasync_jax.mixing.settings import MixingSettings
@@ -107,8 +107,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check what the parts must agree on."""
-        default = self.schedule.clients_per_round
-        check_together(self, list_round_sizes(self.run.methods, default))
+        sizes, weights = (
+            list_of_baselines(self.run.methods, name, default)
+            for name, default in (
+                ("clients", self.schedule.clients_per_round),
+                ("weights", self.mixing.fedavg_weights),
+            )
+        )
+        check_together(self, sizes, weights)
 
     def __getitem__(self, name: str) -> Any:
         """Return a setting by its flat name."""
@@ -141,7 +147,7 @@ class Settings:
         parts |= {p: parts[p].replace(**of) for p, of in of_part.items()}
         most = parts["partition"].num_clients
         default = parts["schedule"].clients_per_round
-        sizes = list_round_sizes(parts["run"].methods, default)
+        sizes = list_of_baselines(parts["run"].methods, "clients", default)
         asked = count_asked_clients(types.SimpleNamespace(**parts), sizes)
         for name, count in asked.items():
             if name not in settings and count > most:

@@ -8,6 +8,7 @@ import numpy as np
 from fedasync_jax import models, tree
 from fedasync_jax.data.clients import make_client_data
 from fedasync_jax.data.dataset import Dataset
+from fedasync_jax.data.hold_out import hold_out
 from fedasync_jax.data.partition.base import Partition
 from fedasync_jax.data.partition.by_key import natural
 from fedasync_jax.data.partition.registry import PARTITIONS
@@ -54,9 +55,12 @@ def make_workload(
     Raises:
       ValueError: if the data are bad or do not fit the settings.
     """
+    _check_judge(data_settings, worker_settings, own)
     if own.clients is not None:
         return _take_over(own, worker_settings)
-    data = None if own.data is None else check_dataset(own.data)
+    data = None
+    if own.data is not None:
+        data = hold_out(check_dataset(own.data), data_settings.valid_share)
     is_text = data_settings.is_text and data is None
     source = Source.of(data_settings, partition_settings)
 
@@ -109,6 +113,24 @@ def learn_images(
     """
     source = Source.of(data_settings, partition_settings)
     return learn(source, model_settings, convolution)
+
+
+def _check_judge(
+    data_settings: DataSettings, settings: WorkerSettings, own: OwnParts
+) -> None:
+    """Raise ValueError if settings ask for validation samples that cannot be had."""
+    share = data_settings.valid_share
+    is_held = own.data is not None and own.data.x_valid is not None
+    if share and (own.clients is not None or is_held):
+        what = "data that have validation samples" if is_held else "clients of your own"
+        raise ValueError(f"valid_share must be 0 for {what}, got {share}")
+    goes_by_it = settings.plateau_factor is not None and settings.plateau_on != "test"
+    is_own = own.clients is not None or own.data is not None
+    if goes_by_it and is_own and not (share or is_held):
+        what = "clients" if own.data is None else "data without validation samples"
+        raise ValueError(
+            f"plateau_on must be test for {what} of your own, got {settings.plateau_on}"
+        )
 
 
 def _take_over(own: OwnParts, settings: WorkerSettings) -> Workload:

@@ -16,7 +16,9 @@ from fedasync_jax.experiment.presets import make_settings
 from fedasync_jax.experiment.settings import PARTS, Settings
 from fedasync_jax.flower.limits import Limits
 
+_OF_OLD = {"evaluate_clients", "fedavg_weights"}  # in folders of earlier versions
 _NOT_HERE = {
+    *_OF_OLD,
     *PARTS["fleet"].hints(),
     *PARTS["schedule"].hints(),
     "methods",
@@ -60,7 +62,8 @@ class NetworkSettings(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return what must stay the same when a run goes on, as JSON values."""
         fields = self.settings.to_json()
-        return {name: fields[name] for name in ("methods", *_fields())}
+        names = ("methods", *_fields(), *sorted(_OF_OLD))
+        return {name: fields[name] for name in names}
 
 
 def read_settings(run_config: Mapping[str, Any]) -> NetworkSettings:
@@ -96,7 +99,12 @@ def read_settings(run_config: Mapping[str, Any]) -> NetworkSettings:
     fields = {k: _convert(k, known[k], v) for k, v in values.items() if k in known}
     # The simulated schedule is not used, but it is checked against the other fields.
     settings = make_settings(methods=(method,), concurrency=1, **fields)
-    rule_of(settings)  # refuses what cannot run over a network
+    every = rule_of(settings).mixer.versions_every  # refuses what cannot run here
+    if every > settings.run.num_updates:
+        raise ValueError(
+            f"method must make a version of its own in num_updates "
+            f"{settings.run.num_updates}, got {method}, which collects {every} arrivals"
+        )
     return NetworkSettings(settings, Limits(**limits))
 
 

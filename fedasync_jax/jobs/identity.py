@@ -35,7 +35,10 @@ def identify(experiment: Experiment) -> Fingerprint:
     known = identify_methods(
         experiment.settings, experiment.workload, experiment.methods
     )
-    return known._replace(initial_model=project(experiment.initialized))
+    _, frozen = tree.split_arrays(experiment.workload.model)
+    return known._replace(
+        initial_model=project(experiment.initialized), frozen_part=project(frozen)
+    )
 
 
 def _describe_fleet(fleet: Fleet) -> Any:

@@ -3,9 +3,14 @@
 Every run tells its metrics, writes checkpoints and goes on from the newest.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
+import jax
+
+from fedasync_jax.base import PyTree
 from fedasync_jax.engine.batching import Batching, choose_batching
+from fedasync_jax.engine.carried import init_mixer
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
 from fedasync_jax.engine.processes import find_processes_of
@@ -180,6 +185,7 @@ def can_run_together(a: Entry, b: Entry) -> bool:
             as_pytree(worker),
             as_pytree(entry.method.mixer.update),
             entry.experiment.variables,
+            _shape_state(entry),
         )
         for worker, entry in zip(workers, entries, strict=True)
     ]
@@ -188,6 +194,14 @@ def can_run_together(a: Entry, b: Entry) -> bool:
         (e.experiment.workload.evaluate, e.method.mixer.evaluated) for e in entries
     }
     return len(plateaus) == len(judges) == 1 and find_difference(parts) is None
+
+
+def _shape_state(entry: Entry) -> PyTree:
+    """Return the shapes of what the rule remembers, such as a buffer of K models."""
+    mixer = entry.method.mixer
+    return jax.eval_shape(
+        functools.partial(init_mixer, mixer), entry.experiment.variables
+    )
 
 
 def choose_run_batching(entry: Entry) -> Batching:

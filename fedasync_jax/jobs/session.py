@@ -74,7 +74,7 @@ class Session:
         self._scales = _make_step_scales(settings)
         self._log = MetricsLog(
             method,
-            step_size=settings.worker.step_size,
+            step_size=method.step_size or settings.worker.step_size,
             scales=self._scales,
             is_text=entry.experiment.workload.is_text,
             max_rejected=settings.run.stop_after_rejected,

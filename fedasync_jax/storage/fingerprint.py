@@ -6,6 +6,7 @@ A run goes on only with what it began with. Its folder and every checkpoint carr
 ``data``           checksum of the samples, and of who owns which
 ``fleet``          checksum of the devices' speeds and networks
 ``initial_model``  the model before any training, as a few projections
+``frozen_part``    the arrays of a model that are not trained, in the same way
 ``schedules``      per method: checksum of who trains from which version for how many
                    steps, up to a version, and the sum of the arrival times
 
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 
@@ -42,6 +44,7 @@ _WHAT = {
     "data": "the samples, or who owns them",
     "fleet": "the speeds of the devices",
     "initial model": "before any training",
+    "frozen part": "the arrays that are not trained",
     "schedule": "who trains when, from which version, for how many steps",
 }
 
@@ -56,6 +59,7 @@ class Fingerprint(NamedTuple):
       data: checksum.
       fleet: checksum.
       initial_model: projections of the model before any training, see ``project``.
+      frozen_part: projections of what its functions hold, see ``models.freeze``.
       traces: schedules by the names of the methods.
     """
 
@@ -65,6 +69,7 @@ class Fingerprint(NamedTuple):
     data: str | None = None
     fleet: str | None = None
     initial_model: Sequence[float] | None = None
+    frozen_part: Sequence[float] | None = None
     traces: Mapping[str, Trace] = {}
 
     def to_json(self) -> Json:
@@ -109,6 +114,8 @@ class Fingerprint(NamedTuple):
                 return f"another schedule: {_WHAT['schedule']} ({method})"
         if not _is_same_model(before.initial_model, self.initial_model):
             return f"another initial model: {_WHAT['initial model']}"
+        if not _is_same_model(before.frozen_part, self.frozen_part):
+            return f"another initial model: {_WHAT['frozen part']}"
         return None
 
     def compare(self, earlier: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -141,8 +148,8 @@ class Fingerprint(NamedTuple):
         return _as_json(self.settings)
 
     def _common(self) -> Json:
-        model = None if self.initial_model is None else list(self.initial_model)
-        return {"data": self.data, "fleet": self.fleet, "initial_model": model}
+        names = ("data", "fleet", "initial_model", "frozen_part")
+        return {name: getattr(self, name) for name in names}
 
 
 class _Mark(msgspec.Struct):
@@ -160,6 +167,7 @@ class _Record(msgspec.Struct):
     data: str | None = None
     fleet: str | None = None
     initial_model: list[float] | None = None
+    frozen_part: list[float] | None = None
     schedules: dict[str, _Mark] = {}
 
 
@@ -179,17 +187,22 @@ def project(model: PyTree) -> list[float]:
     """Return the norm of a model and its projections on fixed random signs.
 
     r_j = <s_j, x>, s_j in {-1, 1}^n. Models of one norm that have nothing to do with
-    one another differ in every r_j by about that norm.
+    one another differ in every r_j by about that norm. Random keys have no norm, and
+    are left out.
     """
     rng = np.random.default_rng(0)
     squares, projections = 0.0, np.zeros(_NUM_PROJECTIONS)
-    for leaf in jax.tree.leaves(jax.device_get(model)):
+    for leaf in jax.device_get(list(filter(_is_number, jax.tree.leaves(model)))):
         flat = np.ravel(leaf).astype(np.float32)
         squares += float(flat @ flat)
         for j in range(_NUM_PROJECTIONS):
             signs = rng.integers(0, 2, flat.size, np.int8) * np.int8(2) - np.int8(1)
             projections[j] += float(signs.astype(np.float32) @ flat)
     return [math.sqrt(squares), *projections.tolist()]
+
+
+def _is_number(leaf: Any) -> bool:
+    return not jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def _is_same_model(

@@ -30,7 +30,8 @@ class WorkerSettings(PartSettings):
         in them, from num_steps to max_steps.
       sampling: Order of the samples: epochs (reshuffled passes over the client's
         samples) or replacement (independent draws).
-      momentum: Momentum of local SGD, in [0, 1); every task starts it anew.
+      momentum: Momentum of local SGD, in [0, 1); every task starts it anew, and sgd at
+        every evaluation.
       weight_decay: Weight of 1/2 ||x||^2 in the loss; its gradient is added after
         clipping.
       clip_norm: Largest global norm of the gradient, before weight decay and the
@@ -47,7 +48,7 @@ class WorkerSettings(PartSettings):
         pass.
       warmup_step_size: Step size of the warm-up.
       sgd_batch_size: Samples of a step of sgd (default: batch_size). A step of twice
-        batch_size counts as two gradients.
+        batch_size counts as two gradients, and takes the time of two steps.
       sgd_step_size: Step size of sgd (default: step_size).
 
     Raises:

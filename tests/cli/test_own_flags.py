@@ -209,6 +209,14 @@ def test_more_clients_leave_the_others_as_they_are():
     assert many.replace(num_clients=usual["num_clients"]) == usual
 
 
+@pytest.mark.parametrize("schedule", ["immediate", "periodic"])
+def test_a_fleet_goes_with_a_preset_that_is_given_a_clock(schedule):
+    start = ["--preset", "cifar10-paper", "--fleet", "mobile"]
+    settings = parse_train([*start, "--schedule", schedule]).settings
+    assert settings["schedule"] == schedule
+    assert settings["failure_rate"] == 0.02
+
+
 # Completion
 
 

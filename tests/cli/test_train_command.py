@@ -184,7 +184,12 @@ def test_the_pictures_can_be_drawn_again(finished):
             ["--availability", "replay", "--availability-path", "missing.csv"],
             "missing.csv",
         ),
-        (["--fleet", "mobile", "--schedule", "sampled"], "fleet must not be given for"),
+        (
+            ["--fleet=stragglers", "--schedule", "sampled"],
+            "fleet must not be given for",
+        ),
+        (["--fleet=mobile", "--schedule=sampled"], "(schedule immediate has one)"),
+        (["--fleet=mobile", "--preset=cifar10-paper"], "(schedule immediate has one)"),
         (["--run-dir", ".."], "run_dir must be a new folder or a run with config"),
         (["--summary", "."], "run_dir must be a new folder or a run with config"),
         (["--summary", ".", "--alpha", "1"], "summary must stand alone, got --alpha 1"),

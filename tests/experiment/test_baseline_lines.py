@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import fedasync_jax as fa
 from fedasync_jax.experiment.baselines import BASELINES
 from fedasync_jax.experiment.build import build_workload, make_methods
 from fedasync_jax.experiment.presets import make_settings
@@ -88,6 +89,31 @@ def test_weights_rho_and_step_sizes_arrive(workload):
     for line, flag, other in zip(of_lines, of_flags, plain, strict=True):
         assert np.array_equal(read_numbers(line), read_numbers(flag))
         assert not np.array_equal(read_numbers(line), read_numbers(other))
+
+
+@pytest.mark.parametrize("max_steps", [None, 9], ids=["equal", "random"])
+def test_a_larger_batch_of_sgd_takes_the_time_of_its_gradients(workload, max_steps):
+    """Per gradient it is as fast; batches of 10 are those of the clients."""
+    law = {"task_law": "uniform", "task_range": (1.0, 1.0), "max_steps": max_steps}
+    small, large = make(workload, "sgd", "sgd:batch_size=20", **law)
+    seconds = [
+        m.trace.arrival_time[-1] / (m.trace.num_steps.sum() * m.gradients_per_step)
+        for m in (small, large)
+    ]
+    assert large.gradients_per_step == 2
+    assert seconds[0] == pytest.approx(np.median(small.fleet.seconds_per_step))
+    assert seconds[1] == pytest.approx(seconds[0])
+
+
+def test_metrics_of_sgd_have_its_own_step_size():
+    lines = ("sgd:step_size=0.01,batch_size=20", "sgd", "fedavg")
+    settings = make_settings(methods=lines, **SMALL, step_size=0.3)
+    steps = [m.metrics["step_size"][-1] for m in fa.train(settings).values()]
+    assert steps == [0.01, 0.3, 0.3]
+    (flagged,) = fa.train(
+        settings.replace(sgd_step_size=0.5, methods=("sgd",))
+    ).values()
+    assert flagged.metrics["step_size"][-1] == 0.5
 
 
 def test_a_line_allows_what_the_flag_allows():

@@ -200,6 +200,32 @@ def test_steps_are_drawn_or_follow_from_epochs_but_not_both():
             "clients uniformly with replacement, got 3",
         ),
         (
+            {"failure_rate": 0.02, "schedule": "sampled"},
+            "failure_rate must be 0.0 for schedule sampled, which has no clock and "
+            "loses no task of FedAsync, got 0.02 (schedule immediate has one)",
+        ),
+        (
+            {"time_out": 60.0, "schedule": "sampled"},
+            "time_out must be None for schedule sampled, which has no clock and loses "
+            "no task of FedAsync, got 60.0 (schedule immediate has one)",
+        ),
+        (
+            {"fleet": "mobile", "schedule": "sampled"},
+            "availability must be always for schedule sampled, which has no clock and "
+            "loses no task of FedAsync, got idle-charging-unmetered (schedule "
+            "immediate has one)",
+        ),
+        (
+            {"client_choice": "data-size", "fedavg_weights": "samples"},
+            "fedavg_weights must be equal for client_choice data-size, where a client "
+            "of n samples would count by n squared, got samples",
+        ),
+        (
+            {"client_choice": "data-size", "methods": ("fedprox:weights=samples",)},
+            "fedavg_weights must be equal for client_choice data-size, where a client "
+            "of n samples would count by n squared, got samples",
+        ),
+        (
             {"tier_shares": (0.2, 0.3)},
             "tier_factors must be 2 numbers (one per share), finite and > 0, got 8.0",
         ),
@@ -230,6 +256,12 @@ def test_what_does_not_fit_together_is_one_line(fields, message):
         {"time_budget": 9.0, "max_steps": 8},
         {"time_budget": 9.0, "max_steps": 8, "schedule": "periodic"},
         {"client_choice": "data-size", "max_tasks_per_client": 1},
+        {
+            "client_choice": "data-size",
+            "fedavg_weights": "samples",  # of nobody here
+            "methods": ("delta", "sgd", "fedavg:weights=equal"),
+        },
+        {"failure_rate": 0.02, "time_out": 60.0, "availability": "on-off"},
         {"tier_shares": (0.5, 0.5), "tier_factors": (2.0, 0.1)},
         {"tier_shares": (), "tier_factors": ()},
         {"client_range": (1.0, 1.0)},

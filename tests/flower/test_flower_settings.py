@@ -45,6 +45,13 @@ def test_names_have_dashes_and_an_empty_string_is_not_set():
             "needs nothing of the run in advance, got area, which",
         ),
         ({"method": "fedbuff:size=0"}, "fedbuff: size must be"),
+        (
+            {"method": "fedbuff:size=31", "num-updates": 30},
+            "^method must make a version of its own in num_updates 30, got "
+            "fedbuff:size=31, which collects 31 arrivals$",
+        ),
+        ({"evaluate-clients": "always"}, "evaluate_clients must be method, a field"),
+        ({"fedavg-weights": "samples"}, "fedavg_weights must be method, a field"),
         ({"method": "fedasink"}, "nearest: fedasync"),
         ({"method": 3}, "method must be of type str, got 3"),
         ({"alpha": 1.5}, r"alpha must be in \(0, 1\], got 1.5"),
@@ -59,6 +66,16 @@ def test_a_bad_value_is_told_in_one_line(config, line):
     with pytest.raises(ValueError, match=line) as caught:
         read_settings(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rule_may_collect_all_arrivals():
+    run = read_settings({"method": "fedbuff:size=30", "num-updates": 30})
+    assert run.method == "fedbuff:size=30"
+
+
+def test_a_folder_of_an_earlier_version_goes_on():
+    fields = read_settings({}).to_json()
+    assert (fields["evaluate_clients"], fields["fedavg_weights"]) == ("end", "equal")
 
 
 def test_what_must_not_change_has_no_limits_and_no_simulated_devices():

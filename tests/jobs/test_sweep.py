@@ -180,6 +180,14 @@ def test_other_programs_are_run_in_turn(tmp_path):
     assert [len(names) for names in listener.names] == [2, 2]
 
 
+def test_buffers_of_other_sizes_are_run_in_turn(tmp_path):
+    axes = {"trimmed_size": [4, 5], "trimmed_cut": [0.0, 0.25]}
+    listener = _Groups()
+    done = _run(_points(tmp_path, methods=("trimmed",), **axes), **listener.hear())
+    assert [len(results.outcomes) for _, results in done] == [1] * 4
+    assert [len(names) for names in listener.names] == [2, 2]
+
+
 @pytest.mark.parametrize("calls", [0, 3])
 def test_stopped_and_gone_on_with_bit_for_bit(tmp_path, calls):
     points = _points(tmp_path / "stopped", seed=[0, 1, 2])

@@ -9,6 +9,7 @@ import pytest
 from commands import run_script
 
 import fedasync_jax as fa
+from fedasync_jax.data.hold_out import hold_out
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.fleet.build import build_fleet
 from fedasync_jax.jobs.job import Results
@@ -240,6 +241,53 @@ def test_objects_that_do_not_go_together_are_one_line(change, message):
 def test_own_data_that_are_bad_are_one_line(change, message):
     with pytest.raises(ValueError, match=message):
         fa.train(small(), data=_DIGITS._replace(**change))
+
+
+def test_a_share_of_own_data_is_held_out_as_of_a_named_set():
+    settings = small(valid_share=0.2, plateau_factor=0.5, methods=("fedavg",))
+    (named,) = fa.train(settings).values()
+    (mine,) = fa.train(settings, data=_DIGITS).values()
+    assert mine.metrics["valid_loss"].tolist() == named.metrics["valid_loss"].tolist()
+    assert mine.metrics["step_size"].tolist() == named.metrics["step_size"].tolist()
+
+
+def test_validation_samples_of_own_data_are_used():
+    held = hold_out(_DIGITS, 0.2)
+    (mine,) = fa.train(small(methods=("fedavg",)), data=held).values()
+    assert np.isfinite(mine.metrics["valid_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "message"),
+    [
+        (
+            make_regression(),
+            {"valid_share": 0.2},
+            r"^valid_share must be 0 for clients of your own, got 0\.2$",
+        ),
+        (
+            {"data": hold_out(_DIGITS, 0.2)},
+            {"valid_share": 0.2},
+            r"^valid_share must be 0 for data that have validation samples, got 0\.2$",
+        ),
+        (
+            make_regression(),
+            {"plateau_factor": 0.5, "dataset": "wikitext2"},
+            "^plateau_on must be test for clients of your own, got validation$",
+        ),
+        (
+            {"data": _DIGITS},
+            {"plateau_factor": 0.5, "dataset": "wikitext2"},
+            "^plateau_on must be test for data without validation samples of your own",
+        ),
+    ],
+)
+def test_validation_samples_that_cannot_be_had_are_refused(own, settings, message):
+    if "dataset" in settings:  # it would have some, and is not what is learned
+        texts = {"model": "lstm", "partition": "natural", "batch_size": 1}
+        settings = {**texts, **settings}
+    with pytest.raises(ValueError, match=message):
+        fa.train(small(methods=("fedavg",), **settings), **own)
 
 
 def test_unroll_is_for_an_own_model():

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+import fedasync_jax as fa
 from fedasync_jax import tree
 from fedasync_jax.experiment.build import build_experiment
 from fedasync_jax.experiment.presets import make_settings
@@ -14,7 +16,7 @@ from fedasync_jax.jobs import sweep
 from fedasync_jax.jobs.identity import identify, identify_settings
 from fedasync_jax.jobs.job import run_job
 from fedasync_jax.storage.config import read_config
-from fedasync_jax.storage.fingerprint import project
+from fedasync_jax.storage.fingerprint import Fingerprint, project
 from fedasync_jax.storage.resume import check_goes_on
 from fedasync_jax.storage.run_folder import RunFolder
 
@@ -222,3 +224,41 @@ def test_projections_tell_seeds_apart_but_not_roundings():
     assert norm == pytest.approx(np.linalg.norm(one["w"]), rel=1e-5)
     assert np.abs(np.subtract(first, project(near)[1:])).max() < 1e-3 * norm
     assert np.abs(np.subtract(first, project(other)[1:])).max() > 0.5 * norm
+
+
+def train_head(path, num_updates, seed):
+    """Train the last layer of a network whose first one is frozen and random."""
+    model = fa.models.make_classifier("mlp", (4,), 2, hidden=(3,))
+    variables = model.init(jax.random.key(seed))
+    frozen = fa.models.freeze(model, variables, lambda path: "Dense_0" in path)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).astype(np.float32)
+    samples = {"x": x, "y": (x[:, 0] > 0).astype(np.int32)}
+    settings = make_settings(
+        methods=("fedasync-constant",), num_updates=num_updates, run_dir=path
+    )
+    clients = fa.data.make_client_data(samples, fa.data.iid(60, 10, rng=rng))
+    return fa.train(settings, model=frozen.model, clients=clients, test=samples)
+
+
+def test_another_frozen_part_is_refused(tmp_path):
+    train_head(tmp_path / "run", 10, seed=0)
+    line = r"has another initial model: the arrays that are not trained"
+    with pytest.raises(ValueError, match=line) as error:
+        train_head(tmp_path / "run", 20, seed=1)
+    assert "\n" not in str(error.value)
+    longer = train_head(tmp_path / "run", 20, seed=0)
+    assert longer["FedAsync constant"].outcome.result.state.version == 20
+
+
+def test_a_frozen_part_that_was_not_written_down_is_not_compared():
+    now = Fingerprint({}, frozen_part=project([np.ones(3)]))
+    earlier = now.to_json()
+    assert now.find_difference({**earlier, "frozen_part": project([])}) is not None
+    del earlier["frozen_part"]
+    assert now.find_difference(earlier) is None
+
+
+def test_a_random_key_among_the_leaves_has_no_projection():
+    weights = np.arange(3, dtype=np.float32)
+    assert project([jax.random.key(0), weights]) == project([weights])

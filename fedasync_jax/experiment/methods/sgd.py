@@ -19,8 +19,11 @@ def make_sgd(context: Context) -> Method:
     """Return SGD on pooled data, cut into one task per evaluation.
 
     Steps that are written out make one task per client update instead. It makes as many
-    gradients as the asynchronous methods; a larger batch counts as several. A longer
-    run begins with the tasks of a shorter one.
+    gradients as the asynchronous methods; a larger batch counts as several, and a step
+    takes as many times longer. A longer run begins with the tasks of a shorter one.
+
+    Every task shuffles its samples, and begins its momentum, anew. So results depend on
+    ``eval_every``, unless steps are written out.
     """
     settings, workload = context.worker, context.workload
     batch_size = settings.sgd_batch_size or settings.batch_size
@@ -29,6 +32,8 @@ def make_sgd(context: Context) -> Method:
 
     # The machine: as fast as the median of the fleet, and nobody to wait for.
     worker = single_worker(context.fleet)
+    seconds = worker.seconds_per_step * gradients_per_step
+    worker = worker._replace(seconds_per_step=seconds)
     trace = _simulate_alone(worker, steps, context.make_rng("schedule"))
 
     # Its tasks: consecutive parts of passes over the data of all.
@@ -38,10 +43,11 @@ def make_sgd(context: Context) -> Method:
         replacement=settings.sampling == "replacement",
         rng=context.make_rng("passes"),
     )
+    step_size = settings.sgd_step_size or settings.step_size
     local_update = make_worker(
         settings.replace(
             batch_size=batch_size,
-            step_size=settings.sgd_step_size or settings.step_size,
+            step_size=step_size,
             sampling="epochs",
         ),
         workload._replace(clients=pooled, steps=steps),
@@ -56,6 +62,7 @@ def make_sgd(context: Context) -> Method:
         mixer=mixing.average_rounds(),
         eval_every=tasks_per_evaluation,
         gradients_per_step=gradients_per_step,
+        step_size=step_size,
         counts_updates=False,
     )
 
