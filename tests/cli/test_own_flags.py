@@ -179,6 +179,24 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     assert line.endswith("(No such file or directory)")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.toml", "num_updates = 20\nnum-updates = 30", "must name num_updates once"),
+        ("a.json", '{"alpha": 0.3, "alpha": 0.4}', "(alpha is in it twice)"),
+    ],
+)
+def test_a_setting_stands_in_a_file_once(tmp_path, capsys, name, text, told):
+    (tmp_path / name).write_text(text)
+    assert told in fail_on(capsys, parse_train, "--config", tmp_path / name)
+
+
+def test_a_list_in_the_place_of_a_number_is_shown_as_one(tmp_path, capsys):
+    (tmp_path / "a.toml").write_text("alpha = [0.3]")
+    line = fail_on(capsys, parse_train, "--config", tmp_path / "a.toml")
+    assert line == "alpha must be a number, got [0.3]"
+
+
 # What follows the number of clients
 
 
