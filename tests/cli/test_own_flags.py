@@ -197,6 +197,31 @@ def test_a_list_in_the_place_of_a_number_is_shown_as_one(tmp_path, capsys):
     assert line == "alpha must be a number, got [0.3]"
 
 
+# Flags that contradict one another
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--run-dir", "there"), "run_dir must not be given together with resume, got"),
+        (("--run-dir=there",), "run_dir must not be given together with resume, got"),
+        (("--preset", "there"), "preset must not be given together with resume, got"),
+        (("--fleet", "there"), "fleet must not be given together with resume, got"),
+    ],
+)
+def test_a_run_goes_on_as_it_is_and_where_it_is(capsys, words, told):
+    line = fail_on(capsys, parse_train, "--resume", "here", *words)
+    assert line == f"{told} there"
+
+
+@pytest.mark.parametrize(
+    "word", ["--resume=here", "--preset=digits", "--log-to=wandb", "--tensorboard"]
+)
+def test_a_summary_stands_alone(capsys, word):
+    line = fail_on(capsys, parse_train, "--summary", "here", word)
+    assert line == f"summary must stand alone, got {word.partition('=')[0]}"
+
+
 # What follows the number of clients
 
 

@@ -188,6 +188,8 @@ def test_the_pictures_can_be_drawn_again(finished):
         (["--fleet", "mobile", "--schedule", "sampled"], "fleet must not be given for"),
         (["--run-dir", ".."], "run_dir must be a new folder or a run with config"),
         (["--run-dir", "x" * 300], "run_dir must be a folder that can be made and"),
+        (["--resume", "nothere"], "resume must be a run folder, got nothere"),
+        (["--resume", "x" * 300], "resume must be a run folder, got xxx"),
         (["--summary", "."], "summary must be a run folder, got ."),
         (["--summary", "x" * 300], "summary must be a run folder, got xxx"),
         (["--summary", ".", "--alpha", "1"], "summary must stand alone, got --alpha 1"),
