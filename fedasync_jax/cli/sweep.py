@@ -26,6 +26,7 @@ from fedasync_jax.cli.run_flags import check_out, check_seeds, find_deadline
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
+from fedasync_jax.cli.unused import check_axes, find_note, print_note
 from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.cluster import ClusterChoice
@@ -55,6 +56,7 @@ class SweepCommand(NamedTuple):
       compile_cache: whether to keep compiled programs on the disk.
       cluster: where to run; None: in this process.
       load: files and modules with parts of one's own.
+      note: what was given and no run reads; empty: nothing.
     """
 
     settings: Settings
@@ -66,6 +68,7 @@ class SweepCommand(NamedTuple):
     compile_cache: bool
     cluster: ClusterChoice | None
     load: Sequence[str]
+    note: str
 
 
 @end_together()
@@ -92,6 +95,7 @@ def main() -> None:
             check_owned(command.out / name, is_ours=is_ours)
     except ValueError as error:
         fail(error)
+    print_note(console, command.note)
     diverged, failed = _run(command, list(points), console)
     if is_first:
         _tell(console, command, points, failed, is_ours=is_ours)
@@ -171,9 +175,14 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
         fail(error)
     settings = parse_rest(start, default)
     try:
+        axes = parse_grid(own.grid or [], settings)
+        for name in axes.keys() & given:
+            raise ValueError(f"{name} must be given once, got it in --grid, too")
+        runs = [settings.replace(**combination) for combination in make_grid(axes)]
+        check_axes(axes, runs)
         return SweepCommand(
             settings=settings,
-            axes=parse_grid(own.grid or [], settings),
+            axes=axes,
             seeds=_parse_seeds(["0", "1", "2"] if own.seeds is None else own.seeds),
             out=Path("runs/sweep" if own.out is None else own.out),
             together=own.together and _parse_count("together", own.together, 1),
@@ -181,6 +190,7 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
             compile_cache=not own.no_compile_cache,
             cluster=choose_cluster(own.ray, own.ray_cpus, own.ray_gpus),
             load=own.load or [],
+            note=find_note(start, runs),
         )
     except ValueError as error:
         fail(error)

@@ -10,6 +10,7 @@ from fedasync_jax.cli.flag_list import TRAIN_FLAGS
 from fedasync_jax.cli.flags import fail, given_names
 from fedasync_jax.cli.own_flags import Start, parse_rest, read_start
 from fedasync_jax.cli.summary import print_summaries
+from fedasync_jax.cli.unused import find_note
 from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.experiment.settings import Settings
@@ -35,6 +36,7 @@ class TrainCommand(NamedTuple):
       load: files and modules with parts of the user's own.
       compile_cache: whether to keep compiled programs on the disk.
       settings: of the experiment.
+      note: what was given and is not read; empty: nothing.
     """
 
     preset: str
@@ -44,6 +46,7 @@ class TrainCommand(NamedTuple):
     load: Sequence[str]
     compile_cache: bool
     settings: Settings
+    note: str = ""
 
 
 def parse_train(args: Sequence[str]) -> TrainCommand:
@@ -73,6 +76,7 @@ def parse_train(args: Sequence[str]) -> TrainCommand:
         load=start.own.load or [],
         compile_cache=not start.own.no_compile_cache,
         settings=settings,
+        note=find_note(start, [settings]),
     )
 
 

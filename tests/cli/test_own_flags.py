@@ -222,6 +222,46 @@ def test_a_summary_stands_alone(capsys, word):
     assert line == f"summary must stand alone, got {word.partition('=')[0]}"
 
 
+# What no run reads
+
+
+SAMPLED = "max_staleness (only for schedule sampled)"
+
+
+@pytest.mark.parametrize("parse", [parse_train, parse_sweep])
+def test_what_is_given_and_not_read_is_noted(parse, tmp_path):
+    assert parse(["--max-staleness", "2"]).note == f"not read: {SAMPLED}"
+    path = tmp_path / "a.toml"
+    path.write_text(f"max_staleness = 2\ndropout = {make_settings()['dropout']}")
+    assert parse(["--config", str(path)]).note == f"not read: {SAMPLED}"
+    assert parse(["--config", str(path), "--schedule", "sampled"]).note == ""
+    assert parse(["--preset", "cifar10-small", "--max-staleness", "2"]).note == ""
+
+
+def test_the_config_of_a_run_is_no_cause_for_notes(tmp_path):
+    settings = make_settings(schedule="sampled", max_staleness=7).to_json()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"settings": settings}))
+    assert parse_train(["--config", str(path)]).note == ""
+    words = ["--config", str(path), "--schedule", "immediate"]
+    assert parse_train(words).note == f"not read: {SAMPLED}"
+
+
+def test_a_grid_over_what_no_run_reads_is_refused(capsys):
+    line = fail_on(capsys, parse_sweep, "--grid", "max-staleness=2,16")
+    assert line == f"grid must have settings that a run reads, got {SAMPLED}"
+    both = parse_sweep(["--grid", "max-staleness=2,16", "schedule=periodic,sampled"])
+    assert both.axes["max_staleness"] == [2, 16]
+    words = ("--grid", "hinge-a=2,3", "--methods", "fedasync-linear", "sgd")
+    assert "hinge_a (only for staleness hinge)" in fail_on(capsys, parse_sweep, *words)
+    assert parse_sweep([*words, "fedasync-hinge"]).note == ""
+
+
+def test_a_setting_of_the_grid_is_given_once(capsys):
+    line = fail_on(capsys, parse_sweep, "--grid", "alpha=0.3", "--alpha", "0.5")
+    assert line == "alpha must be given once, got it in --grid, too"
+
+
 # What follows the number of clients
 
 

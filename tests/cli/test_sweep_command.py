@@ -14,6 +14,7 @@ METHODS = "methods=fedasync-constant,fedasync-hinge+fedavg"
 
 def _sweep(out, *others, **how):
     small = ["--num-updates", 60, "--eval-every", 20, "--hidden", 8]
+    small += ["--max-staleness", 3]  # which is not read
     return run_script("sweep.py", *small, "--out", out, *others, **how)
 
 
@@ -43,6 +44,8 @@ def test_stopped_after_a_time_and_gone_on_with(swept):
     out, stopped, done = swept
     assert stopped.returncode == 3
     assert "repeat the command to continue" in stopped.stdout
+    note = "note: not read: max_staleness (only for schedule sampled)\n"
+    assert stopped.stdout.startswith(note)
     assert "8 to run" in stopped.stdout and "8 to run" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "Error" in line]
     assert (out / "pieces.jsonl").is_file()

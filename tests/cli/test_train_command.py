@@ -209,6 +209,13 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_not_read_is_noted(tmp_path):
+    words = ("--max-staleness", 2, "--run-dir", "..")  # so that it ends there
+    done = run_script("train.py", *words, cwd=tmp_path)
+    note = "note: not read: max_staleness (only for schedule sampled)\n"
+    assert done.returncode == 2 and done.stdout.startswith(note)
+
+
 @pytest.mark.parametrize("flag", ["--resume", "--summary"])
 def test_a_run_of_something_else_is_refused_in_one_line(flag, tmp_path):
     settings = json.dumps({"settings": make_settings().to_json()})
