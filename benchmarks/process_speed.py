@@ -6,26 +6,41 @@ One process with two devices, and two processes with a device each, take turns. 
 per second on the digits, for a small network and a large one; the median of each turn.
 """
 
+import dataclasses
 import os
 import socket
 import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
 import fedasync_jax as fa
+from fedasync_jax.cli.flags import parse_flags
 from fedasync_jax.jobs.machine import describe_hardware
 from fedasync_jax.jobs.versions import describe_versions
+from fedasync_jax.parts.bounds import at_least, check_value
 
 _SCRIPT = Path(__file__).parents[1] / "scripts" / "process_speed.py"
-_TURNS, _REPEATS = 2, 3
+_REPEATS = 3
 _NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "64 units": (4000, {}),
     "1024, 1024 units": (120, {"hidden": (1024, 1024)}),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is measured."""
+
+    turns: int = 2
+    """Times that either is measured."""
+
+    def __post_init__(self) -> None:
+        """Check the field."""
+        check_value("turns", Annotated[int, at_least(1)], self.turns)
 
 
 def main() -> None:
@@ -33,7 +48,8 @@ def main() -> None:
     if os.environ.get("FEDASYNC_SPEED_OF"):
         _measure(*map(int, os.environ["FEDASYNC_SPEED_OF"].split()))
         return
-    for _ in range(_TURNS):
+    flags = parse_flags(Flags, __doc__ or "")
+    for _ in range(flags.turns):
         _run(1)
         _run(2)
     print(describe_hardware(), describe_versions())

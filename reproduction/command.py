@@ -22,12 +22,16 @@ from rich.console import Console
 from fedasync_jax.cli.flags import fail
 from fedasync_jax.cli.run_flags import (
     RunFlags,
+    check_out,
     check_positive,
+    check_seeds,
     find_deadline,
     start_command,
 )
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.parts.files import read_utf8
+from fedasync_jax.storage.ownership import check_owned, write_owned
 from reproduction import why
 from reproduction.central import (
     count_epochs,
@@ -46,6 +50,8 @@ from reproduction.pictures import draw_all
 from reproduction.runs import find_runs, keep_length
 from reproduction.scales import SCALES, Scale
 from reproduction.summary import tell
+
+_PIECE = {"runs", "updates", "seconds", "first_seconds", "hardware"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,8 @@ class Flags(RunFlags):
     def __post_init__(self) -> None:
         """Check the fields."""
         known = ("all", why.NAME, *make_figures(SCALES["small"]))
+        if not self.figure:
+            raise ValueError(f"figure must be one of {', '.join(known)}, got none")
         for name in self.figure:
             if name not in known:
                 raise ValueError(
@@ -85,8 +93,8 @@ class Flags(RunFlags):
             raise ValueError(
                 f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}"
             )
-        if self.seeds == ():
-            raise ValueError("seeds must be one or more, got none")
+        if self.seeds is not None:
+            check_seeds(self.seeds)
         super().__post_init__()
         check_positive(self, "num_updates")
 
@@ -96,16 +104,27 @@ def main() -> None:
     flags = start_command(Flags, "fedasync reproduce", __doc__ or "")
     console = Console()
     scale, out = SCALES[flags.scale], flags.out / flags.scale
+    try:
+        check_out(flags.out)
+        check_out(out)
+        check_owned(out / "results.json", is_ours=True)
+        _read_pieces(out)
+    except (OSError, ValueError) as error:
+        fail(error)
     if flags.run:
         _run_missing(flags, _list_asked_cells(flags.figure, scale), out, console)
-    pieces = _read_lines(out / "pieces.jsonl")
+    pieces = _read_pieces(out)
     runs = find_runs(flags.scale, out, flags.seeds or scale.seeds)
     results = make_results(flags.scale, runs, pieces)
     if not results["runs"]:
         fail(f"out must hold runs that have come to their end, got {out}")
     results["central"] = read_central(out / "central")
-    (out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    _tell(console, results, out)
+    try:
+        content = f"{json.dumps(results)}\n".encode()
+        write_owned(out / "results.json", content, is_ours=True)
+        _tell(console, results, out)
+    except (OSError, ValueError) as error:
+        fail(error)
 
 
 def _list_asked_cells(names: Collection[str], scale: Scale) -> list[Cell]:
@@ -188,10 +207,27 @@ def _tell(console: Console, results: dict[str, Any], out: Path) -> None:
     console.print(f"wrote {out / 'results.json'}", highlight=False, soft_wrap=True)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def _read_pieces(out: Path) -> list[dict[str, Any]]:
+    """Read what the work took, see ``note_pieces``.
+
+    Raises:
+      ValueError: if a line was not written by it.
+    """
+    path, pieces = out / "pieces.jsonl", []
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
+        try:
+            piece = json.loads(line)
+        except ValueError:
+            piece = None
+        if not isinstance(piece, dict) or not _PIECE <= piece.keys():
+            raise ValueError(
+                f"{path} must have lines that this command wrote, got another as "
+                f"line {number}"
+            )
+        pieces.append(piece)
+    return pieces
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import tyro
 
 from fedasync_jax.cli.flags import fail, parse_flags
+from fedasync_jax.cli.run_flags import check_out
+from fedasync_jax.storage.writing import write_file
 from reproduction.forest import draw_findings
 from reproduction.merge import merge_results
 from reproduction.page import decide_everything, write_document
@@ -37,6 +39,21 @@ class Flags:
 def main() -> None:
     """Write the page."""
     flags = parse_flags(Flags, __doc__ or "")
+    try:
+        check_out(flags.out)
+        check_out(flags.out / "reproduction")
+        _write(flags)
+    except (OSError, ValueError) as error:
+        fail(error)
+
+
+def _write(flags: Flags) -> None:
+    """Write results, pictures and page.
+
+    Raises:
+      OSError: if something cannot be written.
+      ValueError: if results do not go together.
+    """
     folder = flags.out / "reproduction"
     folder.mkdir(parents=True, exist_ok=True)
     if flags.results is not None:
@@ -46,10 +63,10 @@ def main() -> None:
             try:
                 results = merge_results(_read(path), results)
             except ValueError as error:
-                fail(f"{error}; --replace drops {path}")
+                raise ValueError(f"{error}; --replace drops {path}") from error
         text = json.dumps(results, separators=(",", ":"))
         lines = text.replace('{"cell"', '\n{"cell"')  # so that changes can be read
-        path.write_text(lines + "\n", encoding="utf-8")
+        write_file(path, f"{lines}\n".encode())
     many = [_read(path) for path in sorted(folder.glob("*.json"))]
     if not many:
         fail(f"results must be a folder of reproduce.py, got none, nor any in {folder}")
@@ -63,7 +80,7 @@ def main() -> None:
         for number, path in draw_findings(decide_everything(many), folder).items()
     }
     page = flags.out / "reproduction.md"
-    page.write_text(write_document(many, pictures, small), encoding="utf-8")
+    write_file(page, write_document(many, pictures, small).encode())
     print(f"wrote {page} from {len(many)} results file(s)")
 
 

@@ -27,6 +27,7 @@ SECONDS = {
     "worker/test_local_update.py": 15,
     "flower/test_flower_network.py": 15,
     "cli/test_command.py": 12,
+    "test_command_lines.py": 12,
     "cli/test_old_runs.py": 12,
     "plotting/test_plotting.py": 12,
     "jobs/test_side_by_side.py": 12,

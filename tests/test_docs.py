@@ -17,6 +17,7 @@ from house import measure_house
 from test_architecture import _MAY_IMPORT, _PARTS
 
 import fedasync_jax as fa
+from fedasync_jax.cli.command import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -106,6 +107,19 @@ def test_links_lead_somewhere(page):
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_of(target), link
+
+
+# Installation
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_no_page_installs_from_an_index_that_lacks_the_package(page):
+    assert not re.search(r"pip install [\"']?fedasync-jax", page.read_text())
+
+
+def test_every_command_is_in_the_table():
+    rows = read_rows(read_section(DOCS / "install.md", "The command"))
+    assert {row[0].strip("`") for row in rows} == {f"fedasync {c}" for c in COMMANDS}
 
 
 # README

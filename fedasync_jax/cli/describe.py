@@ -22,7 +22,7 @@ def describe_run(run_dir: Path) -> Iterator[str]:
     Raises:
       ValueError: if it is not the folder of a run.
     """
-    config = read_config(run_dir)
+    config = read_config(run_dir, name="summary", kind="a run folder")
     settings = from_json(config["settings"], run_dir=run_dir)
     if "preset" not in config:
         raise ValueError(f"summary must be a run folder, got {run_dir}")

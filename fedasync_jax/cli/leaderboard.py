@@ -24,7 +24,7 @@ from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flags import fail, parse_flags
 from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.ray_flags import choose_cluster
-from fedasync_jax.cli.run_flags import check_positive
+from fedasync_jax.cli.run_flags import check_out, check_positive
 from fedasync_jax.experiment.method_names import check_methods
 from fedasync_jax.jobs.cluster import ClusterChoice, open_cluster
 from fedasync_jax.jobs.cores import count_usable_cores
@@ -115,6 +115,7 @@ def main() -> None:
     console = Console(highlight=False, soft_wrap=True)
     try:
         flags.check()
+        check_out(flags.out)
         flags.out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         fail(error)

@@ -124,7 +124,7 @@ def read_settings_file(path: str) -> dict[str, Any]:
     allowed = "config must be a file of JSON or, named .toml, of TOML with settings"
     try:
         content = Path(path).read_bytes()
-        loads = tomllib.loads if path.lower().endswith(".toml") else json.loads
+        loads = tomllib.loads if path.lower().endswith(".toml") else _load_json
         found = loads(content.decode())
     except OSError as error:
         raise ValueError(f"{allowed}, got {path!r} ({error.strerror})") from error
@@ -137,6 +137,10 @@ def read_settings_file(path: str) -> dict[str, Any]:
         found = {**starts, **found["settings"]}
         found.pop("run_dir", None)
     settings = {str(name).replace("-", "_"): value for name, value in found.items()}
+    if len(settings) < len(found):  # as num-updates and num_updates are one
+        names = [str(name).replace("-", "_") for name in found]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"config must name {twice} once, got it twice in {path}")
     known = [*_STARTS, *name_parts()]
     for name in settings:
         if name not in known:
@@ -145,6 +149,19 @@ def read_settings_file(path: str) -> dict[str, Any]:
                 f"{name_nearest(name, known)}"
             )
     return settings
+
+
+def _load_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_make_object)
+
+
+def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which no name may stand twice."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is in it twice")
+    return dict(pairs)
 
 
 def refuse_unknown(args: Sequence[str], own: Sequence[Flag]) -> None:

@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+import stat
 import time
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from fedasync_jax.cli.flags import parse_flags
 from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
+from fedasync_jax.parts.bounds import at_least, check_value, shorten
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,38 @@ def check_positive(record: Any, *names: str) -> None:
         value = getattr(record, name)
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Check that there are seeds, and none twice.
+
+    Raises:
+      ValueError: if there is none, or one is there twice or below 0.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        shown = " ".join(map(str, seeds)) or "none"
+        raise ValueError(f"seeds must be one or more different numbers, got {shown}")
+    for seed in seeds:
+        check_value("seeds", Annotated[int, at_least(0)], seed)
+
+
+def check_out(out: Path) -> None:
+    """Check that ``out`` is a folder, or may become one.
+
+    Raises:
+      ValueError: if it is a file, or no folder can have this name.
+    """
+    try:
+        is_folder = stat.S_ISDIR(out.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ValueError(
+            f"out must be a folder that can be made and written to, got "
+            f"{shorten(str(out))} ({error.strerror})"
+        ) from error
+    if not is_folder:
+        raise ValueError(f"out must be a folder, got the file {out}")
 
 
 def find_deadline(max_minutes: float | None) -> float:

@@ -1,5 +1,6 @@
 """Say what runs and sweeps are, and how far they came."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ def print_summaries(folders: Sequence[Path]) -> None:
 
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder is none of a run, and has runs below it."""
-    return not (folder / "config.json").exists() and has_runs(folder)
+    # Not ``Path.exists``, which fails at a name that is too long.
+    return not os.path.exists(folder / "config.json") and has_runs(folder)
 
 
 if __name__ == "__main__":

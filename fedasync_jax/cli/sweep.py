@@ -18,19 +18,20 @@ from rich.console import Console
 from fedasync_jax.cli.distributed import end_together
 from fedasync_jax.cli.endings import clear_endings
 from fedasync_jax.cli.flag_list import SWEEP_FLAGS
-from fedasync_jax.cli.flags import fail, given_names, parse_settings
+from fedasync_jax.cli.flags import fail, given_names
+from fedasync_jax.cli.grid import NOT_SWEPT, parse_grid
 from fedasync_jax.cli.own_flags import parse_rest, read_start
 from fedasync_jax.cli.ray_flags import choose_cluster
-from fedasync_jax.cli.run_flags import find_deadline
+from fedasync_jax.cli.run_flags import check_out, check_seeds, find_deadline
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.sweep_table import make_sweep_table, show_setting
 from fedasync_jax.cli.together import run_all_points
+from fedasync_jax.cli.unused import check_axes, find_note, print_note
 from fedasync_jax.engine.processes import find_processes
-from fedasync_jax.experiment.settings import Settings, name_parts
+from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.jobs.cluster import ClusterChoice
 from fedasync_jax.jobs.sweep import Point, make_grid
 from fedasync_jax.jobs.tables import read_finished, tabulate, write_table
-from fedasync_jax.parts.nearest import name_nearest
 from fedasync_jax.storage.ownership import check_owned, has_runs
 from fedasync_jax.storage.run_folder import Row
 
@@ -40,7 +41,6 @@ and, with pyarrow, table.parquet, with a row for every setting, method, evaluati
 metric: mean, standard deviation and 95% interval over the seeds.
 
 fedasync sweep --grid alpha=0.3,0.6,0.9 concentration=0.1,1 --seeds 0 1 2"""
-_NOT_SWEPT = ("seed", "run_dir")  # --seeds and --out take their places
 
 
 class SweepCommand(NamedTuple):
@@ -56,6 +56,7 @@ class SweepCommand(NamedTuple):
       compile_cache: whether to keep compiled programs on the disk.
       cluster: where to run; None: in this process.
       load: files and modules with parts of one's own.
+      note: what was given and no run reads; empty: nothing.
     """
 
     settings: Settings
@@ -67,6 +68,7 @@ class SweepCommand(NamedTuple):
     compile_cache: bool
     cluster: ClusterChoice | None
     load: Sequence[str]
+    note: str
 
 
 @end_together()
@@ -87,11 +89,13 @@ def main() -> None:
             for combination in combinations
             for seed in command.seeds
         }
+        check_out(command.out)
         is_ours = has_runs(command.out)
         for name in ("table.csv", "table.parquet"):
             check_owned(command.out / name, is_ours=is_ours)
     except ValueError as error:
         fail(error)
+    print_note(console, command.note)
     diverged, failed = _run(command, list(points), console)
     if is_first:
         _tell(console, command, points, failed, is_ours=is_ours)
@@ -162,7 +166,7 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
     start = read_start("sweep", _DESCRIPTION, SWEEP_FLAGS, args)
     own = start.own
     given = given_names(start.rest)
-    for name in _NOT_SWEPT:
+    for name in NOT_SWEPT:
         if name in given:
             fail(f"{name} must not be given, as --seeds and --out are, got {name}")
     try:
@@ -171,9 +175,14 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
         fail(error)
     settings = parse_rest(start, default)
     try:
+        axes = parse_grid(own.grid or [], settings)
+        for name in axes.keys() & given:
+            raise ValueError(f"{name} must be given once, got it in --grid, too")
+        runs = [settings.replace(**combination) for combination in make_grid(axes)]
+        check_axes(axes, runs)
         return SweepCommand(
             settings=settings,
-            axes=_parse_grid(own.grid or [], settings),
+            axes=axes,
             seeds=_parse_seeds(["0", "1", "2"] if own.seeds is None else own.seeds),
             out=Path("runs/sweep" if own.out is None else own.out),
             together=own.together and _parse_count("together", own.together, 1),
@@ -181,6 +190,7 @@ def parse_sweep(args: Sequence[str]) -> SweepCommand:
             compile_cache=not own.no_compile_cache,
             cluster=choose_cluster(own.ray, own.ray_cpus, own.ray_gpus),
             load=own.load or [],
+            note=find_note(start, runs),
         )
     except ValueError as error:
         fail(error)
@@ -200,68 +210,6 @@ def make_sweep_point(
     return Point(command.out / folder / f"seed-{seed}", settings)
 
 
-def _parse_grid(texts: Sequence[str], settings: Settings) -> dict[str, list[Any]]:
-    """Return the axes of ``NAME=VALUE,VALUE ...``."""
-    words: dict[str, list[list[str]]] = {}
-    for text in texts:
-        name, values = _split_axis(text, settings)
-        if name in words:
-            raise ValueError(f"grid must name a setting once, got {name} again: {text}")
-        words[name] = values
-    axes = {}
-    for name, values in words.items():
-        # With the first values of the others, as settings may need one another.
-        combinations = [
-            {**{other: first for other, (first, *_) in words.items()}, name: value}
-            for value in values
-        ]
-        parsed = [_parse_values(combination, settings) for combination in combinations]
-        axes[name] = [one[name] for one in parsed]
-        if len(set(axes[name])) < len(values):
-            raise ValueError(f"grid must have different values, got {name} twice alike")
-    return axes
-
-
-def _split_axis(text: str, settings: Settings) -> tuple[str, list[list[str]]]:
-    """Return the name of a setting and the words of its values."""
-    flag, _, values = text.partition("=")
-    name = flag.strip("-").replace("-", "_")
-    known = [one for one in name_parts() if one not in _NOT_SWEPT]
-    if name not in known or not values:
-        near = "" if name in known else name_nearest(name, known)
-        raise ValueError(
-            "grid must be NAME=VALUE,VALUE with the name of a setting other than "
-            f"{' and '.join(_NOT_SWEPT)}, got {text}{near}"
-        )
-    is_list = isinstance(settings[name], tuple)
-    return name, [v.split("+") if is_list else [v] for v in _split_values(values)]
-
-
-def _split_values(values: str) -> list[str]:
-    """Return what stands between commas; those inside of a method's line stay.
-
-    >>> _split_values("delta:step=0.1,average=9,sgd")
-    ['delta:step=0.1,average=9', 'sgd']
-    """
-    split: list[str] = []
-    for value in values.split(","):
-        goes_on = split and ":" in split[-1].split("+")[-1] and ":" not in value
-        if goes_on and "=" in value.split("+")[0]:
-            split[-1] += f",{value}"
-        else:
-            split.append(value)
-    return split
-
-
-def _parse_values(
-    combination: Mapping[str, Sequence[str]], settings: Settings
-) -> Settings:
-    args = []
-    for name, words in combination.items():
-        args += [f"--{name.replace('_', '-')}", *words]
-    return parse_settings(args=args, default=settings)
-
-
 def _parse_count(name: str, text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise ValueError(f"{name} must be whole numbers >= {least}, got {text}")
@@ -270,9 +218,7 @@ def _parse_count(name: str, text: str, least: int) -> int:
 
 def _parse_seeds(texts: Sequence[str]) -> list[int]:
     seeds = [_parse_count("seeds", text, 0) for text in texts]
-    if not seeds or len(set(seeds)) < len(seeds):
-        shown = " ".join(texts) or "none"
-        raise ValueError(f"seeds must be one or more different numbers, got {shown}")
+    check_seeds(seeds)
     return seeds
 
 

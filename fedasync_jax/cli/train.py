@@ -16,6 +16,7 @@ from fedasync_jax.cli.results import make_client_table, make_table
 from fedasync_jax.cli.signals import note_signals
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
 from fedasync_jax.cli.train_flags import TrainCommand, parse_train
+from fedasync_jax.cli.unused import print_note
 from fedasync_jax.data.partition.summary import summarize_label_counts
 from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.experiment import Experiment
@@ -38,6 +39,7 @@ def main() -> None:
     choose_compile_cache(command.compile_cache)
     is_first = find_processes().is_first
     console = Console(quiet=not is_first)
+    print_note(console, command.note)
     path = command.settings.run.run_dir or _new_run_dir(command.settings)
     results = _run_or_stop(console, command, path)
     if is_first:

@@ -1,14 +1,16 @@
 """The command line of ``fedasync train``."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from fedasync_jax.cli.flag_list import TRAIN_FLAGS
-from fedasync_jax.cli.flags import fail
+from fedasync_jax.cli.flags import fail, given_names
 from fedasync_jax.cli.own_flags import Start, parse_rest, read_start
 from fedasync_jax.cli.summary import print_summaries
+from fedasync_jax.cli.unused import find_note
 from fedasync_jax.engine.processes import find_processes
 from fedasync_jax.experiment.presets import from_json
 from fedasync_jax.experiment.settings import Settings
@@ -18,6 +20,9 @@ _DESCRIPTION = """\
 Compare FedAsync with its baselines on one data set and one fleet of clients. Without a
 flag: handwritten digits, 100 clients, slow and fast ones. The results go into a new
 folder under runs/."""
+
+_NOT_IN_RESUME = ("preset", "fleet", "config")  # a run goes on with its own
+_NOT_IN_SUMMARY = (*_NOT_IN_RESUME, "resume", "check", "log_to", "tensorboard")
 
 
 class TrainCommand(NamedTuple):
@@ -31,6 +36,7 @@ class TrainCommand(NamedTuple):
       load: files and modules with parts of the user's own.
       compile_cache: whether to keep compiled programs on the disk.
       settings: of the experiment.
+      note: what was given and is not read; empty: nothing.
     """
 
     preset: str
@@ -40,6 +46,7 @@ class TrainCommand(NamedTuple):
     load: Sequence[str]
     compile_cache: bool
     settings: Settings
+    note: str = ""
 
 
 def parse_train(args: Sequence[str]) -> TrainCommand:
@@ -69,13 +76,19 @@ def parse_train(args: Sequence[str]) -> TrainCommand:
         load=start.own.load or [],
         compile_cache=not start.own.no_compile_cache,
         settings=settings,
+        note=find_note(start, [settings]),
     )
 
 
 def _print_summary(start: Start) -> NoReturn:
     """Say what a run is, and end the process."""
-    if start.rest:
-        fail(f"summary must stand alone, got {' '.join(start.rest)}")
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _NOT_IN_SUMMARY
+        if getattr(start.own, name) not in (None, False)
+    ]
+    if words := [*given, *start.rest]:
+        fail(f"summary must stand alone, got {' '.join(words)}")
     print_summaries([Path(start.own.summary)])
     sys.exit(0)
 
@@ -86,14 +99,18 @@ def _go_on(start: Start) -> tuple[Start, Settings]:
     Raises:
       ValueError: if it is no run that can go on by names alone.
     """
+    given = {name: getattr(start.own, name) for name in _NOT_IN_RESUME}
+    for name, value in {**given, "run_dir": _find_word(start, "run_dir")}.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must not be given together with resume, got {value}"
+            )
     run_dir = Path(start.own.resume)
-    config = find_processes().lead(lambda: read_config(run_dir))
+    config = find_processes().lead(
+        lambda: read_config(run_dir, name="resume", kind="a run folder")
+    )
     if "preset" not in config:
         raise ValueError(f"resume must be a run folder, got {start.own.resume}")
-    if start.own.preset is not None or start.own.fleet is not None:
-        raise ValueError("preset and fleet must not be given together with resume")
-    if start.own.config is not None:
-        raise ValueError("config must not be given together with resume")
     if config.get("own"):
         raise ValueError(
             "resume must be a run without objects of your own, which only fa.train in "
@@ -101,3 +118,11 @@ def _go_on(start: Start) -> tuple[Start, Settings]:
         )
     settings = from_json(config["settings"], run_dir=run_dir)
     return start._replace(preset=config["preset"], fleet=config["fleet"]), settings
+
+
+def _find_word(start: Start, name: str) -> str | None:
+    """Return what stands behind the flag of a setting; None: it is not given."""
+    for word, following in itertools.zip_longest(start.rest, start.rest[1:]):
+        if name in given_names([word]):
+            return word.partition("=")[2] or following or "none"
+    return None

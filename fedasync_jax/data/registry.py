@@ -28,13 +28,13 @@ Path = str | os.PathLike[str]
 
 def _load_digits(path: Path | None) -> Dataset:
     if path is not None:
-        raise ValueError(f"path must be None for data set 'digits', got {path!r}")
+        raise ValueError(f"data_path must be None for dataset digits, got {path!r}")
     return load_digits()
 
 
 def _load_npz(path: Path | None) -> Dataset:
     if path is None:
-        raise ValueError("path must name an .npz file for data set 'npz', got None")
+        raise ValueError("data_path must name an .npz file for dataset npz, got None")
     return load_npz(path)
 
 
@@ -48,7 +48,11 @@ def _load_cifar10(
       pool: side of the squares of pixels that are averaged: 2 makes 12 by 12 of the 24
         by 24, 3 makes 8 by 8.
     """
-    stored = fetch_cifar10() if path is None else load_cifar10(path)
+    try:
+        stored = fetch_cifar10() if path is None else load_cifar10(path)
+    except ValueError as error:  # which calls it by the argument of that function
+        words = str(error).replace("data_dir must hold", "data_path must hold")
+        raise ValueError(words) from error
     dataset, _ = prepare_cifar10(stored)
     dataset = pool_images(dataset, pool)
     return dataset._replace(mean_image=mean_of_images(dataset.x_train))
@@ -74,7 +78,7 @@ def _make_synthetic(
       seed: seed of the data only; runs of any seed learn the same data.
     """
     if path is not None:
-        raise ValueError(f"path must be None for data set 'synthetic', got {path!r}")
+        raise ValueError(f"data_path must be None for dataset synthetic, got {path!r}")
     return make_synthetic(num_clients, alpha, beta, iid, seed)
 
 
@@ -113,8 +117,9 @@ def load_dataset(name: str, path: Path | None = None) -> Dataset:
       name: one of ``DATASETS``: "digits", "npz" for a file of one's own, "table" (see
         ``load_table``), "leaf" (see ``load_leaf``), "cifar10" (see ``load_cifar10`` and
         ``prepare_cifar10``), or "tfds:NAME" (see ``load_tfds``).
-      path: the file or folder of the data; None for "digits", and for "cifar10" and
-        "tfds:NAME" where tensorflow-datasets has its own.
+      path: the file or folder of the data, ``data_path`` in settings and errors; None
+        for "digits", and for "cifar10" and "tfds:NAME" where tensorflow-datasets has
+        its own.
 
     Raises:
       ValueError: if the name is unknown, or ``path`` does not belong to it.

@@ -127,7 +127,7 @@ def import_ray() -> Any:
         ray = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'ray must be installed for --ray: pip install "fedasync-jax[ray]", got '
+            'ray must be installed for --ray: pip install ".[ray]" in a checkout, got '
             f"{error}"
         ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -61,7 +61,10 @@ def _to_plain(value: Any) -> Any:
 
 
 def _refuse(name: str, allowed: str, value: Any) -> typing.NoReturn:
-    raise ValueError(f"{name} must be {allowed}, got {show_value(value)}")
+    shown = show_value(value)
+    if isinstance(value, list | tuple):  # so that [0.3] is told from 0.3
+        shown = f"[{shown}]" if value else "[]"
+    raise ValueError(f"{name} must be {allowed}, got {shown}")
 
 
 def _to_int(name: str, value: Any) -> int:

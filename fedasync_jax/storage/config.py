@@ -31,8 +31,18 @@ def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     write_file(run_dir / _NAME, f"{text}\n".encode())
 
 
-def read_config(run_dir: str | Path) -> Json:
+def read_config(
+    run_dir: str | Path,
+    *,
+    name: str = "run_dir",
+    kind: str = "a new folder or a run with config.json",
+) -> Json:
     """Read ``config.json``; one that an earlier version wrote has no checksum.
+
+    Args:
+      run_dir: the run folder.
+      name: what the caller calls it, for errors.
+      kind: what it must be, for errors.
 
     Raises:
       ValueError: if there is no such file, it is not the config of a run, or it was
@@ -48,13 +58,11 @@ def read_config(run_dir: str | Path) -> Json:
         settings = content["settings"]  # a run without any is none of ours
     except PermissionError as error:
         raise ValueError(
-            f"run_dir must be a folder that can be read, got {run_dir} "
+            f"{name} must be a folder that can be read, got {run_dir} "
             f"({error.strerror})"
         ) from error
     except (OSError, KeyError) as error:
-        raise ValueError(
-            f"run_dir must be a new folder or a run with config.json, got {run_dir}"
-        ) from error
+        raise ValueError(f"{name} must be {kind}, got {run_dir}") from error
     is_old = checksum is None and "sittings" not in content
     if not is_old and checksum != hash_json(content):
         raise ValueError(

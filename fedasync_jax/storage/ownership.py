@@ -62,6 +62,8 @@ def check_owned(path: Path, *, is_ours: bool = False) -> None:
 
 def has_runs(folder: Path) -> bool:
     """Return whether run folders lie in a folder, as in that of a sweep."""
+    if not os.path.isdir(folder):  # nor can a name be that is too long for ``glob``
+        return False
     return any(folder.glob("*/config.json")) or any(folder.glob("*/*/config.json"))
 
 

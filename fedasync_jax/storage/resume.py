@@ -22,7 +22,7 @@ def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
       ValueError: if ``path`` exists and is not such a run, in a line that says what
         differs.
     """
-    if not Path(path).exists() or _is_unused(Path(path)):
+    if not _exists(Path(path)) or _is_unused(Path(path)):
         return
     earlier = read_config(path)
     for name, (before, now) in list_changes(earlier, fingerprint).items():
@@ -61,6 +61,20 @@ def list_changes(
     for name in ("run_dir", "evaluate_clients"):
         changes.pop(name, None)
     return changes
+
+
+def _exists(path: Path) -> bool:
+    """Return whether a path exists; one that cannot is refused, such as a long one."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ValueError(
+            f"run_dir must be a folder that can be made and written to, got "
+            f"{shorten(str(path))} ({error.strerror})"
+        ) from error
+    return True
 
 
 def _is_unused(folder: Path) -> bool:

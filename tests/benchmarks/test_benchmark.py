@@ -357,6 +357,19 @@ def test_bad_value_is_one_line_and_exit_code_2(args, message):
     assert line.startswith(f"error: {message}")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--num-updates", -3), "flags must be those that --help lists, got --num-u"),
+        (("--turns", 0), "turns must be finite and >= 1, got 0"),
+    ],
+)
+def test_the_speed_of_processes_is_not_measured_for_bad_flags(words, told):
+    done = run_script("process_speed.py", *words)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(f"error: {told}") and done.stderr.count("\n") == 1
+
+
 def test_help_explains_every_flag():
     done = run_benchmark("--help")
     assert done.returncode == 0

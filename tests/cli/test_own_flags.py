@@ -179,6 +179,89 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     assert line.endswith("(No such file or directory)")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.toml", "num_updates = 20\nnum-updates = 30", "must name num_updates once"),
+        ("a.json", '{"alpha": 0.3, "alpha": 0.4}', "(alpha is in it twice)"),
+    ],
+)
+def test_a_setting_stands_in_a_file_once(tmp_path, capsys, name, text, told):
+    (tmp_path / name).write_text(text)
+    assert told in fail_on(capsys, parse_train, "--config", tmp_path / name)
+
+
+def test_a_list_in_the_place_of_a_number_is_shown_as_one(tmp_path, capsys):
+    (tmp_path / "a.toml").write_text("alpha = [0.3]")
+    line = fail_on(capsys, parse_train, "--config", tmp_path / "a.toml")
+    assert line == "alpha must be a number, got [0.3]"
+
+
+# Flags that contradict one another
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--run-dir", "there"), "run_dir must not be given together with resume, got"),
+        (("--run-dir=there",), "run_dir must not be given together with resume, got"),
+        (("--preset", "there"), "preset must not be given together with resume, got"),
+        (("--fleet", "there"), "fleet must not be given together with resume, got"),
+    ],
+)
+def test_a_run_goes_on_as_it_is_and_where_it_is(capsys, words, told):
+    line = fail_on(capsys, parse_train, "--resume", "here", *words)
+    assert line == f"{told} there"
+
+
+@pytest.mark.parametrize(
+    "word", ["--resume=here", "--preset=digits", "--log-to=wandb", "--tensorboard"]
+)
+def test_a_summary_stands_alone(capsys, word):
+    line = fail_on(capsys, parse_train, "--summary", "here", word)
+    assert line == f"summary must stand alone, got {word.partition('=')[0]}"
+
+
+# What no run reads
+
+
+SAMPLED = "max_staleness (only for schedule sampled)"
+
+
+@pytest.mark.parametrize("parse", [parse_train, parse_sweep])
+def test_what_is_given_and_not_read_is_noted(parse, tmp_path):
+    assert parse(["--max-staleness", "2"]).note == f"not read: {SAMPLED}"
+    path = tmp_path / "a.toml"
+    path.write_text(f"max_staleness = 2\ndropout = {make_settings()['dropout']}")
+    assert parse(["--config", str(path)]).note == f"not read: {SAMPLED}"
+    assert parse(["--config", str(path), "--schedule", "sampled"]).note == ""
+    assert parse(["--preset", "cifar10-small", "--max-staleness", "2"]).note == ""
+
+
+def test_the_config_of_a_run_is_no_cause_for_notes(tmp_path):
+    settings = make_settings(schedule="sampled", max_staleness=7).to_json()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"settings": settings}))
+    assert parse_train(["--config", str(path)]).note == ""
+    words = ["--config", str(path), "--schedule", "immediate"]
+    assert parse_train(words).note == f"not read: {SAMPLED}"
+
+
+def test_a_grid_over_what_no_run_reads_is_refused(capsys):
+    line = fail_on(capsys, parse_sweep, "--grid", "max-staleness=2,16")
+    assert line == f"grid must have settings that a run reads, got {SAMPLED}"
+    both = parse_sweep(["--grid", "max-staleness=2,16", "schedule=periodic,sampled"])
+    assert both.axes["max_staleness"] == [2, 16]
+    words = ("--grid", "hinge-a=2,3", "--methods", "fedasync-linear", "sgd")
+    assert "hinge_a (only for staleness hinge)" in fail_on(capsys, parse_sweep, *words)
+    assert parse_sweep([*words, "fedasync-hinge"]).note == ""
+
+
+def test_a_setting_of_the_grid_is_given_once(capsys):
+    line = fail_on(capsys, parse_sweep, "--grid", "alpha=0.3", "--alpha", "0.5")
+    assert line == "alpha must be given once, got it in --grid, too"
+
+
 # What follows the number of clients
 
 

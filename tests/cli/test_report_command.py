@@ -51,6 +51,7 @@ def test_a_sweep_is_sent_to_plot(run):
 
 
 def test_nothing_and_no_run_are_one_line(tmp_path):
-    for args in ([], [tmp_path]):
+    for args, told in ((), "one run folder or more"), ([tmp_path], "run folders"):
         line = report(*args, ok=False).stderr
-        assert line.startswith("error: run_dir") and line.count("\n") == 1
+        assert line.startswith(f"error: run_dirs must be {told}, got ")
+        assert line.count("\n") == 1

@@ -9,11 +9,14 @@ import time
 import pytest
 from commands import ROOT, run_script, start
 
+from fedasync_jax.storage.ownership import write_owned
+
 METHODS = "methods=fedasync-constant,fedasync-hinge+fedavg"
 
 
 def _sweep(out, *others, **how):
     small = ["--num-updates", 60, "--eval-every", 20, "--hidden", 8]
+    small += ["--max-staleness", 3]  # which is not read
     return run_script("sweep.py", *small, "--out", out, *others, **how)
 
 
@@ -43,6 +46,8 @@ def test_stopped_after_a_time_and_gone_on_with(swept):
     out, stopped, done = swept
     assert stopped.returncode == 3
     assert "repeat the command to continue" in stopped.stdout
+    note = "note: not read: max_staleness (only for schedule sampled)\n"
+    assert stopped.stdout.startswith(note)
     assert "8 to run" in stopped.stdout and "8 to run" in done.stdout
     assert not [line for line in done.stderr.splitlines() if "Error" in line]
     assert (out / "pieces.jsonl").is_file()
@@ -164,9 +169,21 @@ def test_bad_flags_of_sweep_are_one_line(tmp_path, arguments, words):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "out", "x" * 300):
+        done = _sweep(out, "--grid", "alpha=0.3", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: out must be a folder"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--figure"], ["figure must be one of all, why, ", "got none"]),
+        (["--seeds", "1", "1"], ["seeds must be one or more different", "got 1 1"]),
         (["--figure", "cifar"], ["figure", "cifar-sweep", "'cifar'"]),
         (["--scale", "tiny"], ["scale", "paper", "'tiny'"]),
         (["--seeds", "x"], ["seeds", "x"]),
@@ -180,6 +197,28 @@ def test_bad_flags_of_reproduce_are_one_line(tmp_path, arguments, words):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
     assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize("text", ['{"a":', '{"a": 1}', "[]"])
+def test_a_damaged_note_of_the_work_is_one_line(tmp_path, text):
+    (tmp_path / "micro").mkdir()
+    path = tmp_path / "micro" / "pieces.jsonl"
+    path.write_text(text)
+    flags = ["--scale", "micro", "--no-run", "--out", tmp_path]
+    done = run_script("reproduce.py", *flags)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {path} must have lines that this command")
+
+
+def test_results_of_the_users_own_stay(tmp_path):
+    path = tmp_path / "micro" / "results.json"
+    write_owned(path, b"ours")
+    path.write_text("mine")
+    flags = ["--scale", "micro", "--no-run", "--out", tmp_path]
+    done = run_script("reproduce.py", *flags)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"{path} must be new or as this program wrote it" in done.stderr
+    assert path.read_text() == "mine"
 
 
 def _write_play(folder):
@@ -204,6 +243,7 @@ def test_a_figure_from_runs_to_the_page(tmp_path):
         assert f"text {number}. " in done.stdout
     assert (out / "small" / "wikitext-4.png").stat().st_size > 10_000
     before = (out / "small" / "results.json").read_text()
+    assert "results.json" in (out / "small" / ".fedasync.json").read_text()
     flags = ["--scale", "small", "--seeds", 1, "--no-run"]
     told = run_script("reproduce.py", *flags, "--out", out)
     assert told.returncode == 0, told.stderr
@@ -244,3 +284,7 @@ def test_a_page_without_results_is_refused(tmp_path):
     (tmp_path / "results.json").write_text('{"scale": "small"}')
     done = run_script("write_reproduction.py", tmp_path, "--out", tmp_path / "docs")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
+    file = tmp_path / "results.json"
+    done = run_script("write_reproduction.py", "--out", file)
+    assert done.returncode == 2
+    assert done.stderr == f"error: out must be a folder, got the file {file}\n"

@@ -177,6 +177,8 @@ def test_the_pictures_can_be_drawn_again(finished):
         (["--alpha", "much"], "alpha must be a number, got 'much'"),
         (["--alhpa", "0.5"], "--alhpa"),
         (["--dataset", "npz", "--data-path", "missing.npz"], "missing.npz"),
+        (["--dataset", "npz"], "data_path must name an .npz file for dataset npz"),
+        (["--dataset", "cifar10", "--data-path", "."], "; data_path must hold one of"),
         (["--fleet", "cars"], "fleet must be one of stragglers, mobile, got 'cars'"),
         (["--fleet"], "fleet must be one of stragglers, mobile, got ''"),
         (["--fleet", "mobile", "--latency", "-1"], "latency must be finite and >= 0"),
@@ -191,7 +193,11 @@ def test_the_pictures_can_be_drawn_again(finished):
         (["--fleet=mobile", "--schedule=sampled"], "(schedule immediate has one)"),
         (["--fleet=mobile", "--preset=cifar10-paper"], "(schedule immediate has one)"),
         (["--run-dir", ".."], "run_dir must be a new folder or a run with config"),
-        (["--summary", "."], "run_dir must be a new folder or a run with config"),
+        (["--run-dir", "x" * 300], "run_dir must be a folder that can be made and"),
+        (["--resume", "nothere"], "resume must be a run folder, got nothere"),
+        (["--resume", "x" * 300], "resume must be a run folder, got xxx"),
+        (["--summary", "."], "summary must be a run folder, got ."),
+        (["--summary", "x" * 300], "summary must be a run folder, got xxx"),
         (["--summary", ".", "--alpha", "1"], "summary must stand alone, got --alpha 1"),
         (["--check=1"], "argument --check: ignored explicit argument '1'"),
         (["--max-update-norm", "0"], "max_update_norm must be finite and > 0, got 0"),
@@ -207,6 +213,13 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_read_is_noted(tmp_path):
+    words = ("--max-staleness", 2, "--run-dir", "..")  # so that it ends there
+    done = run_script("train.py", *words, cwd=tmp_path)
+    note = "note: not read: max_staleness (only for schedule sampled)\n"
+    assert done.returncode == 2 and done.stdout.startswith(note)
 
 
 @pytest.mark.parametrize("flag", ["--resume", "--summary"])

@@ -119,9 +119,9 @@ def test_unknown_data_set_lists_the_known_ones():
 
 
 def test_a_path_belongs_to_npz_only():
-    with _fails("path must be None for data set 'digits', got 'x.npz'"):
+    with _fails("data_path must be None for dataset digits, got 'x.npz'"):
         load_dataset("digits", "x.npz")
-    with _fails("path must name an .npz file for data set 'npz', got None"):
+    with _fails("data_path must name an .npz file for dataset npz, got None"):
         load_dataset("npz")
 
 

@@ -103,7 +103,7 @@ def test_a_path_is_refused(tmp_path):
     settings = make_settings(
         dataset="synthetic", partition="natural", data_path=tmp_path
     )
-    with pytest.raises(ValueError, match="path must be None for data set 'synthetic'"):
+    with pytest.raises(ValueError, match=r"^data_path must be None for dataset synth"):
         build_workload(settings)
 
 

@@ -188,7 +188,7 @@ def test_a_folder_without_an_evaluation_is_one_line(tmp_path, run, files):
         (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"^report needs a run with an evaluation"):
         make_page([tmp_path])
-    with pytest.raises(ValueError, match=r"^run_dir must be "):
+    with pytest.raises(ValueError, match=r"^run_dirs must be run folders, got "):
         make_page([tmp_path / "none"])
 
 

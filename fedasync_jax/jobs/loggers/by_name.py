@@ -35,6 +35,6 @@ def _make_all(names: Mapping[str, None], folder: Path) -> Iterator[Logger]:
             yield LOGGERS[name](folder)
         except ModuleNotFoundError as error:
             raise ValueError(
-                f"log_to {name} needs its package (pip install "
-                f"'fedasync-jax[{name}]'), got {error}"
+                f'log_to {name} needs its package (pip install ".[{name}]" in a '
+                f"checkout), got {error}"
             ) from error

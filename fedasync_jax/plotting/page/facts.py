@@ -53,7 +53,7 @@ def read_facts(path: Path) -> RunFacts:
     Raises:
       ValueError: if it is none, it has no evaluation yet, or a file cannot be read.
     """
-    config = read_config(path)
+    config = read_config(path, name="run_dirs", kind="run folders")
     metrics = path / "metrics.jsonl"
     if not metrics.is_file() or not metrics.stat().st_size:
         raise ValueError(
