@@ -192,7 +192,7 @@ def test_the_command_is_interrupted_and_goes_on(
         assert "runs  " in said and f"wrote {out / 'table.csv'}" in said
         assert _begins(point)[0] == 0 and _begins(point)[-1] > 0
         assert (out / "table.csv").read_bytes() == _table(whole[0])
-        assert (out / "pieces.jsonl").read_text().count('"platform": "cpu"') >= 2
+        assert (out / "pieces.jsonl").read_text().count('"platform": "cpu"') >= 1
         return
     raise AssertionError("no run was interrupted in time")
 
@@ -462,7 +462,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch):
 def test_without_ray_there_is_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(ModuleNotFoundError, match=r'pip install "fedasync-jax\[ray\]"'),
+        pytest.raises(ModuleNotFoundError, match=r'pip install "\.\[ray\]"'),
         open_cluster(ClusterChoice("auto")),
     ):
         pass
