@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.experiment.presets import make_settings
 from reproduction import why
 from reproduction.appendix import list_claims
 from reproduction.described import (
     describe_runs,
     describe_settings,
-    find_lengths,
-    list_shown,
 )
+from reproduction.differences import list_differences
 from reproduction.evidence import compare_exactly
 from reproduction.figures import (
     Cell,
@@ -57,7 +55,7 @@ def write_document(
             *describe_settings(results),
             *_show_exact(results),
             *_show_central(results),
-            *_list_differences(results),
+            *list_differences(results),
         ]
     lines += ["## All claims", "", *list_claims(found)]
     return "\n".join(lines)
@@ -189,25 +187,3 @@ def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
             f"{', '.join(shown)}."
         )
     yield ""
-
-
-def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
-    yield "### Where the protocol differs from the authors'"
-    yield ""
-    scale = SCALES[results["scale"]]
-    for line in (*_list_shorter(results), *scale.differences):
-        yield f"* {line}"
-    yield ""
-
-
-def _list_shorter(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which figures have runs that are shorter than the paper's."""
-    scale = SCALES[results["scale"]]
-    for figure in list_shown(results):
-        usual = make_settings(SCALES["paper"].presets[figure.data])
-        shortest = min(find_lengths(results["runs"], figure), default=0)
-        if 0 < shortest < usual.run.num_updates:
-            yield (
-                f"{figure.title(scale)}: {shortest:,} updates in place of "
-                f"{usual.run.num_updates:,}."
-            )

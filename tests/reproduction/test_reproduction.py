@@ -184,7 +184,7 @@ def tiny():
             "text": {},
         },
         names={"cifar": "Digits", "text": "nothing"},
-        differences=("It is tiny.",),
+        differences={"cifar": ("It is tiny.",), "text": ("It is not run.",)},
         sweep=(2, 4, 16, 20),
         seeds=(1, 2),
     )
@@ -398,7 +398,8 @@ def test_the_page(results):
     assert "wikitext" not in page
     assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
     assert "50.0% after 2 epochs" in page
-    assert "* It is tiny." in page
+    assert "Digits:\n\n* " in page and "* It is tiny." in page
+    assert "It is not run." not in page
     assert page.count("| yes | 0 |") == 4
     for number in range(1, 7):
         assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
