@@ -28,6 +28,7 @@ from reproduction.merge import merge_results
 from reproduction.page import write_document
 from reproduction.runs import find_end, find_runs, keep_length
 from reproduction.scales import SCALES, Scale
+from reproduction.seeds import tell_seeds
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAPER = SCALES["paper"]
@@ -405,6 +406,27 @@ def test_the_page(results):
         assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
     assert page.count("![finding ") == 1 and "(reproduction/f.png)" in page
     assert "nan" not in page
+
+
+def test_the_page_tells_where_seeds_were_run(results):
+    def is_run(record):
+        cell = record["cell"]
+        is_own = cell["max_staleness"] in (2, 20) or cell["hinge"] == (4.0, 4.0)
+        return record["seed"] == 1 or not is_own
+
+    records = [record for record in results["runs"] if is_run(record)]
+    page = write_document([{**results, "runs": records}], {"tiny": []}, {})
+    assert "max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
+    assert (
+        "max staleness 2 to 20: 18 runs of 200 gradients, seed 1; seed 2 only at "
+        "FedAvg, SGD, max staleness 4, max staleness 16 (2 of 3 curves)." in page
+    )
+    # The command of a figure has the seeds of the curves that are its alone.
+    assert "--figure cifar-sweep --num-updates 40 --seeds 1 --data-path" in page
+    assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
+    apart = [r for r in records if r["seed"] == 1 + (r["cell"]["method"] == "sgd")]
+    assert tell_seeds(apart).startswith("seed 1 only at FedAvg, max staleness 2")
+    assert tell_seeds(apart).endswith("; seed 2 only at SGD")
 
 
 def test_the_page_tells_the_lengths_of_runs(results):
