@@ -485,3 +485,20 @@ def test_the_page_in_the_repository_is_what_the_script_writes():
     }
     page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
     assert page == write_document(many, pictures, small)
+
+
+def test_the_cost_that_is_told_is_that_of_the_pieces():
+    results = json.loads((DOCS / "reproduction" / "micro.json").read_text())
+    minutes = {"CIFAR-10": 0.0, "WikiText-2": 0.0}
+    for piece in results["pieces"]:
+        assert piece["hardware"]["cores"] == 1
+        is_text = piece["updates"] < 300 * piece["runs"]  # others have 2,000 or more
+        name = "WikiText-2" if is_text else "CIFAR-10"
+        minutes[name] += (piece["seconds"] + piece["first_seconds"]) / 60
+    page = " ".join((DOCS / "experiments.md").read_text().split())
+    for name, count in minutes.items():
+        assert f"{count:.0f} core-minutes for {name}" in page
+    without_why = sum(minutes.values()) - 60
+    assert without_why / 2 / 60 == pytest.approx(4.5, abs=0.25)
+    assert minutes["WikiText-2"] / 2 / 60 == pytest.approx(3, abs=0.25)
+    assert "four and a half hours, three of them for WikiText-2" in page
