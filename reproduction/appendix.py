@@ -42,6 +42,8 @@ def _show_region(claim: Claim) -> str:
     low, high = claim.low, claim.high
     if claim.is_log2:
         low, high = 2**low, 2**high
+    if claim.below is not None:
+        return f"{low:g} to SGD"
     if claim.high == float("inf"):
         return f"above {low:g}"
     if claim.low == float("-inf"):

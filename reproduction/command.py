@@ -63,8 +63,8 @@ class Flags(RunFlags):
     wikitext-16, all of these (all), or why: what large staleness costs, and through
     what. The results cover all runs below --out."""
     scale: str = "paper"
-    """Scale of the experiments: paper, small, or micro: ten seeds in three hours on two
-    cores."""
+    """Scale of the experiments: paper, small, or micro: ten seeds in four and a half
+    hours on two cores."""
     data_path: Path | None = None
     """Folder of CIFAR-10, as for fedasync train."""
     text_path: Path | None = None

@@ -11,6 +11,7 @@ from reproduction.figures import (
     read_key,
 )
 from reproduction.scales import SCALES
+from reproduction.seeds import tell_seeds
 
 _SHOWN = (
     "dataset",
@@ -78,9 +79,9 @@ def describe_runs(results: Mapping[str, Any]) -> Iterator[str]:
         mine = [record for record in records if read_key(record)[0] in cells]
         count = len({read_key(record)[0] for record in mine})
         some = f"{count} of {len(cells)} curves, " if count < len(cells) else ""
-        yield f"* {title}: {some}{_count_runs(mine)}"
+        yield f"* {title}: {some}{_count_runs(mine, tell_seeds(mine))}"
     if extra:
-        yield f"* What large staleness costs: {_count_runs(extra)}"
+        yield f"* What large staleness costs: {_count_runs(extra, tell_seeds(extra))}"
     yield from _describe_time(results["pieces"])
     for versions in results["versions"]:
         yield f"* Software: {', '.join(f'{k} {v}' for k, v in versions.items())}."
@@ -123,8 +124,8 @@ def _list_flags(results: Mapping[str, Any], figure: Figure) -> str:
     lengths = find_lengths(results["runs"], figure)
     if lengths:
         flags.append(f"--num-updates {min(lengths)}")
-    cells = figure.cells()
-    mine = [r for r in results["runs"] if read_key(r)[0] in cells]
+    own = find_own(figure, make_figures(SCALES[results["scale"]]).values())
+    mine = [r for r in results["runs"] if read_key(r)[0] in own]
     place = "--text-path FOLDER" if figure.data == "text" else "--data-path FOLDER"
     return f"{' '.join(flags)} {_list_seeds(results, mine)}{place}"
 
@@ -155,13 +156,12 @@ def find_lengths(records: Sequence[Mapping[str, Any]], figure: Figure) -> list[i
     ]
 
 
-def _count_runs(records: Sequence[Mapping[str, Any]]) -> str:
+def _count_runs(records: Sequence[Mapping[str, Any]], seeds: str) -> str:
     whole = [record for record in records if record["finished"]]
     gradients = _list_counts(record["gradients"][-1] for record in whole)
-    seeds = sorted({record["seed"] for record in records})
     ended = len(records) - len(whole)
     length = f" of {gradients} gradients" if whole else ""
-    return f"{len(records)} runs{length}, seeds {', '.join(map(str, seeds))}" + (
+    return f"{len(records)} runs{length}, {seeds}" + (
         f"; {ended} ended early, all arrivals rejected." if ended else "."
     )
 

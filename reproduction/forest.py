@@ -1,6 +1,7 @@
 """A small picture of every finding: its number on each data set, and where it belongs.
 
-The region of the paper's claim is shaded; a dot is a mean, a line its 95% interval.
+The region of the paper's claim is shaded; a dot is a mean, a line its 95% interval. A
+thin line below is the interval of the distance from an upper end that is measured, too.
 """
 
 import math
@@ -57,6 +58,9 @@ def _draw(rows: Mapping[str, Finding]) -> Picture:
         mean, low, high = (_scale(v, is_log2) for v in (made.mean, made.low, made.high))
         ax.plot([low, high], [place, place], color=color, linewidth=1.6)
         ax.plot([mean], [place], color=color, marker="o", markersize=4.5)
+        if claim.below is not None:
+            ends = [claim.high - claim.below.high, claim.high - claim.below.low]
+            ax.plot(ends, [place + 0.28] * 2, color=color, linewidth=0.8)
     ax.set_yticks(range(len(rows)), list(rows), fontsize=7.5)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
@@ -70,6 +74,8 @@ def _shade(ax: Axes, claims: Sequence[Claim]) -> None:
     seen = [low, high]
     for claim in claims:
         seen += [claim.estimate.mean, claim.estimate.low, claim.estimate.high]
+        if claim.below is not None:
+            seen += [claim.high - claim.below.high, claim.high - claim.below.low]
     seen = [value for value in seen if math.isfinite(value)]
     room = 0.08 * (max(seen) - min(seen) or 1.0)
     ends = min(seen) - room, max(seen) + room

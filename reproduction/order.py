@@ -40,8 +40,9 @@ def compare_orders(many_results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     yield (
         "Position of the second half of the evaluations between FedAvg (0) and "
-        "single-thread SGD (1) on CIFAR-10, with its 95% interval, from the first to "
-        f"the last at scale {scales[0]}. {_correlate(*positions)}"
+        "single-thread SGD (1) on CIFAR-10, with the 95% interval of its difference "
+        "from FedAvg of the same seed, from the first to the last at scale "
+        f"{scales[0]}. {_correlate(*positions)}"
     )
     yield ""
     yield f"| curve | {' | '.join(f'{scale} | place' for scale in scales)} |"

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fedasync_jax.experiment.presets import make_settings
 from reproduction import why
 from reproduction.appendix import list_claims
 from reproduction.described import (
     describe_runs,
     describe_settings,
-    find_lengths,
-    list_shown,
 )
+from reproduction.differences import list_differences
 from reproduction.evidence import compare_exactly
 from reproduction.figures import (
     Cell,
@@ -57,7 +55,7 @@ def write_document(
             *describe_settings(results),
             *_show_exact(results),
             *_show_central(results),
-            *_list_differences(results),
+            *list_differences(results),
         ]
     lines += ["## All claims", "", *list_claims(found)]
     return "\n".join(lines)
@@ -121,9 +119,15 @@ def _explain() -> Iterator[str]:
     yield (
         "The unit of all numbers but factors is the distance between the curves of "
         "FedAvg (0) and single-thread SGD (1), over the second half of the evaluations "
-        "and the mean of the seeds; in parentheses the 95% interval over seeds "
-        "(Student's), each seed compared with itself. A finding is decided by one "
-        "number, shaded in its picture where the paper puts it: it *agrees* or "
+        "and the mean of the seeds, taken as known; in parentheses the 95% interval "
+        "over seeds (Student's). Only runs of the same seed are compared: a position "
+        "is a method less FedAvg of its seed; whether it is below SGD is decided by "
+        "SGD of its seed less the method, which has a mean and an interval of its own "
+        "(*below SGD*, in the first picture the thin line). All other numbers are "
+        "differences between two methods of a seed, or between their distances from a "
+        "baseline of that seed; a factor is that to FedAvg of its seed. A finding is "
+        "decided by one number, shaded in its picture where the paper puts it: it "
+        "*agrees* or "
         "*disagrees* if the number is on that side at level 0.05, adjusted for the six "
         "findings (Holm); a region with two ends takes two one-sided tests. *In part*: "
         "it agrees, and one of its secondary claims, adjusted among themselves, "
@@ -189,25 +193,3 @@ def _show_central(results: Mapping[str, Any]) -> Iterator[str]:
             f"{', '.join(shown)}."
         )
     yield ""
-
-
-def _list_differences(results: Mapping[str, Any]) -> Iterator[str]:
-    yield "### Where the protocol differs from the authors'"
-    yield ""
-    scale = SCALES[results["scale"]]
-    for line in (*_list_shorter(results), *scale.differences):
-        yield f"* {line}"
-    yield ""
-
-
-def _list_shorter(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which figures have runs that are shorter than the paper's."""
-    scale = SCALES[results["scale"]]
-    for figure in list_shown(results):
-        usual = make_settings(SCALES["paper"].presets[figure.data])
-        shortest = min(find_lengths(results["runs"], figure), default=0)
-        if 0 < shortest < usual.run.num_updates:
-            yield (
-                f"{figure.title(scale)}: {shortest:,} updates in place of "
-                f"{usual.run.num_updates:,}."
-            )

@@ -18,10 +18,12 @@ def list_between(positions: Positions, small: Figure, large: Figure) -> Iterator
     """Yield whether every curve lies between FedAvg and SGD, or at least below SGD."""
     for cell in positions.list_there(small):
         values = positions.of_half(cell)
-        yield make_claim(f"{describe(cell)}: between the two", values, 0.0, 1.0)
+        below = positions.below_sgd(cell)
+        text = f"{describe(cell)}: between the two"
+        yield make_claim(text, values, 0.0, 1.0, below=below)
     for cell in positions.list_there(large):
-        values = positions.of_half(cell)
-        yield make_claim(f"{describe(cell)}: below SGD", values, high=1.0)
+        text = f"{describe(cell)}: distance below SGD"
+        yield make_claim(text, positions.below_sgd(cell), 0.0)
 
 
 def list_closer(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from fedasync_jax.jobs.estimates import Estimate
 from reproduction.claims import IN_PART, UNDECIDED, Claim
 from reproduction.findings import Finding
 
@@ -51,9 +52,8 @@ def show_seeds(finding: Finding) -> str:
 
 
 def show_estimate(claim: Claim) -> str:
-    """Return mean and interval.
+    """Return mean and interval, and those of the distance below SGD where it is tested.
 
-    >>> from reproduction.claims import Estimate
     >>> show_estimate(Claim("", Estimate(3, 0.72, 0.1, 0.59, 0.85), 0.0))
     '0.72 (0.59 to 0.85)'
     """
@@ -64,4 +64,10 @@ def show_estimate(claim: Claim) -> str:
         mean, low, high = 2**mean, 2**low, 2**high
         interval = f" ({low:.2f} to {high:.2f})" if n > 1 else ""
         return f"{mean:.2f} times{interval}"
-    return f"{mean:.2f}" + (f" ({low:.2f} to {high:.2f})" if n > 1 else "")
+    shown = _show(claim.estimate)
+    return shown if claim.below is None else f"{shown}, {_show(claim.below)} below SGD"
+
+
+def _show(made: Estimate) -> str:
+    interval = f" ({made.low:.2f} to {made.high:.2f})" if made.n > 1 else ""
+    return f"{made.mean:.2f}{interval}"

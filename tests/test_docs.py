@@ -131,6 +131,20 @@ def test_the_readme_is_short_and_begins_with_a_result():
     assert any(line.startswith("FedAsync polynomial") for line in lines[:35])
 
 
+def test_the_pages_agree_on_how_long_the_default_job_takes():
+    measured = read_section(DOCS / "performance.md", "Second runs")
+    (first, *second) = re.findall(
+        r"`make train` took ([\d.]+) s at first.*?then ([\d.]+) and ([\d.]+) s",
+        measured,
+        flags=re.DOTALL,
+    )[0]
+    for page in (ROOT / "README.md", DOCS / "quickstart.md", DOCS / "faq.md"):
+        told = re.findall(r"(\d+)\sseconds on two(?: CPU)? cores", page.read_text())
+        assert told == [f"{float(first):.0f}"], page.name
+    assert {f"{float(time):.0f}" for time in second} == {"8"}
+    assert "in eight the next time" in (DOCS / "faq.md").read_text()
+
+
 def test_every_page_of_the_documentation_is_in_the_contents():
     listed = [DOCS / "index.md"]
     for page in DOCS.rglob("index.md"):

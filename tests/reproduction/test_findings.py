@@ -1,19 +1,14 @@
-"""The six findings: what curves decide, how many seeds they need, what is told."""
+"""The six findings: what curves decide, and what is told."""
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from fedasync_jax.jobs.estimates import Estimate
 from reproduction.claims import (
     AGREES,
     DISAGREES,
     IN_PART,
     NOT_RUN,
     UNDECIDED,
-    Claim,
-    adjust,
-    make_claim,
 )
 from reproduction.figures import (
     list_cells,
@@ -28,83 +23,6 @@ from reproduction.summary import summarize, tell
 FIGURES = [f for f in make_figures(SCALES["micro"]).values() if f.data == "cifar"]
 SMALL, LARGE, SWEEP = FIGURES
 P = 21
-
-# One claim
-
-CASES = [
-    ([0.1, 0.11, 0.12], AGREES, DISAGREES),
-    ([-0.1, -0.11, -0.12], DISAGREES, DISAGREES),
-    ([-0.1, 0.1, 0.0], UNDECIDED, UNDECIDED),
-    ([-0.001, 0.001, 0.0], UNDECIDED, AGREES),
-    ([0.1], UNDECIDED, UNDECIDED),
-    ([0.1, np.nan, 0.11], AGREES, DISAGREES),
-    ([], UNDECIDED, UNDECIDED),
-]
-
-
-@pytest.mark.parametrize(("values", "above", "alike"), CASES)
-def test_verdicts_of_a_claim(values, above, alike):
-    values = np.array(values)
-    assert make_claim("", values, 0.0).verdict() == above
-    assert make_claim("", values, -0.02, 0.02).verdict() == alike
-
-
-def test_a_claim_alone_is_decided_by_its_interval():
-    rng = np.random.default_rng(0)
-    decided = 0
-    for _ in range(300):
-        values = rng.normal(rng.normal(0, 0.5), 0.5, 5)
-        for low, high in ((0.0, np.inf), (-np.inf, 0.1), (-0.4, 0.4)):
-            claim = make_claim("", values, low, high)
-            ends = [end for end in (low, high) if np.isfinite(end)]
-            _, mean, _, left, right = claim.estimate
-            verdict = UNDECIDED
-            if low < left and right < high:
-                verdict = AGREES
-            elif any(
-                (left - e) * (right - e) > 0 > (mean - e) * s
-                for e, s in ((low, 1), (high, -1))
-                if e in ends
-            ):
-                verdict = DISAGREES
-            assert claim.verdict() == verdict
-            decided += verdict != UNDECIDED
-    assert 100 < decided < 800
-
-
-def test_p_values_are_those_of_scipy():
-    values = np.array([0.3, 0.1, 0.25, 0.2])
-    (_, one) = stats.ttest_1samp(values, 0.0)
-    assert make_claim("", values, 0.0).p == pytest.approx(one)
-    ends = [
-        tuple(stats.ttest_1samp(values, end, alternative=side))[1]
-        for end, side in ((0.0, "greater"), (0.5, "less"))
-    ]
-    assert make_claim("", values, 0.0, 0.5).p == pytest.approx(2 * max(ends))
-
-
-def test_seeds_that_would_decide():
-    claim = Claim("", Estimate(3, 1.0, 2.0, -4.0, 6.0), 0.0)
-    count = claim.count_seeds()
-    assert count is not None
-    halves = [stats.t.ppf(0.975, n - 1) * 2.0 / n**0.5 for n in (count - 1, count)]
-    assert halves[0] > 1.0 >= halves[1]
-    strict = claim.count_seeds(0.05 / 6)
-    assert strict is not None and strict > count
-    assert Claim("", Estimate(3, 1e-6, 2.0, -4, 4), 0.0).count_seeds() is None
-    assert (
-        Claim("", Estimate(1, 1.0, np.nan, np.nan, np.nan), 0.0).count_seeds() is None
-    )
-
-
-def test_holm_by_hand():
-    claims = [make_claim("", np.array([x - 0.1, x, x + 0.1]), 0.0) for x in (2, 0.3, 1)]
-    ps = [claim.p for claim in claims]
-    assert ps[0] < ps[2] < ps[1]
-    expected = [3 * ps[0], max(ps[1], 2 * ps[2]), 2 * ps[2]]
-    assert adjust(claims) == pytest.approx(expected)
-    assert adjust([]) == []
-
 
 # The findings
 
@@ -174,6 +92,23 @@ def test_positions_are_in_units_of_the_baselines():
     assert first is not None
     # The second half of the rise is the same for all: (0.8035 - 0.5) / (0.9 - 0.5).
     assert first.estimate.mean == pytest.approx(0.3035 / 0.4, abs=1e-3)
+
+
+def test_sgd_is_compared_with_the_runs_of_its_seed():
+    curves = _curves(_like_the_paper)
+    up = np.linspace(-0.3, 0.3, 10)[:, None]
+    curves = {c: v + up * (c.method != "fedavg") for c, v in curves.items()}
+    first = _decide(curves)[0].primary
+    assert first is not None and first.below is not None
+    assert first.estimate.high > 1 > first.below.mean + 0.5
+    assert first.below.mean == pytest.approx(1 - first.estimate.mean)
+    assert 0 < first.below.low and first.below.high < 0.3
+    assert first.below.sd < 0.05 < first.estimate.sd
+    for claim, _ in _decide(curves)[0].secondary:
+        if "max staleness 16" in claim.text:
+            assert claim.text.endswith("below SGD") and claim.estimate.sd < 0.05
+        else:
+            assert claim.below is not None and claim.below.sd < 0.05
 
 
 def test_the_opposite_disagrees():
@@ -282,6 +217,7 @@ def test_the_summary_has_a_row_for_every_finding(tmp_path):
         lines[2].endswith("| ![finding 1](one.png) |") and "**agrees** 0.7" in lines[2]
     )
     assert "times" in lines[7] and "nan" not in "".join(lines)
+    assert lines[2].count(" below SGD") == 2 and "below SGD" not in "".join(lines[3:])
 
 
 def test_orders_are_compared_where_two_scales_were_run():

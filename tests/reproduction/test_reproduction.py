@@ -28,6 +28,7 @@ from reproduction.merge import merge_results
 from reproduction.page import write_document
 from reproduction.runs import find_end, find_runs, keep_length
 from reproduction.scales import SCALES, Scale
+from reproduction.seeds import tell_seeds
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAPER = SCALES["paper"]
@@ -184,7 +185,7 @@ def tiny():
             "text": {},
         },
         names={"cifar": "Digits", "text": "nothing"},
-        differences=("It is tiny.",),
+        differences={"cifar": ("It is tiny.",), "text": ("It is not run.",)},
         sweep=(2, 4, 16, 20),
         seeds=(1, 2),
     )
@@ -398,12 +399,34 @@ def test_the_page(results):
     assert "wikitext" not in page
     assert "![Digits, max staleness 4](reproduction/tiny/cifar-staleness-4.png)" in page
     assert "50.0% after 2 epochs" in page
-    assert "* It is tiny." in page
+    assert "Digits:\n\n* " in page and "* It is tiny." in page
+    assert "It is not run." not in page
     assert page.count("| yes | 0 |") == 4
     for number in range(1, 7):
         assert re.search(rf"^\| {number} \| .*\*\*.*\*\*", page, re.MULTILINE)
     assert page.count("![finding ") == 1 and "(reproduction/f.png)" in page
     assert "nan" not in page
+
+
+def test_the_page_tells_where_seeds_were_run(results):
+    def is_run(record):
+        cell = record["cell"]
+        is_own = cell["max_staleness"] in (2, 20) or cell["hinge"] == (4.0, 4.0)
+        return record["seed"] == 1 or not is_own
+
+    records = [record for record in results["runs"] if is_run(record)]
+    page = write_document([{**results, "runs": records}], {"tiny": []}, {})
+    assert "max staleness 4: 16 runs of 200 gradients, seeds 1, 2." in page
+    assert (
+        "max staleness 2 to 20: 18 runs of 200 gradients, seed 1; seed 2 only at "
+        "FedAvg, SGD, max staleness 4, max staleness 16 (2 of 3 curves)." in page
+    )
+    # The command of a figure has the seeds of the curves that are its alone.
+    assert "--figure cifar-sweep --num-updates 40 --seeds 1 --data-path" in page
+    assert "--figure cifar-staleness-4 --num-updates 40 --data-path" in page
+    apart = [r for r in records if r["seed"] == 1 + (r["cell"]["method"] == "sgd")]
+    assert tell_seeds(apart).startswith("seed 1 only at FedAvg, max staleness 2")
+    assert tell_seeds(apart).endswith("; seed 2 only at SGD")
 
 
 def test_the_page_tells_the_lengths_of_runs(results):
@@ -462,3 +485,20 @@ def test_the_page_in_the_repository_is_what_the_script_writes():
     }
     page = (DOCS / "reproduction.md").read_text(encoding="utf-8")
     assert page == write_document(many, pictures, small)
+
+
+def test_the_cost_that_is_told_is_that_of_the_pieces():
+    results = json.loads((DOCS / "reproduction" / "micro.json").read_text())
+    minutes = {"CIFAR-10": 0.0, "WikiText-2": 0.0}
+    for piece in results["pieces"]:
+        assert piece["hardware"]["cores"] == 1
+        is_text = piece["updates"] < 300 * piece["runs"]  # others have 2,000 or more
+        name = "WikiText-2" if is_text else "CIFAR-10"
+        minutes[name] += (piece["seconds"] + piece["first_seconds"]) / 60
+    page = " ".join((DOCS / "experiments.md").read_text().split())
+    for name, count in minutes.items():
+        assert f"{count:.0f} core-minutes for {name}" in page
+    without_why = sum(minutes.values()) - 60
+    assert without_why / 2 / 60 == pytest.approx(4.5, abs=0.25)
+    assert minutes["WikiText-2"] / 2 / 60 == pytest.approx(3, abs=0.25)
+    assert "four and a half hours, three of them for WikiText-2" in page
