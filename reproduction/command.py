@@ -30,7 +30,6 @@ from fedasync_jax.cli.run_flags import (
 )
 from fedasync_jax.cli.together import TIME_IS_UP, run_all_points
 from fedasync_jax.experiment.settings import Settings
-from fedasync_jax.parts.files import read_utf8
 from fedasync_jax.storage.ownership import check_owned, write_owned
 from reproduction import why
 from reproduction.central import (
@@ -47,11 +46,10 @@ from reproduction.figures import (
 )
 from reproduction.page import decide_all
 from reproduction.pictures import draw_all
+from reproduction.pieces import read_pieces
 from reproduction.runs import find_runs, keep_length
 from reproduction.scales import SCALES, Scale
 from reproduction.summary import tell
-
-_PIECE = {"runs", "updates", "seconds", "first_seconds", "hardware"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,12 +106,12 @@ def main() -> None:
         check_out(flags.out)
         check_out(out)
         check_owned(out / "results.json", is_ours=True)
-        _read_pieces(out)
+        read_pieces(out)
     except (OSError, ValueError) as error:
         fail(error)
     if flags.run:
         _run_missing(flags, _list_asked_cells(flags.figure, scale), out, console)
-    pieces = _read_pieces(out)
+    pieces = read_pieces(out)
     runs = find_runs(flags.scale, out, flags.seeds or scale.seeds)
     results = make_results(flags.scale, runs, pieces)
     if not results["runs"]:
@@ -205,29 +203,6 @@ def _tell(console: Console, results: dict[str, Any], out: Path) -> None:
     for picture in draw_all(results, out):
         console.print(f"wrote {picture}", highlight=False, soft_wrap=True)
     console.print(f"wrote {out / 'results.json'}", highlight=False, soft_wrap=True)
-
-
-def _read_pieces(out: Path) -> list[dict[str, Any]]:
-    """Read what the work took, see ``note_pieces``.
-
-    Raises:
-      ValueError: if a line was not written by it.
-    """
-    path, pieces = out / "pieces.jsonl", []
-    if not path.is_file():
-        return []
-    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
-        try:
-            piece = json.loads(line)
-        except ValueError:
-            piece = None
-        if not isinstance(piece, dict) or not _PIECE <= piece.keys():
-            raise ValueError(
-                f"{path} must have lines that this command wrote, got another as "
-                f"line {number}"
-            )
-        pieces.append(piece)
-    return pieces
 
 
 if __name__ == "__main__":

@@ -136,11 +136,10 @@ def read_settings_file(path: str) -> dict[str, Any]:
         starts = {k: found[k] for k in _STARTS if found.get(k) is not None}
         found = {**starts, **found["settings"]}
         found.pop("run_dir", None)
-    settings = {str(name).replace("-", "_"): value for name, value in found.items()}
-    if len(settings) < len(found):  # as num-updates and num_updates are one
-        names = [str(name).replace("-", "_") for name in found]
-        twice = next(name for name in names if names.count(name) > 1)
+    names = [str(name).replace("-", "_") for name in found]
+    if twice := _find_twice(names):  # as num-updates and num_updates are one
         raise ValueError(f"config must name {twice} once, got it twice in {path}")
+    settings = dict(zip(names, found.values(), strict=True))
     known = [*_STARTS, *name_parts()]
     for name in settings:
         if name not in known:
@@ -157,11 +156,14 @@ def _load_json(text: str) -> Any:
 
 def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON, in which no name may stand twice."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name} is in it twice")
+    if twice := _find_twice([name for name, _ in pairs]):
+        raise ValueError(f"{twice} is in it twice")
     return dict(pairs)
+
+
+def _find_twice(names: Sequence[str]) -> str | None:
+    """Return the first name that stands there again; None: there is none."""
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def refuse_unknown(args: Sequence[str], own: Sequence[Flag]) -> None:

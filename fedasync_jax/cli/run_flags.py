@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 from fedasync_jax.cli.flags import parse_flags
 from fedasync_jax.cli.plain_help import show_help
 from fedasync_jax.cli.startup import choose_compile_cache, prepare_process
-from fedasync_jax.parts.bounds import at_least, check_value, shorten
+from fedasync_jax.parts.bounds import at_least, check_value
+from fedasync_jax.parts.files import stat_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,16 +76,8 @@ def check_out(out: Path) -> None:
     Raises:
       ValueError: if it is a file, or no folder can have this name.
     """
-    try:
-        is_folder = stat.S_ISDIR(out.stat().st_mode)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ValueError(
-            f"out must be a folder that can be made and written to, got "
-            f"{shorten(str(out))} ({error.strerror})"
-        ) from error
-    if not is_folder:
+    found = stat_folder("out", out)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
         raise ValueError(f"out must be a folder, got the file {out}")
 
 

@@ -1,11 +1,11 @@
 """What the parts of an experiment must agree on, in one line where they do not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fedasync_jax.data.partition.settings import NATURAL
 from fedasync_jax.models.registry import CLASSIFIERS, LANGUAGE_MODELS
-from fedasync_jax.parts.bounds import Bounds, show_value
+from fedasync_jax.parts.bounds import Bounds, join_or, show_value
 from fedasync_jax.schedule.schedulers import SCHEDULES
 
 
@@ -119,7 +119,7 @@ def _check_data(settings: Any) -> None:
         ),
     }
     allowed = {
-        "model": _join(LANGUAGE_MODELS if data.is_text else CLASSIFIERS),
+        "model": join_or(LANGUAGE_MODELS if data.is_text else CLASSIFIERS),
         "partition": "natural" if data.is_text else "any but natural",
         "plateau_on": "test, or valid_share > 0,",
     }
@@ -129,9 +129,3 @@ def _check_data(settings: Any) -> None:
                 f"{name} must be {allowed.get(name, 1)} for data set {data.dataset}, "
                 f"got {value}"
             )
-
-
-def _join(names: Iterable[str]) -> str:
-    """Return "a, b or c"."""
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

@@ -6,6 +6,7 @@ that is entered in its registry is a method at once; ``methods`` makes them.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -189,6 +190,25 @@ def _list_hints(method: AsyncMethod) -> dict[str, Any]:
         of_function = list_settings(STALENESS_FNS.find(method.staleness))
         hints = {**of_function, **hints}
     return {**hints, "average": Decay}
+
+
+def name_settings(method: AsyncMethod) -> dict[str, str]:
+    """Return the flat names of the settings that a method reads, by argument.
+
+    An argument of the rule is none of the staleness function's, if both have the name.
+    Those of a rule of one's own are no settings, but for ``alpha``.
+    """
+    factory, names = find_factory(method.rule), {}
+    if method.staleness is not None:
+        names |= STALENESS_FNS.arguments(method.staleness)
+    if method.rule in RULES:
+        names |= RULES.arguments(method.rule)
+    else:
+        own = inspect.signature(factory).parameters
+        names = {k: name for k, name in names.items() if k not in own}
+    if "alpha" in list_settings(factory):
+        names["alpha"] = "alpha"
+    return names
 
 
 def find_factory(rule: str) -> Any:

@@ -7,13 +7,18 @@ from typing import NamedTuple
 from fedasync_jax.data.partition.registry import PARTITIONS
 from fedasync_jax.data.registry import DATASETS, TEXTS
 from fedasync_jax.experiment.baselines import BASELINES
-from fedasync_jax.experiment.method_names import find_factory, parse_method
+from fedasync_jax.experiment.method_names import (
+    find_factory,
+    name_settings,
+    parse_method,
+)
 from fedasync_jax.experiment.settings import Settings
 from fedasync_jax.fleet.habits import AVAILABILITIES
 from fedasync_jax.fleet.laws import DELAY_LAWS
 from fedasync_jax.mixing.rules import RULES, list_settings
 from fedasync_jax.mixing.staleness import STALENESS_FNS
 from fedasync_jax.models.registry import CLASSIFIERS, LANGUAGE_MODELS
+from fedasync_jax.parts.bounds import join_or
 from fedasync_jax.parts.registry import Setting, merge_settings
 from fedasync_jax.schedule.schedulers import SCHEDULES
 
@@ -39,9 +44,7 @@ class Owner(NamedTuple):
         >>> str(Owner("model", ("cnn", "paper-cnn", "lstm")))
         'model cnn, paper-cnn or lstm'
         """
-        *others, last = self.parts
-        names = f"{', '.join(others)} or {last}" if others else last
-        return f"{self.chooser} {names}"
+        return f"{self.chooser} {join_or(self.parts)}"
 
 
 def list_owners(name: str) -> list[Owner]:
@@ -115,13 +118,10 @@ def _list_read_by(line: str) -> set[str]:
     name, method, given = parse_method(line)
     if method is None:
         return {s for argument, s in _places_of(name).items() if argument not in given}
+    # What a rule of one's own calls like an argument of its function is read besides.
     of_fn = STALENESS_FNS.arguments(method.staleness) if method.staleness else {}
-    of_rule = RULES.arguments(method.rule) if method.rule in RULES else {}
-    read = {*of_fn.values(), *of_rule.values()}
-    names = {**of_fn, **of_rule}
-    if _takes_alpha(method.rule):
-        read |= set(_OF_ALPHA)
-        names["alpha"] = "alpha"
+    names = name_settings(method)
+    read = {*of_fn.values(), *names.values(), *(_OF_ALPHA if "alpha" in names else ())}
     return read - {names[argument] for argument in given if argument in names}
 
 

@@ -8,7 +8,7 @@ import itertools
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
 INT32_MAX = 2**31 - 1  # the most that a count may be: the device counts in int32
@@ -220,3 +220,13 @@ def find_allowed(hint: Any) -> Iterator[Allowed]:
         yield from (note for note in hint.__metadata__ if isinstance(note, Allowed))
     for inner in typing.get_args(hint):
         yield from find_allowed(inner)
+
+
+def join_or(names: Iterable[str]) -> str:
+    """Return names in words.
+
+    >>> join_or(("cnn", "paper-cnn", "lstm"))
+    'cnn, paper-cnn or lstm'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

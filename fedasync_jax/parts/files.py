@@ -8,11 +8,34 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from fedasync_jax.parts.bounds import shorten
+
 _PART = 2**24  # bytes that are read at a time
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+def stat_folder(name: str, path: Path) -> os.stat_result | None:
+    """Return what lies where a folder is to be; None: nothing.
+
+    Args:
+      name: of the setting, for errors.
+      path: of the folder.
+
+    Raises:
+      ValueError: if nothing can lie there, as where the name is too long.
+    """
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(
+            f"{name} must be a folder that can be made and written to, got "
+            f"{shorten(str(path))} ({error.strerror})"
+        ) from error
 
 
 def open_regular(path: str | Path) -> BinaryIO:

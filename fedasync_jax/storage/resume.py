@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedasync_jax.parts.bounds import shorten
+from fedasync_jax.parts.files import stat_folder
 from fedasync_jax.storage.config import read_config
 from fedasync_jax.storage.fingerprint import Fingerprint
 from fedasync_jax.storage.schema import LONGEST_LINE, Json
@@ -22,7 +23,7 @@ def check_goes_on(path: str | Path, fingerprint: Fingerprint) -> None:
       ValueError: if ``path`` exists and is not such a run, in a line that says what
         differs.
     """
-    if not _exists(Path(path)) or _is_unused(Path(path)):
+    if stat_folder("run_dir", Path(path)) is None or _is_unused(Path(path)):
         return
     earlier = read_config(path)
     for name, (before, now) in list_changes(earlier, fingerprint).items():
@@ -61,20 +62,6 @@ def list_changes(
     for name in ("run_dir", "evaluate_clients"):
         changes.pop(name, None)
     return changes
-
-
-def _exists(path: Path) -> bool:
-    """Return whether a path exists; one that cannot is refused, such as a long one."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise ValueError(
-            f"run_dir must be a folder that can be made and written to, got "
-            f"{shorten(str(path))} ({error.strerror})"
-        ) from error
-    return True
 
 
 def _is_unused(folder: Path) -> bool:

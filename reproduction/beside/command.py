@@ -38,6 +38,7 @@ from reproduction.beside.runs import (
     list_tuning,
     score_tries,
 )
+from reproduction.pieces import read_pieces
 
 _FOLDER = Path("reproduction/beside")  # of the documentation
 
@@ -105,6 +106,10 @@ def main() -> None:
 def _run(flags: Flags, console: Console) -> dict[str, Any]:
     """Run what is missing; end the process when time is up."""
     size, out = flags.size, flags.out
+    try:
+        read_pieces(out)  # a damaged file is told before anything runs
+    except (OSError, ValueError) as error:
+        fail(error)
     deadline = find_deadline(flags.max_minutes)
 
     def run_all(points: Sequence[Point]) -> None:
@@ -116,11 +121,7 @@ def _run(flags: Flags, console: Console) -> dict[str, Any]:
     run_all([run.point for run in list_reported(size, chosen, out)])
     if flags.published:
         run_all([point for _, _, point in list_published(out)])
-    pieces = [
-        json.loads(line)
-        for line in (out / "pieces.jsonl").read_text("utf-8").splitlines()
-    ]
-    return make_results(size, out, pieces, published=flags.published)
+    return make_results(size, out, read_pieces(out), published=flags.published)
 
 
 def _write_json(results: Mapping[str, Any]) -> str:

@@ -183,6 +183,21 @@ def test_rounds_of_any_size_are_means_of_what_arrived_in_time():
     np.testing.assert_allclose(models, expected, rtol=1e-4, atol=1e-5)
 
 
+def _make_rounds(num_updates, **changes):
+    """Return the schedule of FedAvg with rounds of five among twelve clients."""
+    settings = make_settings(
+        num_clients=12,
+        clients_per_round=5,
+        concurrency=2,
+        hidden=(2,),
+        methods=("fedavg",),
+        num_updates=num_updates,
+        **changes,
+    )
+    (method,) = make_methods(settings, build_workload(settings))
+    return method.trace
+
+
 @pytest.mark.parametrize("num_updates", [3, 40, 41, 45, 98, 200])
 @pytest.mark.parametrize(
     "changes",
@@ -195,20 +210,8 @@ def test_rounds_of_any_size_are_means_of_what_arrived_in_time():
     ],
 )
 def test_a_run_ends_with_a_whole_round(num_updates, changes):
-    def make(most):
-        settings = make_settings(
-            num_clients=12,
-            clients_per_round=5,
-            concurrency=2,
-            hidden=(2,),
-            methods=("fedavg",),
-            num_updates=most,
-            **changes,
-        )
-        (method,) = make_methods(settings, build_workload(settings))
-        return method.trace
-
-    trace, longer = make(num_updates), make(num_updates + 30)
+    trace = _make_rounds(num_updates, **changes)
+    longer = _make_rounds(num_updates + 30, **changes)
     most = max(num_updates // 5, 1) * 5
     ends = round_ends(longer)[:-1]  # whose last round may have no next one
     assert trace.num_updates == ends[ends <= most][-1]
@@ -218,18 +221,8 @@ def test_a_run_ends_with_a_whole_round(num_updates, changes):
 
 
 def test_rounds_of_a_fleet_that_is_gone_say_why():
-    settings = make_settings(
-        num_clients=12,
-        clients_per_round=5,
-        concurrency=2,
-        hidden=(2,),
-        methods=("fedavg",),
-        num_updates=500,
-        max_tasks_per_client=2,
-        failure_rate=0.2,
-    )
-    (method,) = make_methods(settings, build_workload(settings))
-    assert method.trace.num_updates < 24 and "nobody is available" in method.trace.ended
+    trace = _make_rounds(500, max_tasks_per_client=2, failure_rate=0.2)
+    assert trace.num_updates < 24 and "nobody is available" in trace.ended
 
 
 @pytest.mark.parametrize("bad", [0.0, -2.0, np.nan, np.inf])

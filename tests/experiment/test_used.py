@@ -48,6 +48,20 @@ def test_what_a_line_sets_itself_is_not_read(name, line):
     assert find_unused([name], [make_settings(methods=(plain, line))]) == []
 
 
+def test_a_line_sets_the_argument_of_a_rule_and_not_of_its_function(
+    tmp_path, monkeypatch
+):
+    code = "def of_b(staleness_fn, b: float = 0.5):\n    raise NotImplementedError\n"
+    (tmp_path / "used_rule_of_a_test.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    line = "used_rule_of_a_test.of_b:staleness=hinge,b=0.25,a=3"
+    settings = make_settings(methods=(line,))
+    assert find_unused(["hinge_a", "hinge_b", "alpha"], [settings]) == [
+        "hinge_a",
+        "alpha",
+    ]
+
+
 def test_what_no_part_declares_is_read_by_all():
     names = ["num_updates", "rho", "step_size", "client_law", "methods", "dataset"]
     assert find_unused(names, [make_settings(methods=("sgd",))]) == []

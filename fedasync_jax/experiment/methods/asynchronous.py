@@ -15,6 +15,7 @@ from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.method_names import (
     AsyncMethod,
     find_factory,
+    name_settings,
     parse_method,
 )
 from fedasync_jax.experiment.methods.context import Context
@@ -130,19 +131,8 @@ def _complete(
 def _set(
     settings: MixingSettings, method: AsyncMethod, given: Mapping[str, Any]
 ) -> MixingSettings:
-    """Return the settings with those of a line in the place of the flags'.
-
-    An argument of the rule is none of the staleness function's, if both have the name.
-    """
-    names = {}
-    if method.staleness is not None:
-        names |= STALENESS_FNS.arguments(method.staleness)
-    if method.rule in RULES:
-        names |= RULES.arguments(method.rule)
-    else:
-        own = inspect.signature(find_factory(method.rule)).parameters
-        names = {k: name for k, name in names.items() if k not in own}
-    names["alpha"] = "alpha"
+    """Return the settings with those of a line in the place of the flags'."""
+    names = name_settings(method)
     own = {names[k]: value for k, value in given.items() if k in names}
     return settings.replace(**own)
 
