@@ -38,6 +38,7 @@ from fedasync_jax.engine.loop import (
     drive,
     find_due,
 )
+from fedasync_jax.engine.plan import Inputs, Plan, as_pytree
 from fedasync_jax.engine.sharing import replicate
 from fedasync_jax.engine.state import (
     Models,
@@ -49,7 +50,7 @@ from fedasync_jax.engine.state import (
 from fedasync_jax.engine.step_scales import StepScales
 from fedasync_jax.engine.tables import check_tables
 from fedasync_jax.engine.task_size import measure_task
-from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
+from fedasync_jax.engine.wave import compile_calls
 from fedasync_jax.schedule.trace import Trace, make_waves
 
 

@@ -8,25 +8,19 @@ Shapes: D devices, W tasks a wave (with its padding), L = W / D tasks a device.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
-from fedasync_jax import tree
-from fedasync_jax.base import Array, PyTree
 from fedasync_jax.engine.processes import find_processes, find_processes_of
 from fedasync_jax.engine.task_size import TaskSize, fit_width
 
 _CPU_CHUNK = 8  # measured by scripts/benchmark.py
 _LARGE_STEP = 4e6  # flops; one that is larger gains nothing under vmap
 _WIDTH = 64  # of waves on a CPU, and where nothing is known
-_SMALL = 65_536  # entries of a leaf that travels together with others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,139 +141,3 @@ def choose_batching(
     if task is not None and task.step_flops > _LARGE_STEP:
         return Batching(max_width=min(max_width, len(devices)), mesh=mesh)
     return Batching(max_width=max_width, chunk=_CPU_CHUNK, mesh=mesh)
-
-
-def on_mesh(fn: Callable, mesh: Mesh | None) -> Callable:
-    """Return ``fn`` run by every device of the mesh on replicated arguments."""
-    if mesh is None:
-        return fn
-    replicated = PartitionSpec()
-    return jax.shard_map(
-        fn, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False
-    )
-
-
-def map_tasks(
-    fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, batching: Batching
-) -> Callable[[Array], PyTree]:
-    """Do the first ``count`` of W tasks and return ``result(i)``, ``fn`` of task i.
-
-    To be called inside of ``on_mesh``. Task i is done by device i mod D, so that a wave
-    that is not full leaves every device about the same work. Results beyond ``count``
-    are anything.
-    """
-    if batching.mesh is None:
-        rows = _in_chunks(fn, tasks, count, batching.chunk)
-        return lambda i: tree.take(rows, i)
-    axis, num_devices = batching.mesh.axis_names[0], batching.num_devices
-    device = jax.lax.axis_index(axis)
-    mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
-    my_count = (count - device + num_devices - 1) // num_devices
-    packed_fn, unpack = _pack(fn, tree.take(tasks, 0))
-    rows = _in_chunks(packed_fn, mine, my_count, batching.chunk)
-    # [D L, ..], device after device, and read out of order below: to gather in order,
-    # along another axis than the first, takes a CPU seven times longer.
-    gathered = jax.lax.all_gather(rows, axis, tiled=True)
-    length = jax.tree.leaves(rows)[0].shape[0]
-
-    def result(i: Array) -> PyTree:
-        place = (i % num_devices) * length + i // num_devices
-        return unpack(tree.take(gathered, place))
-
-    return result
-
-
-def _fold(tasks: PyTree, num_devices: int) -> PyTree:
-    """Return leaves [W, ...] as [L, D, ...]."""
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(-1, num_devices, *leaf.shape[1:]), tasks
-    )
-
-
-def _pack(
-    fn: Callable[[PyTree], PyTree], task: PyTree
-) -> tuple[Callable[[PyTree], list[Array]], Callable[[list[Array]], PyTree]]:
-    """Return ``fn`` with few arrays as its result, and the way back.
-
-    So a model travels between devices in few pieces, as each costs a meeting of the
-    devices: its small leaves as one vector, which comes first, and its large leaves
-    alone, since it would take a CPU far longer to pack them.
-    """
-    leaves, treedef = jax.tree.flatten(jax.eval_shape(fn, task))
-    is_small = [leaf.size <= _SMALL and _fits_a_float(leaf.dtype) for leaf in leaves]
-
-    def choose(leaves: list[Array], small: bool) -> list[Array]:
-        return [x for x, s in zip(leaves, is_small, strict=True) if s == small]
-
-    def ravel(leaves: list[Array]) -> tuple[Array, Callable]:
-        with jax.numpy_dtype_promotion("standard"):  # a flag travels as a float
-            return ravel_pytree(leaves)
-
-    def packed_fn(task: PyTree) -> list[Array]:
-        leaves = jax.tree.leaves(fn(task))
-        return [ravel(choose(leaves, True))[0], *choose(leaves, False)]
-
-    blanks = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in choose(leaves, True)]
-    unravel = ravel(blanks)[1]
-
-    def unpack(packed: list[Array]) -> PyTree:
-        small, large = iter(unravel(packed[0])), iter(packed[1:])
-        return treedef.unflatten(next(small if s else large) for s in is_small)
-
-    return packed_fn, unpack
-
-
-def _fits_a_float(dtype: Any) -> bool:
-    """Return whether a float holds every number of the type; a counter may be large."""
-    return jnp.issubdtype(dtype, jnp.floating) or dtype == jnp.bool_
-
-
-def _in_chunks(
-    fn: Callable[[PyTree], PyTree], tasks: PyTree, count: Array, chunk: int | None
-) -> PyTree:
-    """Return ``fn`` of the first ``count`` of L tasks, ``chunk`` at a time under vmap.
-
-    What is left and fills no half of a chunk is done one by one, so that a narrow wave
-    costs no more than it must. Rows beyond ``count`` hold anything.
-    """
-    length = jax.tree.leaves(tasks)[0].shape[0]
-    one = functools.partial(_do_one, fn)
-    if length == 1:
-        return one(tasks)
-    if chunk is None:
-        return jax.vmap(fn)(tasks)
-    shapes = jax.eval_shape(jax.vmap(fn), tasks)
-    results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    in_chunks = 1 < chunk <= length
-    num_chunks = (count + (chunk - 1) // 2) // chunk if in_chunks else 0
-
-    def do(fn: Callable, width: int) -> Callable[[Array, PyTree], PyTree]:
-        """Return the body of a loop over begins, ``width`` tasks from there on."""
-
-        def body(begin: Array, results: PyTree) -> PyTree:
-            # The last may overlap the one before it rather than leave the array.
-            begin = jnp.minimum(begin, length - width)
-            some = jax.tree.map(
-                lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, begin, width), tasks
-            )
-            return jax.tree.map(
-                lambda rows, new: jax.lax.dynamic_update_slice_in_dim(
-                    rows, new, begin, 0
-                ),
-                results,
-                fn(some),
-            )
-
-        return body
-
-    if in_chunks:
-        chunks = do(jax.vmap(fn), chunk)
-        results = jax.lax.fori_loop(
-            0, num_chunks, lambda i, results: chunks(i * chunk, results), results
-        )
-    return jax.lax.fori_loop(num_chunks * chunk, count, do(one, 1), results)
-
-
-def _do_one(fn: Callable[[PyTree], PyTree], tasks: PyTree) -> PyTree:
-    """Return ``fn`` of one task without a batch axis: a convolution stays ordinary."""
-    return jax.tree.map(lambda leaf: leaf[None], fn(tree.take(tasks, 0)))

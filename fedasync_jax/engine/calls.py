@@ -18,9 +18,9 @@ import numpy as np
 from fedasync_jax.base import Mixer
 from fedasync_jax.engine.batching import Batching
 from fedasync_jax.engine.history import Updates
+from fedasync_jax.engine.plan import Inputs, TaskRow
 from fedasync_jax.engine.processes import find_processes_of
 from fedasync_jax.engine.state import Models
-from fedasync_jax.engine.wave import Inputs, TaskRow
 from fedasync_jax.schedule.trace import Trace, find_ends
 
 Waves = Sequence[tuple[int, int]]

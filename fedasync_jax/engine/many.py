@@ -38,11 +38,12 @@ from fedasync_jax.engine.loop import (
     find_due,
 )
 from fedasync_jax.engine.packing import pack
+from fedasync_jax.engine.plan import Inputs, Plan, as_pytree
 from fedasync_jax.engine.sharing import replicate, take_local
 from fedasync_jax.engine.stacking import stack_own
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.tables import check_tables
-from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
+from fedasync_jax.engine.wave import compile_calls
 
 
 def run_many(

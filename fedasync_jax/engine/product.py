@@ -36,7 +36,7 @@ class Block(NamedTuple):
     """Arrivals in their order, leading axis B.
 
     Attributes:
-      tasks: see ``wave.TaskRow``.
+      tasks: see ``plan.TaskRow``.
       local: the models that came back.
       valid: bool, whether there is an arrival; the others come last.
       finite: bool, whether a model is finite; what is not is not mixed.

@@ -8,87 +8,20 @@ R runs. A task in place p arrives p-th.
 """
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fedasync_jax import tree
-from fedasync_jax.base import Array, ArrayLike, LocalUpdate, MixFn, PyTree, Variables
-from fedasync_jax.engine.batching import Batching, map_tasks, on_mesh
-from fedasync_jax.engine.carried import mix_floats
-from fedasync_jax.engine.coordinates import Layout
+from fedasync_jax.base import Array, ArrayLike, Variables
+from fedasync_jax.engine.arrivals import MixCarry, Tasks, mix_arrivals
 from fedasync_jax.engine.history import Updates
-from fedasync_jax.engine.product import Block, mix_block
+from fedasync_jax.engine.plan import Inputs, Plan, TaskRow, pick_inputs
+from fedasync_jax.engine.spreading import on_mesh, train_and_mix
 from fedasync_jax.engine.state import Models
 from fedasync_jax.engine.task import train_task
-
-_BLOCK = 64  # arrivals in a matrix product: twice as many take twice the operations
-
-
-class TaskRow(NamedTuple):
-    """A task of the queue, int32 [] each; or a column each.
-
-    Attributes:
-      client: the client that trains.
-      task: number in the order of the triggers.
-      num_steps: H.
-      read_slot: where the start model lies.
-      write_slot: where the new version goes.
-      staleness: d, in versions of the rule.
-      version: that it is mixed into; its row in the trace of its run.
-      run: the run that it belongs to.
-      wave_end: in the first place of a wave, the place after its last.
-    """
-
-    client: Array | np.ndarray
-    task: Array | np.ndarray
-    num_steps: Array | np.ndarray
-    read_slot: Array | np.ndarray
-    write_slot: Array | np.ndarray
-    staleness: Array | np.ndarray
-    version: Array | np.ndarray
-    run: Array | np.ndarray
-    wave_end: Array | np.ndarray
-
-
-class Inputs(NamedTuple):
-    """Arguments that are the same for every call.
-
-    Attributes:
-      key: root key.
-      queue: int32 [P, 9], the fields of ``TaskRow``.
-      local_update: the Worker, a pytree with the data as leaves.
-      mix: the Updater's rule, ``Mixer.update``, a pytree with its numbers as leaves.
-    """
-
-    key: Array
-    queue: Array | np.ndarray
-    local_update: PyTree
-    mix: PyTree
-
-
-class Plan(NamedTuple):
-    """What a program is specialized to, besides shapes.
-
-    Attributes:
-      local_update: structure of the Worker: its function, without its arrays.
-      mix: structure of the Updater's rule, likewise.
-      num_steps: H if it is the same for all tasks.
-      batching: see ``Batching``.
-      own: of several runs, for every leaf of (local_update, key, mix) of ``Inputs``
-        whether each run has its own; None: there is one run.
-      layout: of the rule, if arrivals are mixed by matrix products; None: one by one.
-    """
-
-    local_update: Hashable
-    mix: Hashable
-    num_steps: int | None
-    batching: Batching
-    own: tuple[bool, ...] | None = None
-    layout: Layout | None = None
 
 
 class _Carry(NamedTuple):
@@ -165,125 +98,53 @@ def _run_wave(
     carry: _Carry,
 ) -> _Carry:
     """Train the tasks of a wave and mix them in their order."""
-    place, (variables, store, mixer_state), log = carry
+    place, models, log = carry
     queue = jnp.asarray(inputs.queue)
     places = jnp.minimum(place + jnp.arange(width, dtype=jnp.int32), len(queue) - 1)
     tasks = TaskRow(*queue[places].T)
     wave_end = tasks.wave_end[0]
     scales = None if step_scales is None else step_scales[places - first]
 
-    # Workers. Every task is trained from the model that it received.
-    def train_row(one: PyTree) -> tuple[Variables, Array, Array]:
-        task, scale = one
-        local_update, key, _ = _pick_inputs(plan, inputs, task.run)
-        start = tree.take(store, task.read_slot)
-        key = jax.random.fold_in(key, task.task)
-        given = local_update, start, task.client, key, task.num_steps, scale
-        return train_task(*given, common_steps=plan.num_steps)
+    def make_key(task: TaskRow) -> Array:
+        _, key, _ = pick_inputs(plan, inputs, task.run)
+        return jax.random.fold_in(key, task.task)
 
-    trained = map_tasks(train_row, (tasks, scales), wave_end - place, plan.batching)
-
-    # Updater. In the order of arrival; what is not finite is not mixed. A new version
-    # goes where tasks will start from it: nobody reads that slot any more.
-    models, rows = Models(variables, store, mixer_state), place - first
-    if plan.layout is None or width == 1:
-        mix = functools.partial(_mix_one, plan, inputs, tasks, trained, rows)
-        count, mix_next = wave_end - place, mix
-    else:
-        block = min(width, _BLOCK)
-        mix = functools.partial(_mix_block, plan, plan.layout, inputs, tasks, trained)
-        count = (wave_end - place + block - 1) // block
-        mix_next = functools.partial(mix, rows, block, wave_end - place)
-    models, log = jax.lax.fori_loop(0, count, mix_next, (models, log))
+    given = tasks, jax.vmap(make_key)(tasks), scales
+    train = functools.partial(_train, plan, inputs)
+    mix = functools.partial(mix_arrivals, Tasks(plan, inputs, tasks, place - first))
+    count = wave_end - place
+    models, log = train_and_mix(train, mix, (models, log), given, count, plan.batching)
     return _Carry(wave_end, models, log)
 
 
-def _mix_one(
+def _train(
     plan: Plan,
     inputs: Inputs,
-    tasks: TaskRow,
-    trained: Callable[[Array], PyTree],
-    first_row: Array,
-    i: Array,
-    carry: tuple[Models, Updates],
-) -> tuple[Models, Updates]:
-    """Mix arrival i of a wave."""
-    (variables, store, mixer_state), log = carry
-    task = tree.take(tasks, i)
-    local, finite, loss = trained(i)
-    _, _, update = _pick_inputs(plan, inputs, task.run)
-    now = variables, mixer_state
-    before = now if plan.own is None else tree.take(now, task.run)
-    mixed, next_state, info = mix_floats(
-        update,
-        local,
-        before[1],
-        before[0],
-        start=tree.take(store, task.read_slot),
-        staleness=task.staleness,
-        version=task.version,
-        client=task.client,
-    )
-    after = tree.where(finite, (mixed, next_state), before)
-    store = tree.put(store, task.write_slot, after[0])
-    alpha, loss = jnp.asarray(info.alpha, float), jnp.asarray(loss, float)
-    row = Updates(alpha, info.applied & finite, loss)
-    log = tree.put(log, first_row + i, row)
-    now = after if plan.own is None else tree.put(now, task.run, after)
-    return Models(now[0], store, now[1]), log
+    carry: MixCarry,
+    given: tuple[TaskRow, Array, Array | None],
+) -> tuple[Variables, Array, Array]:
+    """Workers: train w tasks, each from the model that it received, see ``train_task``.
 
+    Returns:
+      Leaves [w, ...].
+    """
+    (_, store, _), _ = carry
 
-def _mix_block(
-    plan: Plan,
-    layout: Layout,
-    inputs: Inputs,
-    tasks: TaskRow,
-    trained: Callable[[Array], PyTree],
-    first_row: Array,
-    size: int,
-    count: Array,
-    number: Array,
-    carry: tuple[Models, Updates],
-) -> tuple[Models, Updates]:
-    """Mix a block of ``size`` arrivals of a wave of ``count``, see ``product``."""
-    (variables, store, mixer_state), log = carry
-    now = variables, mixer_state
-    if plan.own is None:  # as one run of several
-        now = jax.tree.map(lambda leaf: leaf[None], now)
-    places = number * size + jnp.arange(size, dtype=jnp.int32)
-    valid, places = places < count, jnp.minimum(places, len(tasks.run) - 1)
-    local, finite, loss = jax.vmap(trained)(places)
-    models, info = mix_block(
-        layout,
-        lambda run: _pick_inputs(plan, inputs, run)[2],
-        Models(now[0], store, now[1]),
-        Block(tree.take(tasks, places), local, valid, finite),
-    )
-    if plan.own is None:
-        variables, mixer_state = tree.take((models.variables, models.mixer_state), 0)
-        models = Models(variables, models.store, mixer_state)
-    row = Updates(info.alpha, info.applied, jnp.asarray(loss, float))
-    log = tree.put(log, jnp.where(valid, first_row + places, len(log.alpha)), row)
-    return models, log
+    def train_row(
+        task: TaskRow, key: Array, scale: Array | None, start: Variables
+    ) -> tuple[Variables, Array, Array]:
+        local_update, _, _ = pick_inputs(plan, inputs, task.run)
+        given = local_update, start, task.client, key, task.num_steps, scale
+        return train_task(*given, common_steps=plan.num_steps)
+
+    tasks, _, _ = given
+    if len(tasks.client) == 1:  # no batch axis: a convolution stays ordinary
+        given = tree.take(given, 0)
+        trained = train_row(*given, tree.take(store, given[0].read_slot))
+        return jax.tree.map(lambda leaf: leaf[None], trained)
+    return jax.vmap(train_row)(*given, tree.gather(store, tasks.read_slot))
 
 
 def _begin_log(num_rows: int) -> Updates:
     zeros = jnp.zeros(num_rows, float)
     return Updates(zeros, zeros.astype(bool), zeros)
-
-
-def _pick_inputs(
-    plan: Plan, inputs: Inputs, run: Array
-) -> tuple[LocalUpdate, Array, MixFn]:
-    """Return the Worker, the root key and the rule of a run."""
-    inner = inputs.local_update, inputs.key, inputs.mix
-    if plan.own is None:
-        return inner
-    leaves, treedef = jax.tree.flatten(inner)
-    own = [x[run] if is_own else x for x, is_own in zip(leaves, plan.own, strict=True)]
-    return treedef.unflatten(own)
-
-
-def as_pytree(fn: Callable) -> PyTree:
-    """Return a callable whose arrays, if it declares any, are arguments under jit."""
-    return fn if isinstance(fn, jax.tree_util.Partial) else jax.tree_util.Partial(fn)

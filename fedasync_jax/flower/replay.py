@@ -16,8 +16,8 @@ import numpy as np
 from fedasync_jax import tree
 from fedasync_jax.base import Array, Mixer, MixFn, MixInfo, PyTree, Variables
 from fedasync_jax.engine.algorithm import run
+from fedasync_jax.engine.plan import as_pytree
 from fedasync_jax.engine.state import RunResult
-from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.build import build_workload
 from fedasync_jax.experiment.build_worker import make_worker
 from fedasync_jax.experiment.presets import from_json

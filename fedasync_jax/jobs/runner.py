@@ -13,11 +13,11 @@ from fedasync_jax.engine.batching import Batching, choose_batching
 from fedasync_jax.engine.carried import init_mixer
 from fedasync_jax.engine.loop import Run
 from fedasync_jax.engine.many import run_many
+from fedasync_jax.engine.plan import as_pytree
 from fedasync_jax.engine.processes import find_processes_of
 from fedasync_jax.engine.stacking import find_difference
 from fedasync_jax.engine.state import RunResult, Snapshot
 from fedasync_jax.engine.task_size import measure_task
-from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.experiment import Experiment
 from fedasync_jax.experiment.records import Method
 from fedasync_jax.jobs.callbacks import Callback, Outcome

@@ -18,7 +18,8 @@ from reference import run_serially
 import fedasync_jax as fa
 from fedasync_jax import fleet, mixing
 from fedasync_jax.base import ClientData, LocalInfo, Mixer, Model, Variables
-from fedasync_jax.engine.batching import _SMALL, choose_batching
+from fedasync_jax.engine.batching import choose_batching
+from fedasync_jax.engine.spreading import _SMALL
 from fedasync_jax.mixing import staleness
 from fedasync_jax.schedule.trace import make_trace
 

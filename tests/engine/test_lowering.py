@@ -9,8 +9,9 @@ from tabled import tabled
 import fedasync_jax as fa
 from fedasync_jax.engine.calls import make_columns, make_queue
 from fedasync_jax.engine.coordinates import find_layout
+from fedasync_jax.engine.plan import Inputs, Plan, as_pytree
 from fedasync_jax.engine.state import Models, init_state
-from fedasync_jax.engine.wave import Inputs, Plan, as_pytree, compile_calls
+from fedasync_jax.engine.wave import compile_calls
 from fedasync_jax.mixing.rules import RULES
 from fedasync_jax.schedule.trace import make_waves
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedasync_jax.engine.plan import as_pytree
 from fedasync_jax.engine.stacking import find_difference
-from fedasync_jax.engine.wave import as_pytree
 from fedasync_jax.experiment.build import build_workload, make_methods
 from fedasync_jax.experiment.method_names import METHODS, parse_method
 from fedasync_jax.experiment.presets import make_settings
