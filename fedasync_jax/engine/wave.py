@@ -105,15 +105,12 @@ def _run_wave(
     wave_end = tasks.wave_end[0]
     scales = None if step_scales is None else step_scales[places - first]
 
-    def make_key(task: TaskRow) -> Array:
-        _, key, _ = pick_inputs(plan, inputs, task.run)
-        return jax.random.fold_in(key, task.task)
-
-    given = tasks, jax.vmap(make_key)(tasks), scales
     train = functools.partial(_train, plan, inputs)
     mix = functools.partial(mix_arrivals, Tasks(plan, inputs, tasks, place - first))
     count = wave_end - place
-    models, log = train_and_mix(train, mix, (models, log), given, count, plan.batching)
+    models, log = train_and_mix(
+        train, mix, (models, log), (tasks, scales), count, plan.batching
+    )
     return _Carry(wave_end, models, log)
 
 
@@ -121,7 +118,7 @@ def _train(
     plan: Plan,
     inputs: Inputs,
     carry: MixCarry,
-    given: tuple[TaskRow, Array, Array | None],
+    given: tuple[TaskRow, Array | None],
 ) -> tuple[Variables, Array, Array]:
     """Workers: train w tasks, each from the model that it received, see ``train_task``.
 
@@ -131,13 +128,14 @@ def _train(
     (_, store, _), _ = carry
 
     def train_row(
-        task: TaskRow, key: Array, scale: Array | None, start: Variables
+        task: TaskRow, scale: Array | None, start: Variables
     ) -> tuple[Variables, Array, Array]:
-        local_update, _, _ = pick_inputs(plan, inputs, task.run)
+        local_update, key, _ = pick_inputs(plan, inputs, task.run)
+        key = jax.random.fold_in(key, task.task)
         given = local_update, start, task.client, key, task.num_steps, scale
         return train_task(*given, common_steps=plan.num_steps)
 
-    tasks, _, _ = given
+    tasks, _ = given
     if len(tasks.client) == 1:  # no batch axis: a convolution stays ordinary
         given = tree.take(given, 0)
         trained = train_row(*given, tree.take(store, given[0].read_slot))
