@@ -74,19 +74,16 @@ def train_and_mix(
       count: 1 <= count <= W.
       batching: see ``Batching``.
     """
-    length = _count(tasks)
     if batching.mesh is not None:
         result = _exchange(functools.partial(train, carry), tasks, count, batching)
-        return mix(carry, result, jnp.int32(0), count, length)
+        return mix(carry, result, jnp.int32(0), count, _count(tasks))
 
-    def do(width: int, begin: Array, carry: PyTree) -> PyTree:
-        # The last batch may overlap the one before it rather than leave the array.
-        first = jnp.minimum(begin, length - width)
-        trained = train(carry, _slice(tasks, first, width))
+    def do(some: PyTree, first: Array, begin: Array, carry: PyTree) -> PyTree:
+        trained, width = train(carry, some), _count(some)
         end = jnp.minimum(begin + width, count)
         return mix(carry, lambda i: tree.take(trained, i - first), begin, end, width)
 
-    return _in_chunks(do, carry, length, count, batching.chunk)
+    return _in_chunks(do, carry, tasks, count, batching.chunk)
 
 
 def _exchange(
@@ -103,21 +100,22 @@ def _exchange(
     mine = tree.take(_fold(tasks, num_devices), (slice(None), device))
     my_count = (count - device + num_devices - 1) // num_devices
     length = _count(mine)
-    pack, unpack = _make_packing(jax.eval_shape(train, _slice(mine, 0, 1)))
+    one = jax.eval_shape(train, _slice(mine, 0, 1))
+    pack, unpack = _make_packing(one)
 
-    def do(width: int, begin: Array, rows: list[Array]) -> list[Array]:
-        first = jnp.minimum(begin, length - width)
-        packed = pack(train(_slice(mine, first, width)))
-        if width == length:
+    def do(some: PyTree, first: Array, begin: Array, rows: list[Array]) -> list[Array]:
+        del begin
+        packed = pack(train(some))
+        if _count(some) == length:
             return packed
         return [
             jax.lax.dynamic_update_slice_in_dim(row, some, first, 0)
             for row, some in zip(rows, packed, strict=True)
         ]
 
-    shapes = jax.eval_shape(lambda tasks: pack(train(tasks)), mine)
-    blank = [jnp.zeros(row.shape, row.dtype) for row in shapes]
-    rows = _in_chunks(do, blank, length, my_count, batching.chunk)
+    shapes = jax.eval_shape(pack, one)
+    blank = [jnp.zeros((length, *row.shape[1:]), row.dtype) for row in shapes]
+    rows = _in_chunks(do, blank, mine, my_count, batching.chunk)
     # [D L, ..], device after device, and read out of order below: to gather in order,
     # along another axis than the first, takes a CPU seven times longer.
     gathered = jax.lax.all_gather(rows, axis, tiled=True)
@@ -138,33 +136,42 @@ def _exchange(
 
 
 def _in_chunks(
-    do: Callable[[int, Array, PyTree], PyTree],
+    do: Callable[[PyTree, Array, Array, PyTree], PyTree],
     carry: PyTree,
-    length: int,
+    tasks: PyTree,
     count: Array,
     chunk: int | None,
 ) -> PyTree:
-    """Return the carry after ``do(width, begin, carry)`` of the first ``count`` tasks.
+    """Return the carry after the first ``count`` of L tasks.
 
     What is left and fills no half of a chunk is done one by one, so that a narrow wave
     costs no more than it must.
 
     Args:
-      do: does ``width`` tasks from ``begin`` on.
+      do: ``do(some, first, begin, carry)`` does tasks from ``begin`` on and returns the
+        carry after; ``some`` are consecutive tasks, the first of them ``first``.
       carry: before.
-      length: of the array of tasks.
-      count: tasks that there are, at most ``length``.
+      tasks: leaves [L, ...].
+      count: at most L.
       chunk: tasks at a time; None: all at once.
     """
+    length = _count(tasks)
+
+    def do_some(width: int, begin: Array, carry: PyTree) -> PyTree:
+        # The last may overlap those before them rather than leave the array.
+        first = jnp.minimum(begin, length - width)
+        return do(_slice(tasks, first, width), first, begin, carry)
+
     if length == 1 or chunk is None:
-        return do(length, jnp.int32(0), carry)
+        return do_some(length, jnp.int32(0), carry)
     num_chunks = 0
     if 1 < chunk <= length:
         num_chunks = (count + (chunk - 1) // 2) // chunk
         carry = jax.lax.fori_loop(
-            0, num_chunks, lambda i, carry: do(chunk, i * chunk, carry), carry
+            0, num_chunks, lambda i, carry: do_some(chunk, i * chunk, carry), carry
         )
-    return jax.lax.fori_loop(num_chunks * chunk, count, functools.partial(do, 1), carry)
+    do_one = functools.partial(do_some, 1)
+    return jax.lax.fori_loop(num_chunks * chunk, count, do_one, carry)
 
 
 def _make_packing(
