@@ -38,7 +38,16 @@ class Flag(NamedTuple):
     @property
     def word(self) -> str:
         """As it is typed."""
-        return f"--{self.name.replace('_', '-')}"
+        return spell_flag(self.name)
+
+
+def spell_flag(name: str) -> str:
+    """Return the flag of a setting as it is typed.
+
+    >>> spell_flag("num_updates")
+    '--num-updates'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 class Group(NamedTuple):

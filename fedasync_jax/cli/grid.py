@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedasync_jax.cli.flag_list import spell_flag
 from fedasync_jax.cli.flags import parse_settings
 from fedasync_jax.experiment.settings import Settings, name_parts
 from fedasync_jax.parts.nearest import name_nearest
@@ -76,5 +77,5 @@ def _parse_values(
 ) -> Settings:
     args = []
     for name, words in combination.items():
-        args += [f"--{name.replace('_', '-')}", *words]
+        args += [spell_flag(name), *words]
     return parse_settings(args=args, default=settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from fedasync_jax.cli.distributed import join_processes
-from fedasync_jax.cli.flag_list import Flag, list_groups
+from fedasync_jax.cli.flag_list import Flag, list_groups, spell_flag
 from fedasync_jax.cli.flags import fail, given_names, parse_settings
 from fedasync_jax.cli.help import format_help, format_names
 from fedasync_jax.cli.own_parts import load_parts
@@ -173,7 +173,7 @@ def refuse_unknown(args: Sequence[str], own: Sequence[Flag]) -> None:
         flag = word.split("=")[0]
         name = flag[2:].replace("-", "_")
         if flag.startswith("--") and name and name not in known:
-            near = name_nearest(name, known, lambda one: f"--{one.replace('_', '-')}")
+            near = name_nearest(name, known, spell_flag)
             fail(f"flags must be those that --help-all lists, got {flag}{near}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from fedasync_jax.cli.flag_list import TRAIN_FLAGS
+from fedasync_jax.cli.flag_list import TRAIN_FLAGS, spell_flag
 from fedasync_jax.cli.flags import fail, given_names
 from fedasync_jax.cli.own_flags import Start, parse_rest, read_start
 from fedasync_jax.cli.summary import print_summaries
@@ -83,7 +83,7 @@ def parse_train(args: Sequence[str]) -> TrainCommand:
 def _print_summary(start: Start) -> NoReturn:
     """Say what a run is, and end the process."""
     given = [
-        f"--{name.replace('_', '-')}"
+        spell_flag(name)
         for name in _NOT_IN_SUMMARY
         if getattr(start.own, name) not in (None, False)
     ]
