@@ -59,6 +59,15 @@ def test_all_finite_sees_one_bad_number_in_any_leaf(bad):
     assert not bool(tree.all_finite({"ok": jnp.ones(3), "bad": jnp.array(bad)}))
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float32", "float8_e5m2"])
+def test_all_finite_lets_the_largest_numbers_pass(name):
+    largest = jnp.finfo(name).max
+    rows = jnp.full((3, 40, 7), largest, name).at[0].multiply(-1).at[2, 39, 6].set(0)
+    assert bool(tree.all_finite(rows))
+    one_bad = rows.at[1, 20, 3].set(jnp.asarray(jnp.nan, name))
+    assert jax.vmap(tree.all_finite)(one_bad).tolist() == [True, False, True]
+
+
 def test_norm_is_over_all_leaves():
     assert float(tree.norm({"a": jnp.array([3.0, 0.0]), "b": jnp.float32(-4)})) == 5
     assert float(tree.norm(())) == 0
