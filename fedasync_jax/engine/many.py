@@ -40,7 +40,7 @@ from fedasync_jax.engine.loop import (
 from fedasync_jax.engine.packing import pack
 from fedasync_jax.engine.plan import Inputs, Plan, as_pytree
 from fedasync_jax.engine.sharing import replicate, take_local
-from fedasync_jax.engine.stacking import stack_own
+from fedasync_jax.engine.stacking import find_difference, stack_own
 from fedasync_jax.engine.state import Models, RunResult, RunState, init_state
 from fedasync_jax.engine.tables import check_tables
 from fedasync_jax.engine.wave import compile_calls
@@ -105,10 +105,13 @@ class _Lanes:
             (as_pytree(run.local_update), run.key, as_pytree(run.mixer.update))
             for run in runs
         ]
+        newest = [(state.variables, state.mixer_state) for state in states]
+        difference = find_difference(list(zip(parts, newest, strict=True)))
+        if difference is not None:
+            raise ValueError(difference)
         inner, own = stack_own(parts)
         variables, mixer_state = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves),
-            *[(state.variables, state.mixer_state) for state in states],
+            lambda *leaves: jnp.stack(leaves), *newest
         )
         store = jax.tree.map(
             lambda *leaves: jnp.concatenate(leaves), *[state.store for state in states]

@@ -16,14 +16,8 @@ def stack_own(parts: Sequence[PyTree]) -> tuple[PyTree, tuple[bool, ...]]:
 
     A large array that is the same in all runs, such as the data set, is not stacked but
     lies on the device once. Small ones always are, so that the program does not depend
-    on which numbers happen to be equal.
-
-    Raises:
-      ValueError: if structures, shapes or types differ.
+    on which numbers happen to be equal. ``find_difference`` must find none.
     """
-    difference = find_difference(parts)
-    if difference is not None:
-        raise ValueError(difference)
     structure = jax.tree.structure(parts[0])
     rows = list(zip(*map(jax.tree.leaves, parts), strict=True))
     own = tuple(np.size(row[0]) <= _SMALL or not _are_same(row) for row in rows)
@@ -44,15 +38,16 @@ def find_difference(parts: Sequence[PyTree]) -> str | None:
     for number, structure in enumerate(structures):
         if structure != structures[0]:
             return (
-                "runs must have the same functions in local_update and mixer, got "
-                f"others in run {number} than in run 0"
+                "runs must have the same functions in local_update, mixer and "
+                f"variables, got others in run {number} than in run 0"
             )
     for leaves in zip(*map(jax.tree.leaves, parts), strict=True):
         kinds = [(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
         if len(set(kinds)) > 1:
             return (
-                "runs must have arrays of the same shapes and types in local_update "
-                f"and mixer, got {' and '.join(map(str, dict.fromkeys(kinds)))}"
+                "runs must have arrays of the same shapes and types in local_update, "
+                "mixer and variables, got "
+                f"{' and '.join(map(str, dict.fromkeys(kinds)))}"
             )
     return None
 

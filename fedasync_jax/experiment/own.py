@@ -9,6 +9,7 @@ import numpy as np
 from fedasync_jax.base import ClientData, Mixer, Model, PyTree
 from fedasync_jax.data.dataset import Dataset, check_lengths, to_labels
 from fedasync_jax.experiment.settings import Settings
+from fedasync_jax.fleet.availability import always
 from fedasync_jax.fleet.devices import Fleet
 from fedasync_jax.parts.bounds import show_value
 
@@ -76,8 +77,11 @@ def fit_settings(settings: Settings, own: OwnParts) -> Settings:
     """Return the settings with the numbers that follow from the objects.
 
     Raises:
-      ValueError: if the objects disagree in the number of clients.
+      ValueError: if the objects disagree in the number of clients, or the devices may
+        lose a task and the schedule has no clock.
     """
+    if own.fleet is not None and not settings.schedule.has_clock:
+        _check_loses_nothing(own.fleet)
     counts = {}
     if own.clients is not None:
         counts["clients"] = len(own.clients.counts)
@@ -93,6 +97,21 @@ def fit_settings(settings: Settings, own: OwnParts) -> Settings:
             settings = settings.replace(num_clients=count)
     lines = tuple(one for one in own.methods or () if isinstance(one, str))
     return settings.replace(methods=lines) if lines else settings
+
+
+def _check_loses_nothing(fleet: Fleet) -> None:
+    """Refuse what loses tasks of FedAvg where FedAsync has no devices to lose any."""
+    got = []
+    if fleet.availability != always():
+        got.append("another availability")
+    if fleet.failure_rate:
+        got.append(f"failure_rate {fleet.failure_rate}")
+    if got:
+        raise ValueError(
+            "fleet must have availability always() and failure_rate 0 for schedule "
+            "sampled, which has no clock and loses no task of FedAsync, got "
+            f"{' and '.join(got)} (schedule immediate has one)"
+        )
 
 
 def check_dataset(data: Dataset) -> Dataset:

@@ -247,13 +247,13 @@ def _count_plans():
             lambda run: run._replace(
                 mixer=fa.mixing.fedasync(0.5, fa.staleness.constant())
             ),
-            "runs must have the same functions in local_update and mixer, got others "
-            "in run 1 than in run 0",
+            "runs must have the same functions in local_update, mixer and variables, "
+            "got others in run 1 than in run 0",
         ),
         (
             lambda run: run._replace(mixer=fa.mixing.weighted(np.ones(3))),
-            "runs must have arrays of the same shapes and types in local_update and "
-            "mixer, got ((23,), dtype('float32')) and ((3,), dtype('float32'))",
+            "runs must have arrays of the same shapes and types in local_update, mixer "
+            "and variables, got ((23,), dtype('float32')) and ((3,), dtype('float32'))",
         ),
     ],
 )
@@ -261,6 +261,21 @@ def test_runs_that_cannot_share_a_program_are_refused(change, line):
     with pytest.raises(ValueError) as error:
         run_many([make_run(0), change(make_run(1))])
     assert str(error.value) == line
+
+
+def test_buffers_of_other_sizes_are_refused():
+    def with_buffer(size):
+        with_weights = fa.mixing.trimmed(size).with_weights
+        assert with_weights is not None
+        return with_weights(np.ones(UPDATES))
+
+    runs = [make_run(seed, mixer=with_buffer(4 + seed)) for seed in (0, 1)]
+    with pytest.raises(ValueError) as error:
+        run_many(runs)
+    assert str(error.value) == (
+        "runs must have arrays of the same shapes and types in local_update, mixer and "
+        "variables, got ((4, 4), dtype('float32')) and ((5, 4), dtype('float32'))"
+    )
 
 
 def test_no_runs_are_refused():

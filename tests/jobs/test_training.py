@@ -229,6 +229,29 @@ def test_objects_that_do_not_go_together_are_one_line(change, message):
     assert "\n" not in str(raised.value)
 
 
+def test_own_devices_that_lose_tasks_are_refused_without_a_clock():
+    own, plugged_in = make_regression(), fa.fleet.availability.daily(0.0, 3600.0)
+    line = (
+        "fleet must have availability always() and failure_rate 0 for schedule "
+        "sampled, which has no clock and loses no task of FedAsync, got {} (schedule "
+        "immediate has one)"
+    )
+    for changes, got in (
+        ({"failure_rate": 0.1}, "failure_rate 0.1"),
+        ({"availability": plugged_in}, "another availability"),
+        (
+            {"availability": plugged_in, "failure_rate": 0.1},
+            "another availability and failure_rate 0.1",
+        ),
+    ):
+        fleet = _fleet(12)._replace(**changes)
+        with pytest.raises(ValueError) as raised:
+            fa.train(small(schedule="sampled", max_staleness=2), **own, fleet=fleet)
+        assert str(raised.value) == line.format(got)
+    harmless = _fleet(12)
+    assert fa.train(small(schedule="sampled", max_staleness=2), **own, fleet=harmless)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
