@@ -91,12 +91,12 @@ def all_finite(tree: PyTree) -> Array:
 def _is_finite(leaf: Array) -> Array:
     # A CPU takes five times as long to reduce flags as for a product with zeros, which
     # is 0 or NaN. An accelerator may round large numbers to infinity in a product.
+    def by_product(leaf: Array) -> Array:
+        row = widen(leaf.ravel())
+        return jnp.dot(row, jnp.zeros_like(row)) == 0
+
     return jax.lax.platform_dependent(
-        leaf,
-        cpu=lambda x: (
-            jnp.dot(widen(x.ravel()), jnp.zeros(x.size, _widen(x.dtype))) == 0
-        ),
-        default=lambda x: jnp.isfinite(x).all(),
+        leaf, cpu=by_product, default=lambda leaf: jnp.isfinite(leaf).all()
     )
 
 

@@ -109,8 +109,8 @@ def _exchange(
         if _count(some) == length:
             return packed
         return [
-            jax.lax.dynamic_update_slice_in_dim(row, some, first, 0)
-            for row, some in zip(rows, packed, strict=True)
+            jax.lax.dynamic_update_slice_in_dim(row, new, first, 0)
+            for row, new in zip(rows, packed, strict=True)
         ]
 
     shapes = jax.eval_shape(pack, one)
